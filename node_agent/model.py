@@ -1,0 +1,145 @@
+"""The agent's nouns: what a collector saw, and why it did not see the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from node_agent.clock import Instant
+from optiinfra.catalogue import TABLES
+
+
+class Reason(Enum):
+    """Why a value is unknown. The numbers are those of telemetry.proto's UnknownReason."""
+
+    NOT_A_NUMBER = 0
+    UNSUPPORTED = 1
+    NO_PERMISSION = 2
+    DEVICE_LOST = 3
+    TIMED_OUT = 4
+    ERROR = 5
+    FIRST_SAMPLE = 6
+    NOT_EXPOSED = 7
+    SERVER_GONE = 8
+    OUT_OF_RANGE = 9
+    NOT_SENT = 10
+    NOT_COLLECTED = 11
+
+
+class EntityKind(Enum):
+    """What a sample can be about. The numbers are those of telemetry.proto's EntityKind."""
+
+    NODE = 1
+    GPU = 2
+    DISK = 3
+    FILESYSTEM = 4
+    NETWORK_INTERFACE = 5
+    INFERENCE_SERVER = 6
+
+
+class Outcome(Enum):
+    """How a collector's run ended. The numbers are those of telemetry.proto's CollectorOutcome."""
+
+    OK = 1
+    PARTIAL = 2
+    ABSENT = 3
+    FAILED = 4
+    TIMED_OUT = 5
+    DISABLED = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """A cumulative-over-time distribution as an engine keeps it since its counters began.
+
+    `counts[i]` observations fell into (bounds[i-1], bounds[i]]; the last count is everything
+    above the last bound. Counts are per bucket, not running totals over buckets.
+    """
+
+    bounds: tuple[float, ...]  # ascending, finite
+    counts: tuple[int, ...]  # len(bounds) + 1
+    sum: float
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(self.bounds) + 1:
+            raise ValueError(f"{len(self.bounds)} bounds need {len(self.bounds) + 1} counts, got {len(self.counts)}")
+
+
+Value = float | int | Reason | Histogram | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """One thing that samples are about: a GPU, a disk, an inference server, the node itself."""
+
+    kind: EntityKind
+    key: str  # stable: a GPU's UUID, a device's name, a mount point, a server's URL
+    attributes: Mapping[str, object] = field(default_factory=dict)  # JSON-serialisable identity, configuration, state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The values of one entity at one moment.
+
+    A field of the table that `values` does not name is sent as unknown, not collected. A name
+    that the catalogue does not have is a bug and raises ValueError.
+    """
+
+    table: str
+    entity: tuple[EntityKind, str]  # kind and key
+    values: Mapping[str, Value]
+
+    def __post_init__(self) -> None:
+        known = {spec.name for spec in TABLES[self.table].fields}
+        if not self.values.keys() <= known:
+            raise ValueError(f"{self.table}: not in the catalogue: {sorted(self.values.keys() - known)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What one collector saw in one run."""
+
+    outcome: Outcome
+    detail: str = ""  # a sentence for people when the outcome is not OK
+    entities: Sequence[Entity] = ()
+    samples: Sequence[Sample] = ()
+
+
+class Collector(Protocol):
+    """One look at one kind of thing. The sampler gives each run a deadline."""
+
+    @property
+    def name(self) -> str:
+        """This will give the collector's name, as reports show it."""
+        ...
+
+    async def collect(self, now: Instant) -> Collected:
+        """This will look once. It may be abandoned at its deadline, but never runs twice at once."""
+        ...
+
+    async def close(self) -> None:
+        """This will let go of whatever the collector holds open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorReport:
+    """How one collector's run went, for the control plane to show."""
+
+    collector: str
+    outcome: Outcome
+    duration_seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Everything seen at one moment."""
+
+    taken_at: Instant
+    entities: Sequence[Entity]
+    samples: Sequence[Sample]
+    reports: Sequence[CollectorReport]
+    command_id: str = ""

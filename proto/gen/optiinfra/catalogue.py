@@ -1,0 +1,219 @@
+"""The field catalogue. Generated from proto/metrics.toml by proto/generate.py: do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldSpec:
+    """One value of one table; see docs/metrics.md for all of them."""
+
+    name: str
+    type: str  # real, double, bigint, real[], histogram
+    unit: str  # the unit its name ends in; "count" for plain counters
+    is_counter: bool
+    minimum: float | None  # smallest possible value; below it a reading is impossible
+    maximum: float | None
+    source: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSpec:
+    """The values that are sampled together for one kind of entity."""
+
+    name: str
+    entity: str
+    doc: str
+    fields: tuple[FieldSpec, ...]
+
+    def field(self, name: str) -> FieldSpec:
+        """This will give the field called `name`; KeyError when there is none."""
+        for spec in self.fields:
+            if spec.name == name:
+                return spec
+        raise KeyError(f"table {self.name} has no field {name}")
+
+    @property
+    def scalars(self) -> tuple[FieldSpec, ...]:
+        """This will give the fields that hold one number."""
+        return tuple(f for f in self.fields if f.type in ("real", "double", "bigint"))
+
+    @property
+    def histograms(self) -> tuple[FieldSpec, ...]:
+        """This will give the fields that hold a distribution."""
+        return tuple(f for f in self.fields if f.type == "histogram")
+
+
+_TABLES: dict[str, TableSpec] = {}
+
+_TABLES["gpu"] = TableSpec(
+    name="gpu",
+    entity="gpu",
+    doc='One GPU, as NVML and its GPM counters see it.',
+    fields=(
+        FieldSpec(name="gpu_utilization_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlDeviceGetUtilizationRates.gpu', doc='Share of time in which at least one kernel was resident. The classic figure: it reads 1 during a mere copy.'),
+        FieldSpec(name="memory_controller_utilization_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlDeviceGetUtilizationRates.memory', doc='Share of time in which device memory was being read or written.'),
+        FieldSpec(name="graphics_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='GPM 1 GRAPHICS_UTIL', doc='Share of time in which the compute or graphics engine was active.'),
+        FieldSpec(name="sm_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='GPM 2 SM_UTIL', doc='Share of the SMs that had a warp resident, averaged over the interval. The honest utilisation.'),
+        FieldSpec(name="sm_occupancy_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='GPM 3 SM_OCCUPANCY', doc='Resident warps over the most the SMs could hold.'),
+        FieldSpec(name="tensor_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='GPM 5 ANY_TENSOR_UTIL', doc='Share of cycles in which a tensor pipe was busy.'),
+        FieldSpec(name="fp64_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='GPM 11 FP64_UTIL', doc='Share of cycles in which the FP64 pipe was busy.'),
+        FieldSpec(name="fp32_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='GPM 12 FP32_UTIL', doc='Share of cycles in which the FP32 pipe was busy.'),
+        FieldSpec(name="fp16_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='GPM 13 FP16_UTIL', doc='Share of cycles in which the FP16 pipe was busy.'),
+        FieldSpec(name="dram_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='GPM 10 DRAM_BW_UTIL', doc='Device memory bandwidth used, over its maximum.'),
+        FieldSpec(name="pcie_transmit_bytes_per_second", type="real", unit="bytes_per_second", is_counter=False, minimum=0, maximum=1000000000000.0, source='GPM 20 PCIE_TX_PER_SEC', doc='Bytes the GPU sent over PCIe.'),
+        FieldSpec(name="pcie_receive_bytes_per_second", type="real", unit="bytes_per_second", is_counter=False, minimum=0, maximum=1000000000000.0, source='GPM 21 PCIE_RX_PER_SEC', doc='Bytes the GPU received over PCIe.'),
+        FieldSpec(name="nvlink_transmit_bytes_per_second", type="real", unit="bytes_per_second", is_counter=False, minimum=0, maximum=10000000000000.0, source='GPM 61 NVLINK_TOTAL_TX_PER_SEC', doc='Bytes the GPU sent over all NVLinks.'),
+        FieldSpec(name="nvlink_receive_bytes_per_second", type="real", unit="bytes_per_second", is_counter=False, minimum=0, maximum=10000000000000.0, source='GPM 60 NVLINK_TOTAL_RX_PER_SEC', doc='Bytes the GPU received over all NVLinks.'),
+        FieldSpec(name="memory_total_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetMemoryInfo_v2.total', doc='Device memory.'),
+        FieldSpec(name="memory_used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetMemoryInfo_v2.used', doc='Device memory held by processes; a held byte need not be worked on.'),
+        FieldSpec(name="memory_free_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetMemoryInfo_v2.free', doc='Device memory that can be allocated.'),
+        FieldSpec(name="memory_reserved_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetMemoryInfo_v2.reserved', doc='Device memory that driver and firmware keep for themselves.'),
+        FieldSpec(name="bar1_used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetBAR1MemoryInfo.bar1Used', doc='BAR1 address space in use (mapped for the CPU or peers).'),
+        FieldSpec(name="bar1_total_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetBAR1MemoryInfo.bar1Total', doc='BAR1 address space.'),
+        FieldSpec(name="temperature_gpu_celsius", type="real", unit="celsius", is_counter=False, minimum=-50, maximum=200, source='nvmlDeviceGetTemperature(GPU)', doc='Die temperature.'),
+        FieldSpec(name="temperature_memory_celsius", type="real", unit="celsius", is_counter=False, minimum=-50, maximum=200, source='field 82 MEMORY_TEMP', doc='HBM temperature.'),
+        FieldSpec(name="power_draw_watts", type="real", unit="watts", is_counter=False, minimum=0, maximum=20000, source='field 185 POWER_AVERAGE, else nvmlDeviceGetPowerUsage', doc='Power, averaged by the driver over about a second.'),
+        FieldSpec(name="power_draw_mean_watts", type="real", unit="watts", is_counter=False, minimum=0, maximum=20000, source='nvmlDeviceGetSamples(TOTAL_POWER)', doc="Mean of the driver's 20 ms power samples since the sample before."),
+        FieldSpec(name="power_draw_peak_watts", type="real", unit="watts", is_counter=False, minimum=0, maximum=20000, source='nvmlDeviceGetSamples(TOTAL_POWER)', doc="Largest of the driver's 20 ms power samples since the sample before."),
+        FieldSpec(name="power_limit_watts", type="real", unit="watts", is_counter=False, minimum=0, maximum=20000, source='field 190 POWER_CURRENT_LIMIT, else nvmlDeviceGetEnforcedPowerLimit', doc='Power limit in force.'),
+        FieldSpec(name="energy_joules_total", type="double", unit="joules", is_counter=True, minimum=0, maximum=1000000000000000.0, source='nvmlDeviceGetTotalEnergyConsumption', doc='Energy since the driver was loaded.'),
+        FieldSpec(name="sm_clock_megahertz", type="real", unit="megahertz", is_counter=False, minimum=0, maximum=20000, source='nvmlDeviceGetClockInfo(SM)', doc='SM clock.'),
+        FieldSpec(name="memory_clock_megahertz", type="real", unit="megahertz", is_counter=False, minimum=0, maximum=40000, source='nvmlDeviceGetClockInfo(MEM)', doc='Memory clock.'),
+        FieldSpec(name="clock_event_reasons_bits", type="bigint", unit="bits", is_counter=False, minimum=0, maximum=9007199254740991, source='nvmlDeviceGetCurrentClocksEventReasons', doc='Bit mask of why clocks are where they are; a momentary flag, so bursts between samples are missed.'),
+        FieldSpec(name="throttled_power_cap_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='field 74 CLOCKS_EVENT_REASON_SW_POWER_CAP', doc='Time throttled because the power limit was reached.'),
+        FieldSpec(name="throttled_sync_boost_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='field 76 CLOCKS_EVENT_REASON_SYNC_BOOST', doc='Time throttled to stay in step with another GPU.'),
+        FieldSpec(name="throttled_software_thermal_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='field 269 CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN', doc='Time throttled by the driver because of temperature.'),
+        FieldSpec(name="throttled_hardware_thermal_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='field 270 CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN', doc='Time throttled by the hardware because of temperature.'),
+        FieldSpec(name="throttled_power_brake_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='field 271 CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN', doc='Time throttled by an external power brake.'),
+        FieldSpec(name="ecc_corrected_volatile_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='field 3 ECC_SBE_VOL_TOTAL', doc='ECC errors corrected since the driver was loaded.'),
+        FieldSpec(name="ecc_uncorrected_volatile_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='field 4 ECC_DBE_VOL_TOTAL', doc='ECC errors not corrected since the driver was loaded.'),
+        FieldSpec(name="ecc_corrected_aggregate_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='field 5 ECC_SBE_AGG_TOTAL', doc="ECC errors corrected over the board's life."),
+        FieldSpec(name="ecc_uncorrected_aggregate_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='field 6 ECC_DBE_AGG_TOTAL', doc="ECC errors not corrected over the board's life."),
+        FieldSpec(name="remapped_rows_correctable_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=1000000000.0, source='field 142 REMAPPED_COR', doc='Memory rows remapped because of correctable errors.'),
+        FieldSpec(name="remapped_rows_uncorrectable_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=1000000000.0, source='field 143 REMAPPED_UNC', doc='Memory rows remapped because of uncorrectable errors.'),
+        FieldSpec(name="remapped_rows_pending_flag", type="real", unit="flag", is_counter=False, minimum=0, maximum=1, source='field 144 REMAPPED_PENDING', doc='1 when a row waits for a GPU reset to be remapped.'),
+        FieldSpec(name="remapped_rows_failure_flag", type="real", unit="flag", is_counter=False, minimum=0, maximum=1, source='field 145 REMAPPED_FAILURE', doc='1 when remapping failed: the board should be replaced.'),
+        FieldSpec(name="pcie_replays_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='field 94 PCIE_REPLAY_COUNTER', doc='PCIe packets sent again.'),
+        FieldSpec(name="compute_processes_count", type="real", unit="count", is_counter=False, minimum=0, maximum=1000000.0, source='nvmlDeviceGetComputeRunningProcesses', doc='Processes with a compute context on the GPU.'),
+    ),
+)
+_TABLES["host"] = TableSpec(
+    name="host",
+    entity="node",
+    doc='The machine: CPU, memory, pressure, limits.',
+    fields=(
+        FieldSpec(name="cpu_busy_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/stat by psutil.cpu_times', doc='Share of CPU time that was neither idle nor waiting for I/O.'),
+        FieldSpec(name="cpu_user_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/stat user + nice', doc='Share of CPU time in programs.'),
+        FieldSpec(name="cpu_system_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/stat system + irq + softirq', doc='Share of CPU time in the kernel.'),
+        FieldSpec(name="cpu_iowait_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/stat iowait', doc='Share of CPU time idle while I/O was outstanding.'),
+        FieldSpec(name="cpu_steal_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/stat steal', doc='Share of CPU time that the hypervisor gave to others.'),
+        FieldSpec(name="cpu_core_busy_ratio", type="real[]", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/stat cpuN', doc="The busy share of each logical CPU, in the kernel's order."),
+        FieldSpec(name="cpu_logical_count", type="real", unit="count", is_counter=False, minimum=1, maximum=1000000.0, source='psutil.cpu_count', doc='Logical CPUs online.'),
+        FieldSpec(name="load_1m_count", type="real", unit="count", is_counter=False, minimum=0, maximum=10000000.0, source='/proc/loadavg', doc='Mean of runnable and uninterruptible tasks over 1 minute.'),
+        FieldSpec(name="load_5m_count", type="real", unit="count", is_counter=False, minimum=0, maximum=10000000.0, source='/proc/loadavg', doc='The same over 5 minutes.'),
+        FieldSpec(name="load_15m_count", type="real", unit="count", is_counter=False, minimum=0, maximum=10000000.0, source='/proc/loadavg', doc='The same over 15 minutes.'),
+        FieldSpec(name="memory_total_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='/proc/meminfo MemTotal', doc='Main memory.'),
+        FieldSpec(name="memory_available_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='/proc/meminfo MemAvailable', doc='Memory that programs can get without swapping.'),
+        FieldSpec(name="memory_used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='MemTotal - MemAvailable', doc='Memory that programs cannot get.'),
+        FieldSpec(name="memory_cached_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='/proc/meminfo Cached + SReclaimable', doc='Page cache and reclaimable slab.'),
+        FieldSpec(name="swap_total_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='/proc/meminfo SwapTotal', doc='Swap space.'),
+        FieldSpec(name="swap_used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='SwapTotal - SwapFree', doc='Swap space in use.'),
+        FieldSpec(name="pressure_cpu_some_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/pressure/cpu some total', doc='Time in which at least one task waited for a CPU.'),
+        FieldSpec(name="pressure_memory_some_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/pressure/memory some total', doc='Time in which at least one task waited for memory.'),
+        FieldSpec(name="pressure_memory_full_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/pressure/memory full total', doc='Time in which every task waited for memory.'),
+        FieldSpec(name="pressure_io_some_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/pressure/io some total', doc='Time in which at least one task waited for I/O.'),
+        FieldSpec(name="pressure_io_full_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/pressure/io full total', doc='Time in which every task waited for I/O.'),
+        FieldSpec(name="pressure_cpu_some_10s_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/pressure/cpu some avg10', doc='The same as a share of the last 10 s.'),
+        FieldSpec(name="pressure_memory_some_10s_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/pressure/memory some avg10', doc='The same as a share of the last 10 s.'),
+        FieldSpec(name="pressure_io_some_10s_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='/proc/pressure/io some avg10', doc='The same as a share of the last 10 s.'),
+        FieldSpec(name="cgroup_memory_limit_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='cgroup v2 memory.max', doc="Memory limit of the agent's own control group; unknown when there is none."),
+        FieldSpec(name="cgroup_memory_used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='cgroup v2 memory.current', doc="Memory charged to the agent's own control group."),
+        FieldSpec(name="cgroup_cpu_limit_cores", type="real", unit="cores", is_counter=False, minimum=0, maximum=1000000.0, source='cgroup v2 cpu.max', doc="CPU limit of the agent's own control group; unknown when there is none."),
+        FieldSpec(name="cgroup_cpu_throttled_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='cgroup v2 cpu.stat throttled_usec', doc="Time the agent's own control group was held back by its CPU limit."),
+        FieldSpec(name="uptime_seconds", type="double", unit="seconds", is_counter=False, minimum=0, maximum=100000000000.0, source='/proc/uptime', doc='Time since the machine started.'),
+        FieldSpec(name="agent_cpu_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='psutil.Process.cpu_times', doc='CPU time that the agent itself has used.'),
+        FieldSpec(name="agent_resident_memory_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=10000000000000.0, source='psutil.Process.memory_info.rss', doc='Memory that the agent itself holds.'),
+    ),
+)
+_TABLES["disk"] = TableSpec(
+    name="disk",
+    entity="disk",
+    doc='One block device.',
+    fields=(
+        FieldSpec(name="read_bytes_total", type="bigint", unit="bytes", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/diskstats', doc='Bytes read.'),
+        FieldSpec(name="written_bytes_total", type="bigint", unit="bytes", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/diskstats', doc='Bytes written.'),
+        FieldSpec(name="reads_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/diskstats', doc='Reads completed.'),
+        FieldSpec(name="writes_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/diskstats', doc='Writes completed.'),
+        FieldSpec(name="busy_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/diskstats io_ticks', doc='Time in which the device had I/O in flight.'),
+    ),
+)
+_TABLES["filesystem"] = TableSpec(
+    name="filesystem",
+    entity="filesystem",
+    doc='One mounted file system.',
+    fields=(
+        FieldSpec(name="total_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=9007199254740991, source='statvfs', doc='Size.'),
+        FieldSpec(name="used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=9007199254740991, source='statvfs', doc='In use.'),
+        FieldSpec(name="available_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=9007199254740991, source='statvfs', doc='Free for ordinary users.'),
+        FieldSpec(name="inodes_total_count", type="bigint", unit="count", is_counter=False, minimum=0, maximum=9007199254740991, source='statvfs', doc='Inodes.'),
+        FieldSpec(name="inodes_free_count", type="bigint", unit="count", is_counter=False, minimum=0, maximum=9007199254740991, source='statvfs', doc='Free inodes.'),
+    ),
+)
+_TABLES["network"] = TableSpec(
+    name="network",
+    entity="network_interface",
+    doc='One network interface.',
+    fields=(
+        FieldSpec(name="received_bytes_total", type="bigint", unit="bytes", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/net/dev', doc='Bytes received.'),
+        FieldSpec(name="transmitted_bytes_total", type="bigint", unit="bytes", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/net/dev', doc='Bytes sent.'),
+        FieldSpec(name="received_packets_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/net/dev', doc='Packets received.'),
+        FieldSpec(name="transmitted_packets_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/net/dev', doc='Packets sent.'),
+        FieldSpec(name="receive_errors_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/net/dev', doc='Packets received with an error.'),
+        FieldSpec(name="transmit_errors_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/net/dev', doc='Packets that could not be sent.'),
+        FieldSpec(name="receive_drops_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/net/dev', doc='Packets received and dropped.'),
+        FieldSpec(name="transmit_drops_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='/proc/net/dev', doc='Packets dropped before they were sent.'),
+    ),
+)
+_TABLES["inference"] = TableSpec(
+    name="inference",
+    entity="inference_server",
+    doc='One inference server, as its own /metrics says; ranks are summed (KV-cache usage: the fullest rank).',
+    fields=(
+        FieldSpec(name="up_flag", type="real", unit="flag", is_counter=False, minimum=0, maximum=1, source='the scrape itself', doc='1 when /metrics answered, 0 when it did not.'),
+        FieldSpec(name="scrape_seconds", type="real", unit="seconds", is_counter=False, minimum=0, maximum=3600, source='the scrape itself', doc='How long /metrics took.'),
+        FieldSpec(name="counters_since_unix_seconds", type="double", unit="seconds", is_counter=False, minimum=0, maximum=100000000000.0, source="process_start_time_seconds, else the process's start, else the first reset seen", doc='When the counters below began at zero.'),
+        FieldSpec(name="ranks_count", type="real", unit="count", is_counter=False, minimum=0, maximum=100000.0, source='distinct engine or dp_rank labels', doc='Data-parallel ranks behind this server.'),
+        FieldSpec(name="requests_running_count", type="real", unit="count", is_counter=False, minimum=0, maximum=10000000.0, source='vllm:num_requests_running, sglang:num_running_reqs, tgi_batch_current_size', doc='Requests being worked on.'),
+        FieldSpec(name="requests_waiting_count", type="real", unit="count", is_counter=False, minimum=0, maximum=10000000.0, source='vllm:num_requests_waiting, sglang:num_queue_reqs, tgi_queue_size', doc='Requests waiting to be scheduled.'),
+        FieldSpec(name="kv_cache_usage_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1.0001, source='vllm:kv_cache_usage_perc, sglang:token_usage', doc='KV cache in use, over its capacity.'),
+        FieldSpec(name="kv_cache_capacity_tokens", type="bigint", unit="tokens", is_counter=False, minimum=0, maximum=10000000000000.0, source='vllm:cache_config_info, sglang:max_total_num_tokens, tgi_batch_max_total_tokens', doc='Tokens that the KV cache can hold.'),
+        FieldSpec(name="prompt_tokens_total", type="bigint", unit="tokens", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:prompt_tokens_total, sglang:prompt_tokens_total, tgi_request_input_length_sum', doc='Prompt tokens; SGLang and TGI count them when a request ends.'),
+        FieldSpec(name="generation_tokens_total", type="bigint", unit="tokens", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:generation_tokens_total, sglang:generation_tokens_total, tgi_request_generated_tokens_sum', doc='Generated tokens; SGLang and TGI count them when a request ends.'),
+        FieldSpec(name="prompt_tokens_live_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='sglang:realtime_tokens_total{mode=prefill_*}', doc='Prompt tokens counted as they are processed, where that is a separate counter.'),
+        FieldSpec(name="generation_tokens_live_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='sglang:realtime_tokens_total{mode=decode}', doc="Tokens counted as they are decoded (without each request's first), where that is a separate counter."),
+        FieldSpec(name="prompt_tokens_cached_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:prompt_tokens_cached_total, sglang:cached_tokens_total', doc='Prompt tokens that needed no prefill.'),
+        FieldSpec(name="prefix_cache_queries_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:prefix_cache_queries_total, sglang:prompt_tokens_total', doc='Tokens looked up in the prefix cache.'),
+        FieldSpec(name="prefix_cache_hits_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:prefix_cache_hits_total, sglang:cached_tokens_total', doc='Tokens found in the prefix cache.'),
+        FieldSpec(name="preemptions_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:num_preemptions_total, sglang:num_retracted_requests_total', doc='Requests thrown back because the KV cache was full.'),
+        FieldSpec(name="requests_finished_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:request_success_total (stop, length, repetition), sglang:num_requests_total, tgi_request_success', doc='Requests that ended as they should.'),
+        FieldSpec(name="requests_aborted_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:request_success_total{abort}, sglang:num_aborted_requests_total', doc='Requests that the client or server gave up.'),
+        FieldSpec(name="requests_failed_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='vllm:request_success_total{error}, tgi_request_failure', doc='Requests that ended in an error.'),
+        FieldSpec(name="ttft_seconds", type="histogram", unit="seconds", is_counter=False, minimum=None, maximum=None, source='vllm:time_to_first_token_seconds, sglang:time_to_first_token_seconds', doc='Time from arrival to the first token.'),
+        FieldSpec(name="inter_token_latency_seconds", type="histogram", unit="seconds", is_counter=False, minimum=None, maximum=None, source='vllm:inter_token_latency_seconds (before 0.11: time_per_output_token_seconds), sglang:inter_token_latency_seconds', doc='Time between two tokens of one request.'),
+        FieldSpec(name="time_per_output_token_seconds", type="histogram", unit="seconds", is_counter=False, minimum=None, maximum=None, source='vllm:request_time_per_output_token_seconds, sglang:request_time_per_output_token_seconds, tgi_request_mean_time_per_token_duration', doc="A request's mean time per token after the first."),
+        FieldSpec(name="queue_seconds", type="histogram", unit="seconds", is_counter=False, minimum=None, maximum=None, source='vllm:request_queue_time_seconds, sglang:queue_time_seconds, tgi_request_queue_duration', doc='Time from arrival until scheduled.'),
+        FieldSpec(name="prefill_seconds", type="histogram", unit="seconds", is_counter=False, minimum=None, maximum=None, source='vllm:request_prefill_time_seconds, sglang:per_stage_req_latency_seconds{stage=prefill_forward}', doc='Time from scheduled to the first token.'),
+        FieldSpec(name="decode_seconds", type="histogram", unit="seconds", is_counter=False, minimum=None, maximum=None, source='vllm:request_decode_time_seconds', doc='Time from the first token to the last.'),
+        FieldSpec(name="end_to_end_seconds", type="histogram", unit="seconds", is_counter=False, minimum=None, maximum=None, source='vllm:e2e_request_latency_seconds, sglang:e2e_request_latency_seconds, tgi_request_duration', doc='Time from arrival to the last token.'),
+        FieldSpec(name="prompt_length_tokens", type="histogram", unit="tokens", is_counter=False, minimum=None, maximum=None, source='vllm:request_prompt_tokens, sglang:prompt_tokens_histogram, tgi_request_input_length', doc='Prompt length of finished requests.'),
+        FieldSpec(name="output_length_tokens", type="histogram", unit="tokens", is_counter=False, minimum=None, maximum=None, source='vllm:request_generation_tokens, sglang:generation_tokens_histogram, tgi_request_generated_tokens', doc='Output length of finished requests.'),
+        FieldSpec(name="iteration_tokens", type="histogram", unit="tokens", is_counter=False, minimum=None, maximum=None, source='vllm:iteration_tokens_total', doc='Tokens that one engine step worked on.'),
+    ),
+)
+
+TABLES: Mapping[str, TableSpec] = MappingProxyType(_TABLES)
