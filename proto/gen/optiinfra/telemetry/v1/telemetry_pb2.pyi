@@ -94,21 +94,25 @@ class _ValueTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValueType.V
     DESCRIPTOR: _descriptor.EnumDescriptor
     VALUE_TYPE_UNSPECIFIED: _ValueType.ValueType  # 0
     VALUE_TYPE_F32: _ValueType.ValueType  # 1
-    """scalar or array; NaN is unknown"""
+    """scalar or array; an array is unknown when its first value is NaN"""
     VALUE_TYPE_F64: _ValueType.ValueType  # 2
-    """scalar or array; NaN is unknown"""
-    VALUE_TYPE_U64: _ValueType.ValueType  # 3
-    """histogram bucket counts only; cannot be unknown"""
+    """scalar or array"""
+    VALUE_TYPE_HISTOGRAM: _ValueType.ValueType  # 3
+    """An f64 sum, then one u64 per bucket: observations in it since the counters began, not
+    running totals over buckets. A NaN sum makes the whole histogram unknown.
+    """
 
 class ValueType(_ValueType, metaclass=_ValueTypeEnumTypeWrapper): ...
 
 VALUE_TYPE_UNSPECIFIED: ValueType.ValueType  # 0
 VALUE_TYPE_F32: ValueType.ValueType  # 1
-"""scalar or array; NaN is unknown"""
+"""scalar or array; an array is unknown when its first value is NaN"""
 VALUE_TYPE_F64: ValueType.ValueType  # 2
-"""scalar or array; NaN is unknown"""
-VALUE_TYPE_U64: ValueType.ValueType  # 3
-"""histogram bucket counts only; cannot be unknown"""
+"""scalar or array"""
+VALUE_TYPE_HISTOGRAM: ValueType.ValueType  # 3
+"""An f64 sum, then one u64 per bucket: observations in it since the counters began, not
+running totals over buckets. A NaN sum makes the whole histogram unknown.
+"""
 Global___ValueType: _TypeAlias = ValueType  # noqa: Y015
 
 class _EntityKind:
@@ -177,7 +181,7 @@ class Field(_message.Message):
     """a name of the field catalogue (proto/metrics.toml)"""
     type: Global___ValueType.ValueType
     count: _builtins.int
-    """values in a row: 1, or the array's length"""
+    """values in a row: 1, the array's length, or the number of buckets"""
     @_builtins.property
     def bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """histograms: upper bounds of all buckets but the last, which is +Inf"""

@@ -1,0 +1,49 @@
+"""What time it was here when a node took a sample. Nodes' clocks lie, so theirs is only believed when it agrees."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+# NTP keeps hosts within milliseconds; two seconds is beyond any network's one-way delay that we
+# would want to mistake for skew.
+TOLERANCE_US = 2_000_000
+# Readings kept. The link's delay only ever makes a reading larger, so the smallest of the last few
+# is the truest; a few minutes at the usual heartbeat, so that drift does not pile up.
+READINGS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """When a tick was taken."""
+
+    taken_at_us: int  # the node's stamp where it agrees with our clock, else our own estimate
+    clock_offset_seconds: float  # node's clock minus ours
+    corrected: bool
+
+
+class NodeClock:
+    """Maps one agent process's monotonic clock onto ours.
+
+    The monotonic clock cannot jump, so a node whose wall clock is set back or forward, before or
+    after a sample was buffered, still gets right stamps.
+    """
+
+    def __init__(self) -> None:
+        """The first reading comes with the Hello."""
+        self._offsets_us: deque[int] = deque(maxlen=READINGS)
+
+    def reading(self, *, node_monotonic_us: int, received_at_us: int) -> None:
+        """This will note that the node's monotonic clock showed a value just before it arrived here."""
+        self._offsets_us.append(received_at_us - node_monotonic_us)
+
+    def stamp(self, *, node_unix_us: int, node_monotonic_us: int) -> Stamp:
+        """This will say when a tick was taken, by our clock."""
+        estimate = node_monotonic_us + min(self._offsets_us)
+        offset = node_unix_us - estimate
+        corrected = abs(offset) > TOLERANCE_US
+        return Stamp(
+            taken_at_us=estimate if corrected else node_unix_us,
+            clock_offset_seconds=offset / 1e6,
+            corrected=corrected,
+        )

@@ -1,0 +1,255 @@
+"""One commit: everything that has arrived since the last one, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from control_plane.ingest.admission import AdmittedBatch, AdmittedTick
+from control_plane.ingest.decode import Piece, decode
+from control_plane.model.entity import AnnouncedEntity
+from control_plane.model.node import NodeStatus, Refusal, SampleLoss
+from control_plane.storage import cursors, entities, nodes
+from control_plane.storage.samples import SampleWriter
+from control_plane.storage.session import SyncConnection
+
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_datetime(unix_us: int) -> datetime:
+    """This will turn microseconds since 1970 into an aware time, without float rounding."""
+    return UNIX_EPOCH + timedelta(microseconds=unix_us)
+
+
+class Stream(Protocol):
+    """What a flush needs of a connected agent."""
+
+    node_id: int
+    epoch: bytes
+    sampling_interval_seconds: float | None
+    entity_ids: npt.NDArray[np.int32]  # by the agent's ids; written by the flush, read by it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """Entities that later batches of the stream name."""
+
+    stream: Stream
+    entities: Sequence[tuple[int, AnnouncedEntity]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A batch to be stored."""
+
+    stream: Stream
+    batch: AdmittedBatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A batch, or a message without a number (seq 0), that cannot be stored."""
+
+    stream: Stream
+    seq: int
+    cause: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Batches that an agent says will never come."""
+
+    stream: Stream
+    loss: SampleLoss
+
+
+Item = Announced | Arrived | Refused | Lost
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a flush did, for acknowledgements and for the counters."""
+
+    positions: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    rows: int = 0
+    batches: int = 0
+    duplicates: int = 0
+    impossible_values: int = 0
+    command_ids: list[str] = field(default_factory=list)
+
+
+class Flusher:
+    """Writes items in one transaction each call. Owned by one thread."""
+
+    def __init__(self) -> None:
+        """The partitions that exist are learnt as days are met."""
+        self._samples = SampleWriter()
+        self._days: set[date] = set()
+
+    def missing_days(self, items: Iterable[Item]) -> set[date]:
+        """This will name the days for which a partition may still have to be made."""
+        days = {
+            to_datetime(tick.taken_at_us).date()
+            for item in items
+            if isinstance(item, Arrived)
+            for tick in item.batch.ticks
+        }
+        return days - self._days
+
+    def partitions_made(self, days: Iterable[date]) -> None:
+        """This will remember that the partitions of `days` exist."""
+        self._days |= set(days)
+
+    def forget_partitions(self) -> None:
+        """This will look again next time: retention may have dropped some."""
+        self._days.clear()
+
+    def flush(self, connection: SyncConnection, items: Sequence[Item], now: datetime) -> Outcome:
+        """This will store `items`, in order, and commit. On any error nothing is stored."""
+        try:
+            outcome = self._transaction(connection, items, now)
+            connection.commit()
+        except BaseException:
+            self._samples.rolled_back()
+            raise
+        self._samples.committed()
+        return outcome
+
+    def _transaction(self, connection: SyncConnection, items: Sequence[Item], now: datetime) -> Outcome:
+        self._resolve_entities(connection, items, now)
+        keys = {(item.stream.node_id, item.stream.epoch) for item in items if _numbered(item)}
+        positions = cursors.lock(connection, keys, now)
+        plan = _plan(items, positions, now)
+        pieces = [
+            piece for stream, batch in plan.batches for tick in batch.ticks for piece in _pieces(stream, batch, tick)
+        ]
+        blocks, impossible = decode(pieces)
+        rows = self._samples.write(connection, blocks)
+        nodes.update_status(connection, [_status(s, b, t) for s, b in plan.batches for t in b.ticks])
+        cursors.record_losses(connection, plan.losses, now)
+        cursors.record_refusals(connection, plan.refusals)
+        cursors.advance(connection, positions, now)
+        return Outcome(
+            positions=positions,
+            rows=rows,
+            batches=len(plan.batches),
+            duplicates=plan.duplicates,
+            impossible_values=impossible,
+            command_ids=[t.command_id for _, b in plan.batches for t in b.ticks if t.command_id],
+        )
+
+    def _resolve_entities(self, connection: SyncConnection, items: Sequence[Item], now: datetime) -> None:
+        announced = [(item.stream, pair) for item in items if isinstance(item, Announced) for pair in item.entities]
+        ids = entities.upsert(connection, [entity for _, (_, entity) in announced], now)
+        for stream, (local_id, entity) in announced:
+            if local_id >= len(stream.entity_ids):
+                grown = np.full(max(64, 2 * local_id), -1, np.int32)
+                grown[: len(stream.entity_ids)] = stream.entity_ids
+                stream.entity_ids = grown
+            stream.entity_ids[local_id] = ids[(entity.node_id, entity.kind, entity.key)]
+
+
+@dataclass(slots=True)
+class _Plan:
+    batches: list[tuple[Stream, AdmittedBatch]] = field(default_factory=list)
+    losses: list[SampleLoss] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    duplicates: int = 0
+
+
+def _numbered(item: Item) -> bool:
+    return not isinstance(item, Announced)
+
+
+def _plan(items: Sequence[Item], positions: dict[tuple[int, bytes], int], now: datetime) -> _Plan:
+    """This will decide what is new, moving `positions` on; a hole that nobody explained becomes a loss."""
+    plan = _Plan()
+    for item in items:
+        if isinstance(item, Announced):
+            continue
+        key = (item.stream.node_id, item.stream.epoch)
+        match item:
+            case Refused(cause=cause, detail=detail, seq=seq):
+                if seq == 0 or seq > positions[key]:
+                    plan.refusals.append(Refusal(node_id=key[0], cause=cause, detail=detail, count=1, at=now))
+            case Lost(loss=loss):
+                seq = loss.last_seq
+                if seq > positions[key]:
+                    plan.losses.append(loss)
+                    _note_gap(plan, key, positions[key], loss.first_seq)
+            case Arrived(batch=batch):
+                seq = batch.seq
+                if seq <= positions[key]:
+                    plan.duplicates += 1
+                else:
+                    plan.batches.append((item.stream, batch))
+                    _note_gap(plan, key, positions[key], seq)
+        positions[key] = max(positions[key], seq)
+    return plan
+
+
+def _note_gap(plan: _Plan, key: tuple[int, bytes], position: int, seq: int) -> None:
+    if seq > position + 1:
+        plan.losses.append(
+            SampleLoss(
+                node_id=key[0],
+                epoch=key[1],
+                first_seq=position + 1,
+                last_seq=seq - 1,
+                first_taken_at=None,
+                last_taken_at=None,
+                tick_count=None,
+                reason="never arrived, and the agent did not say why",
+            )
+        )
+
+
+def _pieces(stream: Stream, batch: AdmittedBatch, tick: AdmittedTick) -> Iterable[Piece]:
+    for rows in tick.rows:
+        yield Piece(
+            layout=rows.layout,
+            records=rows.records,
+            entity_ids=stream.entity_ids[rows.local_ids],
+            node_id=stream.node_id,
+            taken_at_us=tick.taken_at_us,
+            received_at_us=batch.received_at_us,
+            clock_offset_seconds=tick.clock_offset_seconds,
+        )
+
+
+def _status(stream: Stream, batch: AdmittedBatch, tick: AdmittedTick) -> NodeStatus:
+    return NodeStatus(
+        node_id=stream.node_id,
+        taken_at=to_datetime(tick.taken_at_us),
+        received_at=to_datetime(batch.received_at_us),
+        clock_offset_seconds=tick.clock_offset_seconds,
+        sampling_interval_seconds=stream.sampling_interval_seconds,
+        collectors=tick.collectors,
+    )
+
+
+def split(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+    """This will halve `items`, keeping their order, to find the one that cannot be stored."""
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
+
+
+def as_refused(item: Item, reason: str) -> Item:
+    """This will turn an item that Postgres will not take into a counted refusal."""
+    seq = item.batch.seq if isinstance(item, Arrived) else 0
+    return Refused(stream=item.stream, seq=seq, cause="unstorable", detail=reason)
+
+
+def refusals_by_seq(items: Sequence[Item]) -> Mapping[tuple[int, bytes], dict[int, str]]:
+    """This will give, by stream, the reason for each refused batch."""
+    out: dict[tuple[int, bytes], dict[int, str]] = {}
+    for item in items:
+        if isinstance(item, Refused) and item.seq:
+            out.setdefault((item.stream.node_id, item.stream.epoch), {})[item.seq] = item.detail
+    return out

@@ -1,0 +1,111 @@
+"""Schemas that agents announce, turned into numpy record types.
+
+The same schema announced by a thousand nodes is one Layout object, so their rows can be decoded
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from optiinfra.catalogue import TABLES, TableSpec
+
+from control_plane.model.errors import OptiInfraError
+
+# TGI's widest histogram has 1,024 buckets, the widest host we know of 1,024 logical CPUs.
+MOST_FIELDS = 512
+MOST_VALUES_PER_FIELD = 4096
+MOST_RECORD_BYTES = 256 * 1024
+
+
+class RefusedSchema(OptiInfraError):
+    """An announced schema cannot be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireField:
+    """One field as an agent announces it."""
+
+    name: str
+    type: str  # f32, f64, histogram
+    count: int
+    bounds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layout:
+    """How the records of one schema lie in memory, and which of them the catalogue knows.
+
+    Compared by identity: `layout_of` gives the same object for the same schema.
+    """
+
+    table: TableSpec
+    dtype: np.dtype[np.void]
+    record_bytes: int
+    known: Mapping[str, tuple[int, WireField]]  # fields both sides know, with their place in the record
+    ignored: tuple[str, ...]  # fields of a newer agent
+
+
+_EXPECTED = {"real": ("f32", "f64"), "double": ("f32", "f64"), "bigint": ("f32", "f64"), "real[]": ("f32", "f64")}
+
+
+def _check(field: WireField) -> None:
+    if field.count < 1 or field.count > MOST_VALUES_PER_FIELD:
+        raise RefusedSchema(f"field {field.name} has {field.count} values; 1 to {MOST_VALUES_PER_FIELD} are accepted")
+    if field.type != "histogram":
+        return
+    if len(field.bounds) != field.count - 1:
+        raise RefusedSchema(f"histogram {field.name} has {field.count} buckets but {len(field.bounds)} bounds")
+    ascending = all(a < b for a, b in pairwise(field.bounds))
+    if not ascending or not all(isfinite(b) for b in field.bounds):
+        raise RefusedSchema(f"histogram {field.name} has bounds that are not finite and ascending")
+
+
+def _numpy_fields(position: int, field: WireField) -> list[Any]:
+    """This will lay one field out; names are positions, since agents may send any text as a name."""
+    shape = () if field.count == 1 and field.type != "histogram" else (field.count,)
+    match field.type:
+        case "f32" | "f64":
+            return [(f"v{position}", "<f4" if field.type == "f32" else "<f8", shape)]
+        case "histogram":
+            return [(f"s{position}", "<f8"), (f"v{position}", "<u8", shape)]
+        case other:
+            raise RefusedSchema(f"field {field.name} has the unknown type {other}")
+
+
+@lru_cache(maxsize=4096)
+def layout_of(table: str, fields: tuple[WireField, ...]) -> Layout:
+    """This will lay out the records of a schema. Raises RefusedSchema."""
+    spec = TABLES.get(table)
+    if spec is None:
+        raise RefusedSchema(f"there is no table {table!r}; known are {', '.join(TABLES)}")
+    if len(fields) > MOST_FIELDS:
+        raise RefusedSchema(f"{len(fields)} fields; at most {MOST_FIELDS} are accepted")
+    if len({f.name for f in fields}) != len(fields):
+        raise RefusedSchema("a field is named twice")
+    parts: list[Any] = [("entity", "<u4")]
+    known: dict[str, tuple[int, WireField]] = {}
+    ignored: list[str] = []
+    catalogue = {f.name: f for f in spec.fields}
+    for position, field in enumerate(fields):
+        _check(field)
+        parts += _numpy_fields(position, field)
+        entry = catalogue.get(field.name)
+        if entry is None:
+            ignored.append(field.name)
+            continue
+        if field.type not in _EXPECTED.get(entry.type, ("histogram",)):
+            raise RefusedSchema(f"field {field.name} is sent as {field.type}, but is a {entry.type}")
+        if entry.type in ("real", "double", "bigint") and field.count != 1:
+            raise RefusedSchema(f"field {field.name} is one number, but {field.count} are sent")
+        known[field.name] = (position, field)
+    dtype = np.dtype(parts)
+    if dtype.itemsize > MOST_RECORD_BYTES:
+        raise RefusedSchema(f"a record has {dtype.itemsize} bytes; at most {MOST_RECORD_BYTES} are accepted")
+    return Layout(table=spec, dtype=dtype, record_bytes=dtype.itemsize, known=known, ignored=tuple(ignored))

@@ -1,0 +1,358 @@
+"""The gRPC server: one bidirectional stream for each agent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
+
+from control_plane import __version__
+from control_plane.ingest import wire
+from control_plane.ingest.admission import StreamState
+from control_plane.ingest.clocks import NodeClock
+from control_plane.ingest.counters import IngestCounters
+from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
+from control_plane.ingest.writer import StreamKey, Writer
+from control_plane.model.errors import ConfigurationError
+from control_plane.model.node import SampleLoss
+from control_plane.runtime.clock import Clock
+from control_plane.storage import cursors, nodes
+from control_plane.storage.session import Database
+
+log = logging.getLogger(__name__)
+
+PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
+# Batches an agent may have unacknowledged: a minute and more of 5 s samples, a quarter minute of 1 s ones.
+WINDOW_BATCHES = 16
+MAX_BATCH_BYTES = 1024 * 1024
+HEARTBEAT_SECONDS = 10
+HELLO_TIMEOUT_SECONDS = 10
+# Three heartbeats missed: the link is dead, whatever TCP still believes.
+SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS + 5
+COMMAND_VALID_SECONDS = 30
+
+Context = grpc.aio.ServicerContext[link_pb2.AgentMessage, link_pb2.ServerMessage]
+
+
+@dataclass(slots=True)
+class Session:
+    """One connected agent."""
+
+    node_id: int
+    epoch: bytes
+    sampling_interval_seconds: float | None
+    state: StreamState
+    entity_ids: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(64, -1, np.int32))
+    acked_seq: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+    ack_due: bool = False
+    outbox: deque[link_pb2.ServerMessage] = field(default_factory=lambda: deque(maxlen=64))
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def send(self, message: link_pb2.ServerMessage) -> None:
+        """This will queue a message; a peer that reads nothing loses the oldest, never the newest."""
+        self.outbox.append(message)
+        self.wake.set()
+
+
+class _Refused(Exception):
+    """A connection that is not accepted; becomes a Refusal message."""
+
+    def __init__(self, code: str, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+
+
+async def _read_message(context: Context) -> link_pb2.AgentMessage | None:
+    """This will give the next message, or None when the agent has closed its side."""
+    message: object = await context.read()
+    return message if isinstance(message, link_pb2.AgentMessage) else None
+
+
+class LinkService(link_pb2_grpc.LinkServicer):
+    """Admits agents, reads their batches, acknowledges what is committed."""
+
+    def __init__(self, database: Database, clock: Clock, *, retention_days: int) -> None:
+        """Samples older than `retention_days` are refused: their partition would be dropped at once."""
+        self.counters = IngestCounters()
+        self._database = database
+        self._clock = clock
+        self._retention_us = retention_days * 86_400 * 1_000_000
+        self._sessions: dict[int, Session] = {}
+        self._commands: dict[str, asyncio.Future[None]] = {}
+        self._draining = False
+        self.writer = Writer(database, clock, self.counters, self._committed, self._commands_done)
+
+    # -- what others ask ------------------------------------------------------------------------
+
+    def connected_nodes(self) -> frozenset[int]:
+        """This will give the nodes that have a stream to this replica."""
+        return frozenset(self._sessions)
+
+    async def collect_now(self, node_ids: Sequence[int], timeout_seconds: float) -> dict[int, str]:
+        """This will ask nodes for a sample now and say of each what came: committed, not_connected, timed_out."""
+        waiting: dict[int, asyncio.Future[None]] = {}
+        outcome: dict[int, str] = {}
+        for node_id in node_ids:
+            session = self._sessions.get(node_id)
+            if session is None:
+                outcome[node_id] = "not_connected"
+                continue
+            command_id = uuid.uuid4().hex
+            waiting[node_id] = self._commands[command_id] = asyncio.get_running_loop().create_future()
+            session.send(wire.collect_now(command_id, COMMAND_VALID_SECONDS))
+        if waiting:
+            await asyncio.wait(waiting.values(), timeout=timeout_seconds)
+        for node_id, future in waiting.items():
+            outcome[node_id] = "committed" if future.done() else "timed_out"
+        self._commands = {k: f for k, f in self._commands.items() if f not in waiting.values()}
+        return outcome
+
+    async def drain(self) -> None:
+        """This will ask every agent to come back later, and let what has arrived be committed."""
+        self._draining = True
+        for session in self._sessions.values():
+            session.send(wire.drain(reconnect_after_ms=1000))
+        await self.writer.drained()
+        await asyncio.sleep(0.05)  # lets the last acknowledgements leave
+        for session in list(self._sessions.values()):
+            session.ended.set()
+            session.wake.set()
+
+    # -- the stream -----------------------------------------------------------------------------
+
+    async def Connect(self, request_iterator: AsyncIterator[link_pb2.AgentMessage], context: Context) -> None:
+        """This will serve one agent until it leaves, falls silent, or is superseded."""
+        try:
+            session = await self._welcome(context)
+        except _Refused as refused:
+            log.info("refused an agent: %s", refused)
+            await context.write(wire.refusal(refused.code, str(refused), refused.retry_after_seconds))
+            return
+        self.counters.streams += 1
+        try:
+            await self._serve(session, context)
+        finally:
+            self.counters.streams -= 1
+            if self._sessions.get(session.node_id) is session:
+                del self._sessions[session.node_id]
+
+    async def _welcome(self, context: Context) -> Session:
+        hello = await self._hello(context)
+        if self._draining:
+            raise _Refused("UNAVAILABLE", "the control plane is going down", 2)
+        protocol = min(hello.protocol_max, PROTOCOL_MAX)
+        if protocol < max(hello.protocol_min, PROTOCOL_MIN):
+            raise _Refused(
+                "PROTOCOL",
+                f"the agent speaks protocol {hello.protocol_min} to {hello.protocol_max}, "
+                f"this control plane {PROTOCOL_MIN} to {PROTOCOL_MAX}; upgrade the older one",
+                300,
+            )
+        try:
+            session, committed = await self._open(hello)
+        except wire.RefusedMessage as error:
+            raise _Refused("INVALID_HELLO", str(error), 60) from error
+        except Exception as error:  # boundary: a database that is away must not look like a broken protocol
+            log.exception("an agent could not be admitted")
+            raise _Refused("UNAVAILABLE", "the database does not answer", 5) from error
+        await context.write(
+            wire.welcome(
+                protocol=protocol,
+                committed_seq=committed,
+                window=WINDOW_BATCHES,
+                max_batch_bytes=MAX_BATCH_BYTES,
+                heartbeat_seconds=HEARTBEAT_SECONDS,
+                version=__version__,
+            )
+        )
+        return session
+
+    async def _hello(self, context: Context) -> link_pb2.Hello:
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
+                message = await _read_message(context)
+        except TimeoutError as error:
+            raise _Refused("INVALID_HELLO", f"no Hello came within {HELLO_TIMEOUT_SECONDS} s", 30) from error
+        if message is None or message.WhichOneof("body") != "hello":
+            raise _Refused("INVALID_HELLO", "the first message must be a Hello", 60)
+        return message.hello
+
+    async def _open(self, hello: link_pb2.Hello) -> tuple[Session, int]:
+        introduction = wire.introduction_from(hello)
+        node_id = await nodes.introduce(self._database.engine, introduction, self._clock.now())
+        committed = await cursors.committed_seq(self._database.engine, node_id, hello.epoch)
+        clock = NodeClock()
+        clock.reading(node_monotonic_us=hello.clock.monotonic_us, received_at_us=self._now_us())
+        interval = introduction.attributes.get("sampling_interval_seconds")
+        session = Session(
+            node_id=node_id,
+            epoch=bytes(hello.epoch),
+            sampling_interval_seconds=float(interval) if isinstance(interval, int | float) else None,
+            state=StreamState(node_id=node_id, clock=clock, retention_us=self._retention_us),
+            acked_seq=committed,
+        )
+        older = self._sessions.get(node_id)
+        if older is not None:
+            older.send(wire.refusal("SUPERSEDED", "the same agent connected again", 30))
+            older.ended.set()
+        self._sessions[node_id] = session
+        return session, committed
+
+    async def _serve(self, session: Session, context: Context) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(self._send(session, context))
+            reader = tasks.create_task(self._read(session, context))
+            ended = tasks.create_task(session.ended.wait())
+            await asyncio.wait((sender, reader, ended), return_when=asyncio.FIRST_COMPLETED)
+            session.ended.set()
+            session.wake.set()  # the sender flushes its outbox and ends
+            await asyncio.wait((sender,), timeout=1.0)
+            for task in (sender, reader, ended):
+                task.cancel()
+
+    async def _send(self, session: Session, context: Context) -> None:
+        while True:
+            await session.wake.wait()
+            session.wake.clear()
+            if session.ack_due:
+                session.ack_due = False
+                refused, session.refused = session.refused, {}
+                await context.write(wire.ack(session.acked_seq, WINDOW_BATCHES, refused))
+            while session.outbox:
+                await context.write(session.outbox.popleft())
+            if session.ended.is_set():
+                return
+
+    async def _read(self, session: Session, context: Context) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    message = await _read_message(context)
+            except TimeoutError:
+                log.info("node %d has been silent for %d s; its stream is closed", session.node_id, SILENCE_SECONDS)
+                return
+            if message is None:
+                return  # the agent closed its side
+            await self._handle(session, message)
+
+    async def _handle(self, session: Session, message: link_pb2.AgentMessage) -> None:
+        seq = message.batch.seq if message.WhichOneof("body") == "batch" else 0
+        try:
+            await self._dispatch(session, message)
+        except wire.RefusedMessage as error:
+            if not self.counters.batches_refused[error.cause]:  # once per cause; the rest is counted
+                log.warning("node %d: refused (%s): %s", session.node_id, error.cause, error)
+            await self.writer.submit(Refused(stream=session, seq=seq, cause=error.cause, detail=str(error)))
+
+    async def _dispatch(self, session: Session, message: link_pb2.AgentMessage) -> None:
+        received_at_us = self._now_us()
+        match message.WhichOneof("body"):
+            case "announce":
+                announced = session.state.announce(message.announce)
+                await self.writer.submit(Announced(stream=session, entities=announced))
+            case "batch":
+                await self._admit(session, message.batch, received_at_us)
+            case "loss":
+                await self.writer.submit(Lost(stream=session, loss=_loss(session, message.loss)))
+            case "heartbeat":
+                clock = message.heartbeat.clock
+                session.state.clock.reading(node_monotonic_us=clock.monotonic_us, received_at_us=received_at_us)
+                session.send(wire.heartbeat(unix_us=received_at_us, monotonic_us=int(self._clock.monotonic() * 1e6)))
+            case "command_result" | "config_status" | None:
+                pass  # a result is known by its committed tick; a field of a newer agent is nothing we need
+            case other:
+                raise wire.RefusedMessage("unexpected", f"a {other} message is not expected here")
+
+    async def _admit(self, session: Session, batch: telemetry_pb2.Batch, received_at_us: int) -> None:
+        if batch.seq == 0:
+            raise wire.RefusedMessage("bad_sequence", "batches are numbered from 1")
+        if batch.ByteSize() > MAX_BATCH_BYTES:
+            raise wire.RefusedMessage("too_large", f"a batch has {batch.ByteSize()} bytes; at most {MAX_BATCH_BYTES}")
+        admitted = session.state.admit(batch, received_at_us=received_at_us)
+        await self.writer.submit(Arrived(stream=session, batch=admitted))
+
+    # -- after a commit -------------------------------------------------------------------------
+
+    def _committed(self, key: StreamKey, seq: int, refused: Mapping[int, str]) -> None:
+        session = self._sessions.get(key[0])
+        if session is None or session.epoch != key[1]:
+            return
+        session.acked_seq = max(session.acked_seq, seq)
+        session.refused |= refused
+        session.ack_due = True
+        session.wake.set()
+
+    def _commands_done(self, command_ids: Sequence[str]) -> None:
+        for command_id in command_ids:
+            future = self._commands.get(command_id)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def _now_us(self) -> int:
+        return int(self._clock.now().timestamp() * 1e6)
+
+
+def _loss(session: Session, loss: link_pb2.Loss) -> SampleLoss:
+    if not 0 < loss.first_seq <= loss.last_seq < 1 << 62:
+        raise wire.RefusedMessage("bad_sequence", f"a loss from {loss.first_seq} to {loss.last_seq} is no range")
+    try:
+        first, last = to_datetime(loss.first_taken_at_unix_us), to_datetime(loss.last_taken_at_unix_us)
+    except OverflowError as error:
+        raise wire.RefusedMessage("bad_sequence", "a loss names a time that does not exist") from error
+    return SampleLoss(
+        node_id=session.node_id,
+        epoch=session.epoch,
+        first_seq=loss.first_seq,
+        last_seq=loss.last_seq,
+        first_taken_at=first,
+        last_taken_at=last,
+        tick_count=min(loss.tick_count, 1 << 62),
+        reason=wire.clean_text(loss.reason),
+    )
+
+
+async def start_server(service: LinkService, address: str) -> tuple[grpc.aio.Server, int]:
+    """This will listen for agents at `address` (host:port) and give the server and its port.
+
+    Raises ConfigurationError when the port is taken.
+    """
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", 4 * MAX_BATCH_BYTES),
+            # Agents ping when idle; grpc's own tolerance, one ping in five minutes, would cut them off.
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.so_reuseport", 0),  # a second control plane must fail to start, not share the port by chance
+        ]
+    )
+    link_pb2_grpc.add_LinkServicer_to_server(service, server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigurationError(f"the agents' port {address} is taken; choose another with --grpc-port") from error
+    await server.start()
+    return server, port
+
+
+async def stop_server(service: LinkService, server: grpc.aio.Server) -> None:
+    """This will commit what has arrived, tell agents to come back, and stop listening."""
+    await _within(service.drain(), seconds=10)
+    await server.stop(grace=1)
+
+
+async def _within(work: Awaitable[None], *, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        log.warning("gave up waiting for the last commit after %d s; agents still hold what is missing", seconds)

@@ -1,0 +1,184 @@
+"""Protobuf ⇄ our own structures. The only module of the control plane that knows the stubs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optiinfra.telemetry.v1 import command_pb2, link_pb2, telemetry_pb2
+
+from control_plane.ingest.layout import Layout, RefusedSchema, WireField, layout_of
+from control_plane.model.entity import EntityKind
+from control_plane.model.errors import OptiInfraError
+from control_plane.model.node import CollectorState, NodeIntroduction
+
+# Attributes describe one thing to people; a recorded H200's take about 2 KB.
+MOST_ATTRIBUTE_BYTES = 64 * 1024
+MOST_NAME_LENGTH = 512
+
+_TYPES = {
+    telemetry_pb2.VALUE_TYPE_F32: "f32",
+    telemetry_pb2.VALUE_TYPE_F64: "f64",
+    telemetry_pb2.VALUE_TYPE_HISTOGRAM: "histogram",
+}
+
+
+class RefusedMessage(OptiInfraError):
+    """A message from an agent cannot be used. `cause` is a stable word to count by."""
+
+    def __init__(self, cause: str, detail: str) -> None:
+        """`detail` is a sentence that says what was wrong and what is accepted."""
+        super().__init__(detail)
+        self.cause = cause
+
+
+def clean_text(text: str, most: int = MOST_NAME_LENGTH) -> str:
+    """This will drop control characters, which Postgres or a terminal would choke on, and cut to `most`."""
+    return "".join(c for c in text if c.isprintable())[:most]
+
+
+def _clean_json(value: Any, depth: int = 0) -> Any:
+    if depth > 8:  # deeper than any description of a device
+        raise RefusedMessage("bad_attributes", "attributes are nested more than 8 deep")
+    match value:
+        case str():
+            return clean_text(value, 4096)
+        case dict():
+            return {clean_text(k): _clean_json(v, depth + 1) for k, v in value.items()}
+        case list():
+            return [_clean_json(v, depth + 1) for v in value]
+        case _:
+            return value
+
+
+def _not_json(token: str) -> None:
+    raise RefusedMessage("bad_attributes", f"attributes hold {token}, which JSON does not have")
+
+
+def attributes_from(data: bytes) -> Mapping[str, object]:
+    """This will read one JSON object. Raises RefusedMessage when it is none, or too large."""
+    if len(data) > MOST_ATTRIBUTE_BYTES:
+        raise RefusedMessage("bad_attributes", f"attributes have {len(data)} bytes; at most {MOST_ATTRIBUTE_BYTES}")
+    try:
+        value = json.loads(data or b"{}", parse_constant=_not_json)
+    except (ValueError, RecursionError) as error:
+        raise RefusedMessage("bad_attributes", "attributes are not JSON") from error
+    if not isinstance(value, dict):
+        raise RefusedMessage("bad_attributes", "attributes are not a JSON object")
+    cleaned = _clean_json(value)
+    assert isinstance(cleaned, dict)
+    return cleaned
+
+
+def introduction_from(hello: link_pb2.Hello) -> NodeIntroduction:
+    """This will read how an agent introduces itself. Raises RefusedMessage."""
+    if not 1 <= len(hello.agent_id) <= 128 or not hello.agent_id.isprintable():
+        raise RefusedMessage("bad_hello", "agent_id must have 1 to 128 printable characters")
+    if len(hello.epoch) != 16:
+        raise RefusedMessage("bad_hello", f"epoch must have 16 bytes, not {len(hello.epoch)}")
+    name = clean_text(hello.node_name, 253)  # the longest host name that DNS allows
+    if not name:
+        raise RefusedMessage("bad_hello", "node_name is empty")
+    return NodeIntroduction(
+        agent_id=hello.agent_id,
+        name=name,
+        agent_version=clean_text(hello.agent_version, 64),
+        replayed=hello.replayed,
+        attributes=attributes_from(hello.attributes_json),
+    )
+
+
+def layout_from(schema: telemetry_pb2.Schema) -> Layout:
+    """This will lay out an announced schema. Raises RefusedMessage."""
+    fields = tuple(
+        WireField(
+            name=clean_text(f.name),
+            type=_TYPES.get(f.type, f"number {f.type}"),
+            count=f.count,
+            bounds=tuple(f.bounds),
+        )
+        for f in schema.fields
+    )
+    try:
+        return layout_of(schema.table, fields)
+    except RefusedSchema as error:
+        raise RefusedMessage("bad_schema", str(error)) from error
+
+
+def entity_kind(number: int) -> EntityKind:
+    """This will give the kind with that number. Raises RefusedMessage."""
+    try:
+        return EntityKind(number)
+    except ValueError as error:
+        raise RefusedMessage("bad_entity", f"there is no entity kind {number}") from error
+
+
+def collector_state(report: telemetry_pb2.CollectorReport) -> CollectorState:
+    """This will read how a collector's run went."""
+    try:
+        name = telemetry_pb2.CollectorOutcome.Name(report.outcome)
+    except ValueError:  # an outcome of a newer agent
+        name = "unspecified"
+    return CollectorState(
+        collector=clean_text(report.collector, 64),
+        outcome=name.removeprefix("COLLECTOR_OUTCOME_").lower(),
+        duration_seconds=float(report.duration_seconds),
+        detail=clean_text(report.detail, 1000),
+    )
+
+
+def welcome(
+    *, protocol: int, committed_seq: int, window: int, max_batch_bytes: int, heartbeat_seconds: int, version: str
+) -> link_pb2.ServerMessage:
+    """This will say from which batch to go on, and how much may be under way."""
+    return link_pb2.ServerMessage(
+        welcome=link_pb2.Welcome(
+            protocol=protocol,
+            committed_seq=committed_seq,
+            window_batches=window,
+            max_batch_bytes=max_batch_bytes,
+            heartbeat_interval_seconds=heartbeat_seconds,
+            server_version=version,
+        )
+    )
+
+
+def refusal(code: str, detail: str, retry_after_seconds: int) -> link_pb2.ServerMessage:
+    """This will say why a connection is refused, and when to try again. `code` is a RefusalCode's short name."""
+    number = link_pb2.RefusalCode.Value(f"REFUSAL_CODE_{code}")
+    return link_pb2.ServerMessage(
+        refusal=link_pb2.Refusal(code=number, detail=detail, retry_after_seconds=retry_after_seconds)
+    )
+
+
+def ack(committed_seq: int, window: int, refused: Mapping[int, str]) -> link_pb2.ServerMessage:
+    """This will acknowledge every batch up to `committed_seq`."""
+    return link_pb2.ServerMessage(
+        ack=link_pb2.Ack(
+            committed_seq=committed_seq,
+            window_batches=window,
+            refused=[link_pb2.RefusedBatch(seq=seq, reason=reason) for seq, reason in sorted(refused.items())],
+        )
+    )
+
+
+def heartbeat(*, unix_us: int, monotonic_us: int) -> link_pb2.ServerMessage:
+    """This will show an agent that the link is alive."""
+    return link_pb2.ServerMessage(
+        heartbeat=link_pb2.Heartbeat(clock=link_pb2.ClockReading(unix_us=unix_us, monotonic_us=monotonic_us))
+    )
+
+
+def collect_now(command_id: str, valid_for_seconds: int) -> link_pb2.ServerMessage:
+    """This will ask an agent for a sample outside its cadence."""
+    return link_pb2.ServerMessage(
+        command=command_pb2.Command(
+            id=command_id, valid_for_seconds=valid_for_seconds, collect_now=command_pb2.CollectNow()
+        )
+    )
+
+
+def drain(reconnect_after_ms: int) -> link_pb2.ServerMessage:
+    """This will ask an agent to connect again later: the control plane is going down."""
+    return link_pb2.ServerMessage(drain=link_pb2.Drain(reconnect_after_ms=reconnect_after_ms))

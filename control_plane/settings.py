@@ -1,0 +1,148 @@
+"""The control plane's settings: defaults < .env < environment < flags, parsed once, frozen, unknown keys refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from control_plane.model.errors import ConfigurationError
+
+PREFIX = "OPTIINFRA_"
+# Scripts that people already have use one or the other.
+DEFAULT_PORT, OTHER_PUBLISHED_PORT = 8003, 8002
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def default_data_dir() -> Path:
+    """This will give where data is kept unless somebody says otherwise: the place the platform's conventions name."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/optiinfra")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "optiinfra"
+
+
+def _names(*published: str, own: str) -> AliasChoices:
+    return AliasChoices(own.lower(), PREFIX + own, *published)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set on the control plane. A field's first environment name is its own."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True, case_sensitive=True
+    )
+
+    host: str = Field("127.0.0.1", validation_alias=_names(own="HOST"), description="address that HTTP and gRPC listen on")
+    port: int = Field(DEFAULT_PORT, ge=1, le=65535, validation_alias=_names("PORT", own="PORT"), description="HTTP port")
+    other_port: int | None = Field(
+        None, ge=0, le=65535, validation_alias=_names(own="OTHER_PORT"),
+        description="a second HTTP port; by default 8002 beside 8003, so that both published numbers answer; 0 for none",
+    )  # fmt: skip
+    grpc_port: int = Field(8004, ge=1, le=65535, validation_alias=_names(own="GRPC_PORT"), description="agents' port")
+    allow_plaintext: bool = Field(
+        False, validation_alias=_names(own="ALLOW_PLAINTEXT"),
+        description="allow listening beyond loopback without encryption or keys",
+    )  # fmt: skip
+    data_dir: Path = Field(
+        default_factory=default_data_dir, validation_alias=_names(own="DATA_DIR"),
+        description="folder of the embedded Postgres and the local agent's state",
+    )  # fmt: skip
+    database_url: SecretStr | None = Field(
+        None, validation_alias=_names("DATABASE_URL", own="DATABASE_URL"),
+        description="an external Postgres 15 or newer; unset: the embedded one",
+    )  # fmt: skip
+    database_port: int | None = Field(
+        None, ge=1, le=65535, validation_alias=_names(own="DATABASE_PORT"),
+        description="loopback TCP port of the embedded Postgres, for Grafana or psql; unset: a Unix socket only",
+    )  # fmt: skip
+    retention_days: int = Field(14, ge=1, le=3650, validation_alias=_names(own="RETENTION_DAYS"), description="days of raw samples kept")
+    environment: str = Field("development", validation_alias=_names("ENVIRONMENT", own="ENVIRONMENT"), description="a name shown to people")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", validation_alias=_names(own="LOG_LEVEL"), description="debug, info, warning or error")
+
+    local_agent: bool = Field(True, validation_alias=_names(own="LOCAL_AGENT"), description="run a node agent on this host")
+    node_name: str | None = Field(None, validation_alias=_names(own="NODE_NAME"), description="the local agent's node name; unset: the host's")
+    sampling_interval_seconds: float = Field(
+        5.0, ge=0.5, le=300, validation_alias=_names("METRICS_COLLECTION_INTERVAL", own="SAMPLING_INTERVAL_SECONDS"),
+        description="the local agent's cadence",
+    )  # fmt: skip
+    gpu_monitoring_enabled: bool = Field(
+        True, validation_alias=_names("GPU_MONITORING_ENABLED", own="GPU_MONITORING_ENABLED"), description="look for GPUs"
+    )  # fmt: skip
+    scrape_targets: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias=_names(own="SCRAPE_TARGETS"), description="inference servers by URL, separated by commas"
+    )
+    discover_engines: bool = Field(True, validation_alias=_names(own="DISCOVER_ENGINES"), description="look for inference servers on this host")
+
+    agent_id: str | None = Field(None, validation_alias=_names("AGENT_ID", own="AGENT_ID"), description="id with the orchestrator")
+    agent_name: str = Field("optiinfra", validation_alias=_names("AGENT_NAME", own="AGENT_NAME"), description="name with the orchestrator")
+    orchestrator_url: str = Field("http://localhost:8080", validation_alias=_names("ORCHESTRATOR_URL", own="ORCHESTRATOR_URL"), description="the fleet's orchestrator")
+    registration_enabled: bool = Field(False, validation_alias=_names("REGISTRATION_ENABLED", own="REGISTRATION_ENABLED"), description="register with the orchestrator")
+    heartbeat_interval: float = Field(30.0, gt=0, validation_alias=_names("HEARTBEAT_INTERVAL", own="HEARTBEAT_INTERVAL"), description="seconds between heartbeats to it")
+    groq_api_key: SecretStr | None = Field(None, validation_alias=_names("GROQ_API_KEY", own="GROQ_API_KEY"), description="key of the LLM that words explanations")
+    groq_model: str = Field("openai/gpt-oss-20b", validation_alias=_names("GROQ_MODEL", own="GROQ_MODEL"), description="its model")
+    llm_timeout: float = Field(30.0, gt=0, validation_alias=_names("LLM_TIMEOUT", own="LLM_TIMEOUT"), description="seconds it may take")
+    llm_max_retries: int = Field(1, ge=0, le=10, validation_alias=_names("LLM_MAX_RETRIES", own="LLM_MAX_RETRIES"), description="tries after a failure")
+
+    @property
+    def http_ports(self) -> tuple[int, ...]:
+        """This will give the HTTP ports: the one asked for, and its published twin when it is a published one."""
+        other = self.other_port
+        if other is None:
+            twins = {DEFAULT_PORT: OTHER_PUBLISHED_PORT, OTHER_PUBLISHED_PORT: DEFAULT_PORT}
+            other = twins.get(self.port, 0)
+        return (self.port,) if other in (0, self.port) else (self.port, other)
+
+
+def _split_targets(values: dict[str, Any]) -> None:
+    targets = values.get("scrape_targets")
+    if isinstance(targets, str):
+        values["scrape_targets"] = tuple(t.strip() for t in targets.split(",") if t.strip())
+
+
+def environment_names() -> dict[str, str]:
+    """This will give every environment name that is understood, and the field that it sets."""
+    out = {}
+    for name, field in Settings.model_fields.items():
+        assert isinstance(field.validation_alias, AliasChoices)
+        for choice in field.validation_alias.choices:
+            if isinstance(choice, str) and choice.isupper():
+                out[choice] = name
+    return out
+
+
+def _from_environment(environment: Mapping[str, str | None], where: str) -> dict[str, Any]:
+    """This will pick what is meant for us: our own names win over the published ones."""
+    known = environment_names()
+    for key in environment:
+        if key.startswith(PREFIX) and key not in known:
+            raise ConfigurationError(f"{key} in {where} is no setting; `optiinfra settings` lists those that are")
+    found: dict[str, Any] = {}
+    for key, name in sorted(known.items(), key=lambda item: item[0].startswith(PREFIX)):
+        value = environment.get(key)
+        if value:
+            found[name] = value
+    return found
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str], dotenv: Path = Path(".env")) -> Settings:
+    """This will merge defaults, .env, environment and flags. Raises ConfigurationError."""
+    values = _from_environment(dotenv_values(dotenv) if dotenv.is_file() else {}, str(dotenv))
+    values |= _from_environment(environment, "the environment")
+    values |= {name: value for name, value in flags.items() if value is not None}
+    _split_targets(values)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]  # an input may be a secret
+        raise ConfigurationError(f"setting {first['loc'][0]}: {first['msg']}") from None
+    if settings.host not in LOOPBACK and not settings.allow_plaintext:
+        raise ConfigurationError(
+            f"listening on {settings.host} would be open to its network without encryption or keys; "
+            f"set {PREFIX}ALLOW_PLAINTEXT=true if that network is trusted"
+        )
+    return settings

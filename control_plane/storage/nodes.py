@@ -1,0 +1,143 @@
+"""Nodes: who has introduced itself, and how it is doing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from control_plane.model.node import CollectorState, Node, NodeIntroduction, NodeStatus
+from control_plane.storage.schema import ingest_refusal, node, node_status, sample_loss
+from control_plane.storage.session import SyncConnection
+
+
+async def introduce(engine: AsyncEngine, hello: NodeIntroduction, now: datetime) -> int:
+    """This will store an agent's introduction and give its node's id."""
+    values: Mapping[str, Any] = {
+        "name": hello.name,
+        "agent_version": hello.agent_version,
+        "replayed": hello.replayed,
+        "attributes": hello.attributes,
+        "connected_at": now,
+    }
+    statement = (
+        insert(node)
+        .values(agent_id=hello.agent_id, first_seen_at=now, **values)
+        .on_conflict_do_update(index_elements=[node.c.agent_id], set_=dict(values))
+        .returning(node.c.node_id)
+    )
+    async with engine.begin() as connection:
+        return int(await connection.scalar(statement) or 0)
+
+
+def update_status(connection: SyncConnection, statuses: Sequence[NodeStatus]) -> None:
+    """This will store the newest status of each node; an older one never replaces a newer one."""
+    newest: dict[int, NodeStatus] = {}
+    for status in statuses:
+        known = newest.get(status.node_id)
+        if known is None or status.taken_at >= known.taken_at:
+            newest[status.node_id] = status
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO node_status AS old VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (node_id) DO UPDATE SET "
+            "taken_at = excluded.taken_at, received_at = excluded.received_at, "
+            "clock_offset_seconds = excluded.clock_offset_seconds, "
+            "sampling_interval_seconds = coalesce(excluded.sampling_interval_seconds, old.sampling_interval_seconds), "
+            "collectors = excluded.collectors WHERE excluded.taken_at >= old.taken_at",
+            [
+                (
+                    s.node_id, s.taken_at, s.received_at, s.clock_offset_seconds, s.sampling_interval_seconds,
+                    json.dumps([asdict(c) for c in s.collectors]),
+                )
+                for _, s in sorted(newest.items())
+            ],
+        )  # fmt: skip
+
+
+def _from_row(row: Row[Any]) -> Node:
+    status = None
+    if row.taken_at is not None:
+        status = NodeStatus(
+            node_id=row.node_id,
+            taken_at=row.taken_at,
+            received_at=row.received_at,
+            clock_offset_seconds=row.clock_offset_seconds,
+            sampling_interval_seconds=row.sampling_interval_seconds,
+            collectors=[CollectorState(**c) for c in row.collectors],
+        )
+    return Node(
+        node_id=row.node_id,
+        agent_id=row.agent_id,
+        name=row.name,
+        agent_version=row.agent_version,
+        replayed=row.replayed,
+        attributes=row.attributes,
+        first_seen_at=row.first_seen_at,
+        connected_at=row.connected_at,
+        status=status,
+        lost_ticks=int(row.lost_ticks or 0),
+        refused_batches=int(row.refused_batches or 0),
+    )
+
+
+async def find(
+    engine: AsyncEngine,
+    *,
+    name_or_id: str | None = None,
+    after: int = 0,
+    limit: int = 1000,
+) -> list[Node]:
+    """This will give nodes in the order of their ids, from the one after `after`.
+
+    `name_or_id` matches a node's name or its id in digits.
+    """
+    lost = select(func.sum(sample_loss.c.tick_count)).where(sample_loss.c.node_id == node.c.node_id)
+    refused = select(func.sum(ingest_refusal.c.count)).where(ingest_refusal.c.node_id == node.c.node_id)
+    query = (
+        select(
+            node,
+            node_status.c.taken_at,
+            node_status.c.received_at,
+            node_status.c.clock_offset_seconds,
+            node_status.c.sampling_interval_seconds,
+            node_status.c.collectors,
+            lost.scalar_subquery().label("lost_ticks"),
+            refused.scalar_subquery().label("refused_batches"),
+        )
+        .outerjoin(node_status, node_status.c.node_id == node.c.node_id)
+        .where(node.c.node_id > after)
+        .order_by(node.c.node_id)
+        .limit(limit)
+    )
+    if name_or_id is not None:
+        matches = node.c.name == name_or_id
+        if name_or_id.isdecimal() and len(name_or_id) < 10:  # fits the id's type
+            matches = matches | (node.c.node_id == int(name_or_id))
+        query = query.where(matches)
+    async with engine.connect() as connection:
+        return [_from_row(row) for row in await connection.execute(query)]
+
+
+async def losses(engine: AsyncEngine, node_id: int, limit: int = 100) -> list[Mapping[str, Any]]:
+    """This will give a node's newest losses: sequence range, time range, ticks, reason."""
+    query = (
+        select(sample_loss)
+        .where(sample_loss.c.node_id == node_id)
+        .order_by(sample_loss.c.recorded_at.desc())
+        .limit(limit)
+    )
+    async with engine.connect() as connection:
+        return [dict(row._mapping) for row in await connection.execute(query)]
+
+
+async def refusals(engine: AsyncEngine, node_id: int) -> list[Mapping[str, Any]]:
+    """This will give a node's refused batches by cause."""
+    query = select(ingest_refusal).where(ingest_refusal.c.node_id == node_id).order_by(ingest_refusal.c.cause)
+    async with engine.connect() as connection:
+        return [dict(row._mapping) for row in await connection.execute(query)]

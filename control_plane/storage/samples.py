@@ -1,0 +1,189 @@
+"""Storing blocks of samples: binary COPY into the day's partition, and the newest row of each entity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from optiinfra.catalogue import TABLES
+from psycopg import sql
+from sqlalchemy import ARRAY
+
+from control_plane.model.reason import Reason
+from control_plane.model.sample import KNOWN, SampleBlock
+from control_plane.storage import dictionaries
+from control_plane.storage.copying import HEADER, TRAILER, CopyColumn, copy_rows
+from control_plane.storage.schema import sample_columns
+from control_plane.storage.session import SyncConnection
+
+
+def _sql_type(kind: object) -> str:
+    """This will name a column's type as copying.py knows it."""
+    if isinstance(kind, ARRAY):
+        return _sql_type(kind.item_type) + "[]"
+    text = str(kind).lower()
+    return {"timestamp": "timestamptz", "double precision": "double"}.get(text, text)
+
+
+# The columns of each sample table in COPY's order, with copying.py's names for their types.
+COLUMNS: dict[str, list[tuple[str, str]]] = {
+    name: [(column, _sql_type(kind)) for column, kind in sample_columns(spec)] for name, spec in TABLES.items()
+}
+
+
+def null_patterns(codes: npt.NDArray[np.uint8]) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp]]]:
+    """This will group rows by which values they lack and why: (codes of the group, row numbers)."""
+    if (codes == codes[0]).all():  # the usual case: one kind of GPU, all well
+        yield codes[0], np.arange(len(codes))
+        return
+    _, first, inverse = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+    for group, row in enumerate(first):
+        yield codes[row], np.flatnonzero(inverse.ravel() == group)
+
+
+class SampleWriter:
+    """Writes blocks inside the caller's transaction. One per writing thread."""
+
+    def __init__(self) -> None:
+        """The dictionaries' caches start empty and fill from the database."""
+        self._unknown_sets = dictionaries.unknown_sets()
+        self._layouts = dictionaries.histogram_layouts()
+
+    def write(self, connection: SyncConnection, blocks: Sequence[SampleBlock]) -> int:
+        """This will store `blocks` and give the number of rows."""
+        by_table: dict[str, list[SampleBlock]] = {}
+        for block in blocks:
+            if len(block):
+                by_table.setdefault(block.table.name, []).append(block)
+        for table, group in sorted(by_table.items()):  # one order in every replica: no deadlock on latest rows
+            self._copy(connection, table, f"{table}_sample", group)
+            self._upsert_latest(connection, table, [newest_rows(block) for block in group])
+        return sum(len(block) for block in blocks)
+
+    def committed(self) -> None:
+        """This will keep the dictionary entries of the transaction that has just been committed."""
+        self._unknown_sets.committed()
+        self._layouts.committed()
+
+    def rolled_back(self) -> None:
+        """This will forget the dictionary entries of the transaction that has just been rolled back."""
+        self._unknown_sets.rolled_back()
+        self._layouts.rolled_back()
+
+    def _copy(self, connection: SyncConnection, table: str, target: str, blocks: Sequence[SampleBlock]) -> None:
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+            sql.Identifier(target), sql.SQL(", ").join(sql.Identifier(name) for name, _ in COLUMNS[table])
+        )
+        pieces = [piece for block in blocks for piece in self._pieces(connection, block)]
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(HEADER)
+            for piece in pieces:
+                copy.write(piece)
+            copy.write(TRAILER)
+
+    def _upsert_latest(self, connection: SyncConnection, table: str, blocks: Sequence[SampleBlock]) -> None:
+        stage = f"{table}_stage"
+        connection.execute(
+            sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
+                sql.Identifier(stage), sql.Identifier(f"{table}_latest")
+            )
+        )
+        self._copy(connection, table, stage, blocks)
+        names = [name for name, _ in COLUMNS[table]]
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {latest} ({columns}) SELECT DISTINCT ON (entity_id) {columns} FROM {stage} "
+                "ORDER BY entity_id, taken_at DESC ON CONFLICT (entity_id) DO UPDATE SET ({columns}) = ({excluded}) "
+                "WHERE excluded.taken_at >= {latest}.taken_at"
+            ).format(
+                latest=sql.Identifier(f"{table}_latest"),
+                stage=sql.Identifier(stage),
+                columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+                excluded=sql.SQL(", ").join(sql.SQL("excluded.{}").format(sql.Identifier(n)) for n in names),
+            )
+        )
+
+    def _pieces(self, connection: SyncConnection, block: SampleBlock) -> Iterator[bytes]:
+        layout_id = self._layout_id(connection, block)
+        for codes, rows in null_patterns(block.codes):
+            unknown_set_id = self._unknown_set_id(connection, block, codes)
+            columns = _copy_columns(block, codes, rows, unknown_set_id, layout_id)
+            yield copy_rows(columns, len(rows))
+
+    def _layout_id(self, connection: SyncConnection, block: SampleBlock) -> int | None:
+        if not block.histograms:
+            return None
+        return self._layouts.id_of(connection, {name: list(h.bounds) for name, h in block.histograms.items()})
+
+    def _unknown_set_id(
+        self, connection: SyncConnection, block: SampleBlock, codes: npt.NDArray[np.uint8]
+    ) -> int | None:
+        reasons = {
+            spec.name: Reason.from_payload(int(code)).label
+            for spec, code in zip(block.table.fields, codes, strict=True)
+            if code != KNOWN
+        }
+        if not reasons:
+            return None
+        if self._unknown_sets.full:
+            reasons = dict.fromkeys(reasons, Reason.ERROR.label)
+        return self._unknown_sets.id_of(connection, reasons, scope=block.table.name)
+
+
+def newest_rows(block: SampleBlock) -> SampleBlock:
+    """This will give the newest row of each entity in `block`."""
+    order = np.lexsort((block.taken_at_us, block.entity_ids))
+    last = np.flatnonzero(np.append(np.diff(block.entity_ids[order]) != 0, True))
+    return take_rows(block, order[last])
+
+
+def take_rows(block: SampleBlock, rows: npt.NDArray[np.intp]) -> SampleBlock:
+    """This will give the named rows of `block`, in that order."""
+    if len(rows) == len(block) and (rows == np.arange(len(rows))).all():
+        return block
+    return SampleBlock(
+        table=block.table,
+        node_ids=block.node_ids[rows],
+        entity_ids=block.entity_ids[rows],
+        taken_at_us=block.taken_at_us[rows],
+        codes=block.codes[rows],
+        columns={name: values[rows] for name, values in block.columns.items()},
+        histograms={
+            name: type(h)(bounds=h.bounds, counts=h.counts[rows], sums=h.sums[rows])
+            for name, h in block.histograms.items()
+        },
+        extra={name: values[rows] for name, values in block.extra.items()},
+    )
+
+
+def _copy_columns(
+    block: SampleBlock,
+    codes: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.intp],
+    unknown_set_id: int | None,
+    layout_id: int | None,
+) -> list[CopyColumn]:
+    count = len(rows)
+    known = {spec.name for spec, code in zip(block.table.fields, codes, strict=True) if code == KNOWN}
+    whole = count == len(block)
+
+    def pick(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        return values if whole else values[rows]
+
+    values: dict[str, npt.NDArray[np.generic]] = {
+        "taken_at": pick(block.taken_at_us),
+        "node_id": pick(block.node_ids),
+        "entity_id": pick(block.entity_ids),
+    }
+    if unknown_set_id is not None:
+        values["unknown_set_id"] = np.full(count, unknown_set_id, np.int32)
+    if layout_id is not None:
+        values["layout_id"] = np.full(count, layout_id, np.int32)
+    values |= {name: pick(column) for name, column in block.columns.items() if name in known}
+    values |= {name: pick(extra) for name, extra in block.extra.items()}
+    for name, histogram in block.histograms.items():
+        if name in known:
+            values[f"{name}_buckets"] = pick(histogram.counts)
+            values[f"{name}_sum"] = pick(histogram.sums)
+    return [CopyColumn(name=name, type=kind, values=values.get(name)) for name, kind in COLUMNS[block.table.name]]

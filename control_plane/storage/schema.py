@@ -1,0 +1,162 @@
+"""The tables as SQLAlchemy sees them. Migrations make them; a test compares the two.
+
+Sample tables derive from the catalogue: one wide row per entity and tick, partitioned by day.
+Eight-byte columns stand first, then four-byte ones, then arrays, so that no row pays for padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optiinfra.catalogue import TABLES, TableSpec
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy import TIMESTAMP as _TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, REAL
+
+metadata = MetaData()
+TIMESTAMPTZ = _TIMESTAMP(timezone=True)
+
+node = Table(
+    "node",
+    metadata,
+    Column("node_id", Integer, Identity(always=True), primary_key=True),
+    Column("agent_id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("agent_version", Text, nullable=False),
+    Column("replayed", Boolean, nullable=False),
+    Column("attributes", JSONB, nullable=False),
+    Column("first_seen_at", TIMESTAMPTZ, nullable=False),
+    Column("connected_at", TIMESTAMPTZ, nullable=False),
+)
+
+# One row per node that changes with every commit; apart from `node`, so that its rows stay small and HOT.
+node_status = Table(
+    "node_status",
+    metadata,
+    Column("node_id", Integer, ForeignKey("node.node_id", ondelete="CASCADE"), primary_key=True),
+    Column("taken_at", TIMESTAMPTZ, nullable=False),
+    Column("received_at", TIMESTAMPTZ, nullable=False),
+    Column("clock_offset_seconds", Double),
+    Column("sampling_interval_seconds", Double),
+    Column("collectors", JSONB, nullable=False),
+)
+
+entity = Table(
+    "entity",
+    metadata,
+    Column("entity_id", Integer, Identity(always=True), primary_key=True),
+    Column("node_id", Integer, ForeignKey("node.node_id", ondelete="CASCADE"), nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("attributes", JSONB, nullable=False),
+    Column("first_seen_at", TIMESTAMPTZ, nullable=False),
+    Column("last_seen_at", TIMESTAMPTZ, nullable=False),
+    Column("state_since", TIMESTAMPTZ, nullable=False),
+    UniqueConstraint("node_id", "kind", "key"),
+)
+
+# Rows name a set of unknown fields instead of repeating it: a GPU without GPM lacks the same eight for ever.
+unknown_set = Table(
+    "unknown_set",
+    metadata,
+    Column("unknown_set_id", Integer, Identity(always=True), primary_key=True),
+    Column("table_name", Text, nullable=False),
+    Column("reasons", JSONB, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+)
+
+# Bucket bounds differ by engine, version and model; a row names its bounds instead of repeating them.
+histogram_layout = Table(
+    "histogram_layout",
+    metadata,
+    Column("layout_id", Integer, Identity(always=True), primary_key=True),
+    Column("bounds", JSONB, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+)
+
+ingest_cursor = Table(
+    "ingest_cursor",
+    metadata,
+    Column("node_id", Integer, ForeignKey("node.node_id", ondelete="CASCADE"), primary_key=True),
+    Column("epoch", LargeBinary, primary_key=True),
+    Column("committed_seq", BigInteger, nullable=False),
+    Column("updated_at", TIMESTAMPTZ, nullable=False),
+)
+
+sample_loss = Table(
+    "sample_loss",
+    metadata,
+    Column("node_id", Integer, ForeignKey("node.node_id", ondelete="CASCADE"), primary_key=True),
+    Column("epoch", LargeBinary, primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("first_taken_at", TIMESTAMPTZ),
+    Column("last_taken_at", TIMESTAMPTZ),
+    Column("tick_count", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("recorded_at", TIMESTAMPTZ, nullable=False),
+)
+
+ingest_refusal = Table(
+    "ingest_refusal",
+    metadata,
+    Column("node_id", Integer, ForeignKey("node.node_id", ondelete="CASCADE"), primary_key=True),
+    Column("cause", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("last_detail", Text, nullable=False),
+    Column("last_at", TIMESTAMPTZ, nullable=False),
+)
+
+
+def sample_columns(spec: TableSpec) -> list[tuple[str, Any]]:
+    """This will give the names and types of a sample table's columns, in their order on disk."""
+    columns: list[tuple[str, Any]] = [("taken_at", TIMESTAMPTZ)]
+    if spec.name == "host":
+        columns.append(("received_at", TIMESTAMPTZ))
+    columns += [(f.name, Double()) for f in spec.fields if f.type == "double"]
+    columns += [(f.name, BigInteger()) for f in spec.fields if f.type == "bigint"]
+    columns += [(f"{f.name}_sum", Double()) for f in spec.histograms]
+    columns += [("node_id", Integer()), ("entity_id", Integer()), ("unknown_set_id", Integer())]
+    if spec.histograms:
+        columns.append(("layout_id", Integer()))
+    if spec.name == "host":
+        columns.append(("clock_offset_seconds", REAL()))
+    columns += [(f.name, REAL()) for f in spec.fields if f.type == "real"]
+    columns += [(f.name, ARRAY(REAL())) for f in spec.fields if f.type == "real[]"]
+    columns += [(f"{f.name}_buckets", ARRAY(BigInteger())) for f in spec.histograms]
+    return columns
+
+
+_REQUIRED = ("taken_at", "received_at", "node_id", "entity_id")
+
+
+def _sample_table(spec: TableSpec) -> Table:
+    columns = [Column(name, kind, nullable=name not in _REQUIRED) for name, kind in sample_columns(spec)]
+    return Table(f"{spec.name}_sample", metadata, *columns, postgresql_partition_by="RANGE (taken_at)")
+
+
+def _latest_table(spec: TableSpec) -> Table:
+    columns = [
+        Column(name, kind, nullable=name not in _REQUIRED, primary_key=name == "entity_id", autoincrement=False)
+        for name, kind in sample_columns(spec)
+    ]
+    return Table(f"{spec.name}_latest", metadata, *columns)
+
+
+SAMPLE_TABLES = {name: _sample_table(spec) for name, spec in TABLES.items()}
+LATEST_TABLES = {name: _latest_table(spec) for name, spec in TABLES.items()}

@@ -1,0 +1,106 @@
+"""Connections to Postgres: one URL, an async engine for reading, plain psycopg for bulk writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from sqlalchemy import URL, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
+
+# A read that takes longer has lost its reader; the limit keeps one bad query from starving the rest.
+READ_STATEMENT_TIMEOUT_MS = 30_000
+# Without it a dead network holds a commit until TCP gives up, 15 minutes by Linux's default.
+TCP_USER_TIMEOUT_MS = 10_000
+CONNECT_TIMEOUT_SECONDS = 10
+
+SyncConnection = psycopg.Connection[tuple[Any, ...]]
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """This will turn the driver's errors into StorageUnavailable (try again) or StorageRefused (do not)."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        # Disk full, a deadlock and a restart are all of this kind: waiting helps.
+        raise StorageUnavailable(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    except psycopg.Error as error:
+        raise StorageRefused(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+
+
+def sqlalchemy_url(url: str) -> URL:
+    """This will turn a libpq or SQLAlchemy URL into one that names the psycopg driver.
+
+    Raises ConfigurationError when it is not a Postgres URL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "DATABASE_URL is not a URL; write postgresql://user:password@host:5432/name"
+        ) from error
+    if parsed.drivername.split("+")[0] not in ("postgres", "postgresql"):
+        raise ConfigurationError(f"DATABASE_URL names {parsed.drivername}; only Postgres 15 or newer is supported")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def libpq_url(url: str) -> str:
+    """This will turn a libpq or SQLAlchemy URL into one that libpq reads, with a TCP time limit."""
+    parts = urlsplit(sqlalchemy_url(url).render_as_string(hide_password=False))
+    query = dict(parse_qsl(parts.query)) | {
+        "tcp_user_timeout": str(TCP_USER_TIMEOUT_MS),
+        "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
+    }
+    return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
+
+
+def redacted_url(url: str) -> str:
+    """This will give the URL as it may be shown: without its password."""
+    return sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=True)
+
+
+class Database:
+    """One Postgres, by its URL. Closing it ends every pooled connection."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        """`pool_size` bounds the concurrent reads; more wait for a free connection."""
+        self.url = url
+        self.engine: AsyncEngine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            connect_args={
+                "options": f"-c statement_timeout={READ_STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            },
+        )
+
+    def connect(self, *, autocommit: bool = False) -> SyncConnection:
+        """This will open a plain connection for bulk work, outside the pool.
+
+        Raises StorageUnavailable when Postgres does not answer.
+        """
+        try:
+            return psycopg.connect(libpq_url(self.url), autocommit=autocommit, options="-c timezone=UTC")
+        except psycopg.OperationalError as error:
+            raise StorageUnavailable(f"Postgres does not answer at {redacted_url(self.url)}") from error
+
+    async def ping(self) -> str:
+        """This will ask Postgres for its version, in words."""
+        async with self.engine.connect() as connection:
+            version = await connection.scalar(text("SHOW server_version"))
+        return str(version)
+
+    async def close(self) -> None:
+        """This will close the pool."""
+        await self.engine.dispose()

@@ -1,0 +1,23 @@
+"""Alembic's entry: runs migrations on the connection that control_plane.storage.migrations hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import text
+
+# A migration that cannot get its lock at once must fail and be tried again, not queue up behind a
+# long query and block every writer behind itself.
+LOCK_TIMEOUT = "5s"
+
+
+def run() -> None:
+    """This will run the pending migrations in one transaction each."""
+    connection = context.config.attributes["connection"]
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.commit()
+    context.configure(connection=connection, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run()

@@ -1,0 +1,132 @@
+"""`optiinfra-agent`: run, record, replay, healthy."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from node_agent import __version__
+from node_agent.model import EntityKind, Tick
+from node_agent.settings import Settings, SettingsError, add_flags, load
+
+# Three of the longest default intervals: a loop that has not turned for a minute does not turn.
+UNHEALTHY_AFTER_SECONDS = 60.0
+USAGE_ERROR = 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="optiinfra-agent", description="OptiInfra's node agent.")
+    parser.add_argument("--version", action="version", version=f"optiinfra-agent {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="sample this host and send to the control plane")
+    add_flags(run)
+    record = verbs.add_parser("record", help="write what the agent sees to a file")
+    record.add_argument("file", type=Path)
+    record.add_argument("--seconds", type=float, default=None, help="stop after this long; default: until Ctrl-C")
+    add_flags(record)
+    replay = verbs.add_parser("replay", help="play a recording through the real door")
+    replay.add_argument("file", type=Path)
+    replay.add_argument("--speed", type=float, default=1.0, help="2 plays in half the time, 0 as fast as it goes")
+    replay.add_argument("--keep-times", action="store_true", help="keep the recorded times instead of shifting to now")
+    replay.add_argument("--as-node", default=None, metavar="NAME", help="the node's name; default: as recorded")
+    add_flags(replay)
+    healthy = verbs.add_parser("healthy", help="exit 0 when the agent on this host is alive (for probes)")
+    add_flags(healthy)
+    return parser
+
+
+def _record(settings: Settings, path: Path, seconds: float | None) -> int:
+    from node_agent import agent
+
+    def progress(count: int, tick: Tick) -> None:
+        gpus = sum(1 for e in tick.entities if e.kind is EntityKind.GPU)
+        servers = sum(1 for e in tick.entities if e.kind is EntityKind.INFERENCE_SERVER)
+        print(f"\r{count} ticks, {gpus} GPUs, {servers} inference servers", end="", file=sys.stderr, flush=True)
+
+    count = asyncio.run(agent.record(settings, path, seconds=seconds, progress=progress))
+    print(f"\n{path}: {count} ticks, {path.stat().st_size} bytes", file=sys.stderr)
+    return 0
+
+
+def _replay(settings: Settings, arguments: argparse.Namespace) -> int:
+    from node_agent import agent
+    from node_agent.uplink import recording
+
+    try:
+        loaded = recording.load(arguments.file)
+    except recording.RecordingError as error:
+        raise SettingsError(str(error)) from error
+    if arguments.speed < 0:
+        raise SettingsError("--speed must not be negative")
+    name = arguments.as_node or loaded.hello.node_name
+    print(f"playing {len(loaded.ticks)} ticks ({loaded.seconds:.0f} s) as node {name}", file=sys.stderr)
+    count = asyncio.run(
+        agent.replay(
+            loaded,
+            settings.server,
+            speed=arguments.speed,
+            keep_times=arguments.keep_times,
+            node_name=arguments.as_node,
+            progress=lambda done: print(f"\r{done}/{len(loaded.ticks)}", end="", file=sys.stderr, flush=True),
+        )
+    )
+    print(f"\n{count} ticks acknowledged", file=sys.stderr)
+    return 0
+
+
+def _healthy(settings: Settings) -> int:
+    from node_agent.agent import HEARTBEAT_FILE
+
+    path = settings.state_dir / HEARTBEAT_FILE
+    if not path.exists():
+        print(f"{path} does not exist: the agent has not sampled yet", file=sys.stderr)
+        return 1
+    age = time.time() - path.stat().st_mtime  # noqa: TID251 - compares a file's stamp, which is wall time
+    if age > UNHEALTHY_AFTER_SECONDS:
+        print(f"the last sample is {age:.0f} s old", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    settings = load(arguments, os.environ)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s agent: %(message)s")
+    match arguments.verb:
+        case "run":
+            from node_agent import agent
+
+            logging.getLogger(__name__).info("%s", ", ".join(f"{k} {v}" for k, v in agent.described(settings).items()))
+            asyncio.run(agent.run(settings))
+            return 0
+        case "record":
+            return _record(settings, arguments.file, arguments.seconds)
+        case "replay":
+            return _replay(settings, arguments)
+        case _:
+            return _healthy(settings)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """This will run one verb and give its exit code: 0 done, 1 not healthy, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _dispatch(arguments)
+    except SettingsError as error:
+        print(f"optiinfra-agent: {error}", file=sys.stderr)
+    except FileExistsError as error:
+        print(f"optiinfra-agent: {error.filename} exists already; choose another name", file=sys.stderr)
+    except OSError as error:
+        print(f"optiinfra-agent: {error.filename or ''} {error.strerror}".replace("  ", " "), file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return USAGE_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

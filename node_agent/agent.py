@@ -1,0 +1,257 @@
+"""The composition root: builds everything, owns the one TaskGroup of each way to run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import secrets
+import signal
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from node_agent import __version__
+from node_agent.clock import SystemClock
+from node_agent.collectors.engine import EngineCollector
+from node_agent.collectors.gpu import GpuCollector
+from node_agent.collectors.system import SystemCollector
+from node_agent.host.identity import node_attributes
+from node_agent.commands.collect_now import collect_now
+from node_agent.host.nvml import PynvmlDriver
+from node_agent.model import Collector, Tick
+from node_agent.sampler import Sampler
+from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Settings, SettingsError
+from node_agent.spool import Spool
+from node_agent.uplink import wire
+from node_agent.uplink.client import Handlers, Identity, Outgoing, Uplink
+from node_agent.uplink.recording import Recorder, Recording, restamped
+from optiinfra.telemetry.v1 import command_pb2, link_pb2
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_FILE = "alive"
+# At a stop, time for the last tick to be acknowledged; longer, and a restart would wait for a dead server.
+DRAIN_SECONDS = 3.0
+
+
+def agent_id(state_dir: Path) -> str:
+    """This will give the id that this host's agent keeps for ever, making it at the first start.
+
+    Raises SettingsError when the state directory cannot be written.
+    """
+    path = state_dir / "agent_id"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            return str(uuid.UUID(path.read_text().strip()))
+        made = str(uuid.uuid4())
+        path.write_text(made + "\n")
+    except OSError as error:
+        raise SettingsError(f"state_dir {state_dir} cannot be used: {error.strerror}; choose another with --state-dir") from error
+    except ValueError as error:
+        raise SettingsError(f"{path} does not hold a UUID; delete it to enrol as a new node") from error
+    return made
+
+
+def build_sampler(settings: Settings) -> Sampler:
+    """This will build the collectors that the settings ask for, and what runs them."""
+    clock = SystemClock()
+    collectors: list[Collector] = [SystemCollector(proc_root=settings.host_proc)]
+    disabled = []
+    if settings.gpu_monitoring_enabled:
+        collectors.append(GpuCollector(PynvmlDriver(), proc_root=settings.host_proc))
+    else:
+        disabled.append("gpu")
+    collectors.append(
+        EngineCollector(
+            clock=clock,
+            targets=settings.scrape_targets,
+            discover=settings.discover_engines,
+            proc_root=str(settings.host_proc),
+        )
+    )
+    return Sampler(collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled)
+
+
+def identity(settings: Settings) -> Identity:
+    """This will say who this agent is; the epoch is new in every process."""
+    attributes = dict(node_attributes(settings.host_proc))
+    attributes["sampling_interval_seconds"] = settings.sampling_interval_seconds
+    return Identity(
+        agent_id=agent_id(settings.state_dir),
+        node_name=settings.node_name,
+        agent_version=__version__,
+        epoch=secrets.token_bytes(16),
+        attributes_json=json.dumps(attributes).encode(),
+    )
+
+
+async def run(settings: Settings) -> None:
+    """This will sample and send until SIGTERM or SIGINT, then send what is left."""
+    clock = SystemClock()
+    sampler, encoder = build_sampler(settings), wire.Encoder()
+    spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes)
+    heartbeat = settings.state_dir / HEARTBEAT_FILE
+
+    def keep(tick: Tick) -> None:
+        append(spool, encode(encoder, tick))
+        heartbeat.touch()  # what the liveness probe looks at: the loop turns, whatever the server does
+
+    uplink = Uplink(
+        settings.server,
+        identity(settings),
+        spool,
+        clock,
+        everything=encoder.everything,
+        handlers=Handlers(
+            on_command=lambda command: _command(sampler, command),
+            on_configure=lambda configure: _configure(sampler, configure),
+        ),
+        jitter=random.Random(),  # noqa: S311 - spreads reconnects, guards nothing
+    )
+    stopped = _stop_signal()
+    async with asyncio.TaskGroup() as tasks:
+        sampling = tasks.create_task(sampler.run(keep))
+        linking = tasks.create_task(uplink.run())
+        await stopped.wait()
+        sampling.cancel()
+        if uplink.connected.is_set():
+            await _within(uplink.drained(), DRAIN_SECONDS)
+        linking.cancel()
+    await sampler.close()
+
+
+async def record(settings: Settings, path: Path, *, seconds: float | None, progress: Callable[[int, Tick], None]) -> int:
+    """This will write what the agent sees to `path` until a signal, or for `seconds`; gives the ticks written."""
+    clock, encoder, sampler = SystemClock(), wire.Encoder(), build_sampler(settings)
+    stopped = _stop_signal()
+    written = 0
+    with Recorder(path, identity(settings), clock.now()) as recorder:
+
+        def keep(tick: Tick) -> None:
+            nonlocal written
+            written = recorder.write(encode(encoder, tick))
+            progress(written, tick)
+
+        async with asyncio.TaskGroup() as tasks:
+            sampling = tasks.create_task(sampler.run(keep))
+            await _within(stopped.wait(), seconds)
+            sampling.cancel()
+    await sampler.close()
+    return written
+
+
+async def replay(
+    recording: Recording,
+    server: str,
+    *,
+    speed: float,
+    keep_times: bool,
+    node_name: str | None,
+    progress: Callable[[int], None],
+) -> int:
+    """This will play a recording through the real door and give the ticks that were acknowledged.
+
+    At `speed` 2 it takes half the time; 0 means as fast as it goes. The spacing of the samples stays
+    as recorded. Unless `keep_times`, the last one is stamped with the moment it is sent.
+    """
+    clock = SystemClock()
+    spool: Spool[Outgoing] = Spool(max_bytes=1 << 30)
+    announced = link_pb2.Announce()
+    uplink = Uplink(
+        server,
+        recording.identity(epoch=secrets.token_bytes(16), node_name=node_name),
+        spool,
+        clock,
+        everything=lambda: announced,
+        handlers=Handlers(on_command=lambda _: None, on_configure=_refuse_configuration),
+        jitter=random.Random(),  # noqa: S311 - spreads reconnects, guards nothing
+    )
+    play_seconds = recording.seconds / speed if speed else 0.0
+    start = clock.now()
+    shift_us = 0
+    if not keep_times:
+        shift_us = wire.unix_us(start) + round(play_seconds * 1e6) - recording.ticks[-1].unix_us
+    async with asyncio.TaskGroup() as tasks:
+        linking = tasks.create_task(uplink.run())
+        await uplink.connected.wait()
+        for count, tick in enumerate(recording.ticks, 1):
+            if speed:
+                due = (tick.unix_us - recording.ticks[0].unix_us) / 1e6 / speed
+                await asyncio.sleep(max(0.0, start.monotonic_seconds + due - clock.now().monotonic_seconds))
+            outgoing = tick.outgoing
+            if outgoing.announce is not None:
+                announced.MergeFrom(outgoing.announce)
+            stamped = restamped(outgoing.tick, taken_at_unix_us=tick.unix_us + shift_us, now=clock.now())
+            append(spool, Outgoing(announce=outgoing.announce, tick=stamped))
+            progress(count)
+        await uplink.drained()
+        linking.cancel()
+    return len(recording.ticks)
+
+
+def encode(encoder: wire.Encoder, tick: Tick) -> Outgoing:
+    """This will turn a tick into what goes over the wire."""
+    announce, message = encoder.encode(tick)
+    return Outgoing(announce=announce, tick=message)
+
+
+def append(spool: Spool[Outgoing], outgoing: Outgoing) -> None:
+    """This will queue a tick for sending."""
+    announced = outgoing.announce.ByteSize() if outgoing.announce is not None else 0
+    spool.append(
+        outgoing,
+        size_bytes=outgoing.tick.ByteSize() + announced,
+        taken_at_unix_us=outgoing.tick.taken_at_unix_us,
+    )
+
+
+def _command(sampler: Sampler, command: command_pb2.Command) -> command_pb2.CommandResult | None:
+    if command.WhichOneof("verb") == "collect_now":
+        collect_now(sampler, command.id)
+        return None  # the tick itself is the answer
+    return command_pb2.CommandResult(
+        id=command.id, outcome=command_pb2.COMMAND_OUTCOME_REFUSED, detail="this agent does not know the command"
+    )
+
+
+def _configure(sampler: Sampler, configure: link_pb2.Configure) -> link_pb2.ConfigStatus:
+    seconds = configure.sampling_interval_ms / 1000
+    if configure.sampling_interval_ms and not SHORTEST_INTERVAL_SECONDS <= seconds <= LONGEST_INTERVAL_SECONDS:
+        detail = f"an interval of {seconds:g} s is outside this host's limits"
+        return link_pb2.ConfigStatus(revision=configure.revision, applied=False, detail=detail)
+    if configure.sampling_interval_ms:
+        sampler.set_interval(seconds)
+    return link_pb2.ConfigStatus(revision=configure.revision, applied=True)
+
+
+def _refuse_configuration(configure: link_pb2.Configure) -> link_pb2.ConfigStatus:
+    return link_pb2.ConfigStatus(revision=configure.revision, applied=False, detail="a replay cannot be configured")
+
+
+def _stop_signal() -> asyncio.Event:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    return stopped
+
+
+async def _within(work: object, seconds: float | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await work  # type: ignore[misc]
+    except TimeoutError:
+        pass
+
+
+def described(settings: Settings) -> Mapping[str, object]:
+    """This will give the settings as a start-up message shows them."""
+    return {
+        "server": settings.server,
+        "node": settings.node_name,
+        "interval": f"{settings.sampling_interval_seconds:g} s",
+        "state": str(settings.state_dir),
+    }

@@ -1,0 +1,223 @@
+"""The inference servers of this machine: what they say, and whether they still say anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from optiinfra.catalogue import TABLES
+
+from node_agent.clock import Clock, Instant
+from node_agent.collectors.engine_scrape import Scrape, State, read_configuration, scrape
+from node_agent.collectors.engines.epoch import CounterEpoch
+from node_agent.collectors.engines.mapping import Configuration
+from node_agent.collectors.engines.registry import identify
+from node_agent.discovery import CONFIGURED, Discovery, Server
+from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Value
+
+_log = logging.getLogger(__name__)
+
+_FIELDS = tuple(spec.name for spec in TABLES["inference"].fields)
+MAX_SERVERS = 64  # a machine of eight GPUs runs eight small engines at most; remote ones may be configured
+_NAMED_IN_DETAIL = 3  # failing servers; the others are on their own pages
+_NO_SERVERS = "no inference server is configured or listening on this host"
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What is remembered of one server between looks."""
+
+    server: Server
+    present_at: float  # monotonic seconds, when it last listened or answered
+    engine_name: str | None = None
+    models: tuple[str, ...] = ()
+    epoch: CounterEpoch = field(default_factory=CounterEpoch)
+    configuration: Configuration = field(default_factory=Configuration)
+    config_read_at: datetime | None = None
+    config_due_at: float = 0.0
+    since: float | None = None  # the epoch of the counters, and of the configuration
+
+
+class EngineCollector:
+    """Scrapes every known inference server at once, each within its own time limit.
+
+    A run takes at most twice `timeout_seconds`, and once a minute three times that, when a
+    server's configuration is read too.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        targets: Sequence[str] = (),
+        discover: bool = True,
+        proc_root: str = "/proc",
+        scan_interval_seconds: float = 10.0,
+        timeout_seconds: float = 2.0,
+        max_bytes: int = 16 * 1024 * 1024,
+        forget_after_seconds: float = 600.0,
+        config_interval_seconds: float = 60.0,
+    ) -> None:
+        """This will open nothing. `targets` are base addresses such as http://127.0.0.1:8000."""
+        self._clock = clock
+        self._timeout_seconds = timeout_seconds
+        self._max_bytes = max_bytes
+        self._forget_after_seconds = forget_after_seconds
+        self._config_interval_seconds = config_interval_seconds
+        self._watched: dict[str, _Watched] = {}
+        self._discovery = Discovery(
+            targets=targets,
+            identify=identify,
+            scan=discover,
+            proc_root=proc_root,
+            scan_interval_seconds=scan_interval_seconds,
+            probe_timeout_seconds=timeout_seconds,
+            max_bytes=max_bytes,
+        )
+
+    @property
+    def name(self) -> str:
+        """This will give the collector's name, as reports show it."""
+        return "engine"
+
+    async def collect(self, now: Instant) -> Collected:
+        """This will look at every server that is configured, listens, or did so lately."""
+        problems = await self._renew(now)
+        looks: dict[str, Scrape] = {}
+
+        async def look(url: str, watched: _Watched) -> None:
+            looks[url] = await self._look(watched, now)
+
+        async with asyncio.TaskGroup() as group:
+            for url, watched in self._watched.items():
+                group.create_task(look(url, watched))
+        self._forget(looks, now)
+        return self._collected(looks, problems, now)
+
+    async def close(self) -> None:
+        """This will do nothing: no connection outlives its look."""
+
+    async def _renew(self, now: Instant) -> list[str]:
+        """This will bring the watched servers up to date, and say what stood in the way."""
+        try:
+            servers = await self._discovery.servers(now)
+        except Exception as error:  # boundary: a failed search must not silence the servers that are known
+            _log.warning("looking for inference servers failed: %s", type(error).__name__)
+            return [f"looking for inference servers failed ({type(error).__name__})"]
+        for server in servers:
+            watched = self._watched.get(server.url)
+            if watched is not None:
+                watched.server, watched.present_at = server, now.monotonic_seconds
+            elif len(self._watched) < MAX_SERVERS:
+                self._watched[server.url] = _Watched(server=server, present_at=now.monotonic_seconds)
+        left_out = sum(server.url not in self._watched for server in servers)
+        return [f"{left_out} servers beyond the first {MAX_SERVERS} are not watched"] if left_out else []
+
+    async def _look(self, watched: _Watched, now: Instant) -> Scrape:
+        """This will scrape one server, and read its configuration when that is due."""
+        try:
+            found = await scrape(
+                watched.server.url,
+                clock=self._clock,
+                timeout_seconds=self._timeout_seconds,
+                max_bytes=self._max_bytes,
+            )
+            if found.engine is not None:
+                await self._follow(watched, found, now)
+        except Exception as error:  # boundary: one strange server must not silence the others
+            _log.warning("reading %s failed: %s", watched.server.url, type(error).__name__)
+            return Scrape(state=State.ERROR, detail=f"the agent could not read the answer ({type(error).__name__})")
+        return found
+
+    async def _follow(self, watched: _Watched, found: Scrape, now: Instant) -> None:
+        """This will take over what a server that is up says about itself."""
+        assert found.engine is not None
+        assert found.reading is not None
+        assert found.exposition is not None
+        declared = found.reading.started_unix_seconds or watched.server.process_started_unix_seconds
+        since = watched.epoch.follow(found.reading.values, declared=declared, now_unix_seconds=now.wall.timestamp())
+        watched.engine_name, watched.models = found.engine.name, found.reading.models
+        if since != watched.since or now.monotonic_seconds >= watched.config_due_at:
+            if since != watched.since:
+                watched.configuration, watched.config_read_at = Configuration(), None  # it was another process's
+            watched.since = since
+            watched.config_due_at = now.monotonic_seconds + self._config_interval_seconds
+            said = await read_configuration(
+                found.engine, watched.server.url, found.exposition, timeout_seconds=self._timeout_seconds
+            )
+            watched.configuration = _refreshed(watched.configuration, said)
+            if said.version is not None or said.model is not None:
+                watched.config_read_at = now.wall
+
+    def _forget(self, looks: dict[str, Scrape], now: Instant) -> None:
+        """This will drop discovered servers that have not listened for long enough."""
+        for url, found in looks.items():
+            watched = self._watched[url]
+            if found.state is State.UP:
+                watched.present_at = now.monotonic_seconds
+            absent_seconds = now.monotonic_seconds - watched.present_at
+            if watched.server.source != CONFIGURED and absent_seconds > self._forget_after_seconds:
+                del self._watched[url]
+
+    def _collected(self, looks: dict[str, Scrape], problems: list[str], now: Instant) -> Collected:
+        """This will report every look, and sum up those that brought nothing."""
+        shown = {url: found for url, found in looks.items() if url in self._watched}
+        failing = [f"{url} is {found.state.value} ({found.detail})" for url, found in shown.items() if _failed(found)]
+        if failing:
+            problems = [*problems, f"{len(failing)} of {len(shown)} servers do not answer", *failing[:_NAMED_IN_DETAIL]]
+        if not shown and not problems:
+            return Collected(outcome=Outcome.ABSENT, detail=_NO_SERVERS)
+        return Collected(
+            outcome=Outcome.PARTIAL if problems else Outcome.OK,
+            detail="; ".join(problems),
+            entities=[_entity(self._watched[url], found) for url, found in shown.items()],
+            samples=[_sample(self._watched[url], found) for url, found in shown.items()],
+        )
+
+
+def _refreshed(before: Configuration, after: Configuration) -> Configuration:
+    """This will give the newer configuration, and from before what one process will not have changed."""
+    return Configuration(
+        version=after.version or before.version,
+        model=after.model or before.model,
+        max_model_len=after.max_model_len or before.max_model_len,
+        config={**before.config, **after.config},
+    )
+
+
+def _failed(found: Scrape) -> bool:
+    """This will say whether a look brought no values."""
+    return found.state is not State.UP
+
+
+def _entity(watched: _Watched, found: Scrape) -> Entity:
+    """This will describe a server; of one that is gone, as it was."""
+    server, said = watched.server, watched.configuration
+    model = said.model if said.model in watched.models or not watched.models else watched.models[0]
+    attributes: dict[str, object] = {
+        "engine": watched.engine_name,
+        "version": said.version,
+        "model": model,
+        "max_model_len": said.max_model_len or server.flags.get("max_model_len"),
+        "state": found.state.value,
+        "state_detail": found.detail,
+        "source": server.source,
+        "pid": None if found.state is State.GONE else server.pid,
+        "config": {**server.flags, **said.config},  # what the engine resolved wins over what it was asked for
+        "config_read_at": None if watched.config_read_at is None else watched.config_read_at.isoformat(),
+    }
+    return Entity(kind=EntityKind.INFERENCE_SERVER, key=server.url, attributes=attributes)
+
+
+def _sample(watched: _Watched, found: Scrape) -> Sample:
+    """This will give a server's values, or for each the reason why there is none."""
+    values: dict[str, Value] = dict.fromkeys(_FIELDS, found.missing)
+    values["up_flag"] = 0.0 if _failed(found) else 1.0
+    if found.reading is not None:
+        values.update(found.reading.values)
+        values["scrape_seconds"] = Reason.NOT_COLLECTED if found.seconds is None else found.seconds
+        values["counters_since_unix_seconds"] = Reason.ERROR if watched.since is None else watched.since
+    return Sample(table="inference", entity=(EntityKind.INFERENCE_SERVER, watched.server.url), values=values)

@@ -1,0 +1,122 @@
+"""One look at one inference server: its metrics, and now and then its configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+
+from node_agent.clock import Clock
+from node_agent.collectors.engines.mapping import Configuration, Engine, Reading, read_values
+from node_agent.collectors.engines.registry import ENGINES, WANTED, identify
+from node_agent.collectors.exposition import Exposition, read
+from node_agent.host import http
+from node_agent.model import Reason
+from node_agent.untrusted import read_json
+
+_CONFIG_BYTES = 1024 * 1024  # SGLang's /server_info, the largest answer, has about 20 KB
+_INLINE_BYTES = 1024 * 1024  # more than this is parsed beside the event loop; real bodies have at most 0.1 MB
+
+
+class State(Enum):
+    """How a server answered."""
+
+    UP = "up"
+    GONE = "gone"  # nothing listens at its address
+    UNREACHABLE = "unreachable"  # no answer in time, or no way there
+    ERROR = "error"  # an answer that is of no use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrape:
+    """What came of one look."""
+
+    state: State
+    detail: str = ""
+    missing: Reason = Reason.ERROR  # why the values are unknown, unless the server is up
+    engine: Engine | None = None
+    reading: Reading | None = None
+    exposition: Exposition | None = None
+    seconds: float | None = None
+
+
+async def scrape(base_url: str, *, clock: Clock, timeout_seconds: float, max_bytes: int) -> Scrape:
+    """This will fetch and read /metrics; whatever goes wrong becomes a state."""
+    began = clock.now().monotonic_seconds
+    try:
+        answer = await http.get(f"{base_url}/metrics", timeout_seconds=timeout_seconds, max_bytes=max_bytes)
+    except http.ServerGone as error:
+        return Scrape(state=State.GONE, detail=str(error), missing=Reason.SERVER_GONE)
+    except http.TimedOut as error:
+        return Scrape(state=State.UNREACHABLE, detail=str(error), missing=Reason.TIMED_OUT)
+    except http.Unreachable as error:
+        return Scrape(state=State.UNREACHABLE, detail=str(error))
+    except http.HttpError as error:
+        return Scrape(state=State.ERROR, detail=str(error))
+    seconds = max(clock.now().monotonic_seconds - began, 0.0)
+    if answer.status != 200:
+        return Scrape(state=State.ERROR, detail=_status_detail(answer.status))
+    if len(answer.body) <= _INLINE_BYTES:
+        return _read(answer.body, seconds)
+    return await asyncio.to_thread(_read, answer.body, seconds)
+
+
+async def read_configuration(
+    engine: Engine, base_url: str, exposition: Exposition, *, timeout_seconds: float
+) -> Configuration:
+    """This will ask the engine's allow-listed paths; one that does not answer leaves its part unknown."""
+    answers: dict[str, object] = {}
+
+    async def ask(paths: tuple[str, ...]) -> None:
+        for path in paths:
+            answer = await _get_json(f"{base_url}{path}", timeout_seconds=timeout_seconds / len(paths))
+            if answer is not None:
+                answers[path] = answer
+                return
+
+    async with asyncio.TaskGroup() as group:
+        for paths in engine.config_paths:
+            group.create_task(ask(paths))
+    return engine.configuration(answers, exposition)
+
+
+async def _get_json(url: str, *, timeout_seconds: float) -> object:
+    """This will fetch a JSON document, None when there is none."""
+    try:
+        answer = await http.get(url, timeout_seconds=timeout_seconds, max_bytes=_CONFIG_BYTES)
+    except http.HttpError:
+        return None
+    return read_json(answer.body) if answer.status == 200 else None
+
+
+def _read(body: bytes, seconds: float) -> Scrape:
+    """This will read an exposition."""
+    name = identify(body)
+    if name is None:
+        return Scrape(state=State.ERROR, detail="/metrics answered, but without the metrics of an engine that is known")
+    engine = ENGINES[name]
+    exposition = read(body, WANTED[name])
+    return Scrape(
+        state=State.UP,
+        detail=_reading_detail(exposition),
+        engine=engine,
+        reading=read_values(engine, exposition),
+        exposition=exposition,
+        seconds=seconds,
+    )
+
+
+def _status_detail(status: int) -> str:
+    """This will say what an HTTP status means here."""
+    hint = " (SGLang needs --enable-metrics)" if status == 404 else ""
+    return f"/metrics answered HTTP {status}{hint}"
+
+
+def _reading_detail(exposition: Exposition) -> str:
+    """This will say what of an exposition was not read."""
+    parts = []
+    if exposition.malformed_lines:
+        parts.append(f"{exposition.malformed_lines} lines of /metrics could not be read")
+    if exposition.dropped_samples:
+        parts.append(f"{exposition.dropped_samples} samples of /metrics were too many")
+    return "; ".join(parts)

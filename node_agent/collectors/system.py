@@ -1,0 +1,144 @@
+"""The machine itself: CPU, memory, pressure, limits, disks, file systems, network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from node_agent.clock import Instant
+from node_agent.collectors import system_values as values_of
+from node_agent.collectors.system_values import CpuReading, attempt
+from node_agent.host import procfs
+from node_agent.host.identity import node_attributes
+from node_agent.host.mounts import Mount, UsageReader, read_mounts
+from node_agent.host.psutil_facts import OwnProcess
+from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Value
+
+_T = TypeVar("_T")
+
+# The node is one; its identity on the wire comes from the stream, not from this key.
+NODE = (EntityKind.NODE, "node")
+
+# More disks, file systems or interfaces than any GPU host has: beyond it something makes them without end.
+_LARGEST_GROUP = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What one pass over /proc gave: quick reads of the kernel's memory, all of them in one thread."""
+
+    cpu: CpuReading | Reason
+    values: Mapping[str, Value]
+    disks: Sequence[procfs.DiskCounters] | Reason
+    interfaces: Sequence[procfs.InterfaceCounters] | Reason
+    mounts: Sequence[Mount] | Reason
+
+    def missing(self) -> Iterator[str]:
+        """This will name what could not be looked at as a whole."""
+        for what, found in (
+            ("CPU", self.cpu),
+            ("disks", self.disks),
+            ("network interfaces", self.interfaces),
+            ("file systems", self.mounts),
+        ):
+            if isinstance(found, Reason):
+                yield f"{what}: {found.name.lower().replace('_', ' ')}"
+
+
+class SystemCollector:
+    """Looks at the machine. This will give the node's own sample, and one for each disk, file system and link.
+
+    `proc_root` is where the machine's /proc is: /host/proc in a container that mounts it there.
+    """
+
+    def __init__(
+        self,
+        proc_root: Path = Path("/proc"),
+        *,
+        sys_root: Path = Path("/sys"),
+        own_proc_root: Path = Path("/proc"),
+        usage: UsageReader | None = None,
+    ) -> None:
+        self._proc_root = proc_root
+        self._sys_root = sys_root
+        self._own_proc_root = own_proc_root
+        self._usage = usage or UsageReader()
+        self._own_process = OwnProcess()
+        self._attributes: Mapping[str, object] | None = None
+        self._cpu_before: CpuReading | None = None
+
+    @property
+    def name(self) -> str:
+        """This will give the collector's name, as reports show it."""
+        return "system"
+
+    async def collect(self, now: Instant) -> Collected:
+        """This will look once. CPU shares are those of the time since the look before."""
+        del now  # shares come from ticks, which have their own time
+        look = await asyncio.to_thread(self._look)
+        if self._attributes is None:
+            self._attributes = await asyncio.to_thread(node_attributes, self._proc_root)
+        entities = [Entity(kind=NODE[0], key=NODE[1], attributes=self._attributes)]
+        samples = [Sample(table="host", entity=NODE, values={**self._cpu_values(look.cpu), **look.values})]
+        missing = list(look.missing())
+        for what, found in (
+            ("disks", [values_of.disk(disk) for disk in _known(look.disks)]),
+            ("network interfaces", [values_of.interface(link) for link in _known(look.interfaces)]),
+            ("file systems", await self._file_systems(_known(look.mounts))),
+        ):
+            if len(found) > _LARGEST_GROUP:
+                missing.append(f"{what}: {len(found)} found, the first {_LARGEST_GROUP} sent")
+            entities.extend(entity for entity, _ in found[:_LARGEST_GROUP])
+            samples.extend(sample for _, sample in found[:_LARGEST_GROUP])
+        return Collected(
+            outcome=Outcome.PARTIAL if missing else Outcome.OK,
+            detail="; ".join(missing),
+            entities=entities,
+            samples=samples,
+        )
+
+    async def close(self) -> None:
+        """This will do nothing: no file stays open between looks."""
+
+    def _look(self) -> _Look:
+        root = self._proc_root
+        return _Look(
+            cpu=attempt(lambda: procfs.read_cpu_times(root)),
+            values={
+                **values_of.load(root),
+                **values_of.memory(root),
+                **values_of.pressure(root),
+                **values_of.limits(self._own_proc_root, self._sys_root / "fs" / "cgroup"),
+                "uptime_seconds": attempt(lambda: procfs.read_uptime_seconds(root)),
+                **values_of.agent(self._own_process.read()),
+            },
+            disks=attempt(lambda: procfs.read_disks(root, self._sys_root)),
+            interfaces=attempt(lambda: procfs.read_interfaces(root)),
+            mounts=attempt(lambda: read_mounts(root, self._own_proc_root)),
+        )
+
+    def _cpu_values(self, reading: CpuReading | Reason) -> dict[str, Value]:
+        """The baseline changes here, on the loop: an abandoned look, still in its thread, leaves it alone."""
+        before, self._cpu_before = self._cpu_before, None if isinstance(reading, Reason) else reading
+        return values_of.cpu(reading, before)
+
+    async def _file_systems(self, mounts: Sequence[Mount]) -> list[tuple[Entity, Sample]]:
+        paths = [mount.reachable_at for mount in mounts[:_LARGEST_GROUP] if mount.reachable_at is not None]
+        usage = await self._usage.read(paths)
+        return [
+            values_of.file_system(
+                mount,
+                # Its device is not mounted in our container; it is for whoever deploys us to show it.
+                Reason.NO_PERMISSION
+                if mount.reachable_at is None
+                else usage.get(mount.reachable_at, Reason.NOT_COLLECTED),
+            )
+            for mount in mounts
+        ]
+
+
+def _known(found: Sequence[_T] | Reason) -> Sequence[_T]:
+    return () if isinstance(found, Reason) else found

@@ -1,0 +1,203 @@
+"""NVML through nvidia-ml-py: the only door to it. Units are converted here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pynvml
+
+from node_agent.host.nvml_calls import ask, ask_first, entry_reason, translated, union
+from node_agent.host.nvml_gpm import GpmWindow
+from node_agent.host.nvml_identity import read_identity, read_versions
+from node_agent.host.nvml_protocol import (
+    Bar1Memory,
+    DeviceMemory,
+    GpmMetric,
+    GpuField,
+    GpuIdentity,
+    GpuProcess,
+    NvmlError,
+    NvmlRefused,
+    NvmlUnavailable,
+    PowerSample,
+    Reading,
+    Utilization,
+)
+from node_agent.model import Reason
+
+_api: Any = pynvml  # nvidia-ml-py carries no types
+
+_MILLI = 1000  # NVML speaks mW and mJ
+_NANO = 1_000_000_000  # and ns of throttling
+_PERCENT = 100
+_MEBIBYTE = 1024 * 1024  # GPM's traffic rates are in MiB/s (nvml.h, NVML_GPM_METRIC_PCIE_TX_PER_SEC)
+
+_FIELD_DIVISOR = {
+    GpuField.THROTTLED_POWER_CAP_SECONDS: _NANO,
+    GpuField.THROTTLED_SYNC_BOOST_SECONDS: _NANO,
+    GpuField.THROTTLED_SOFTWARE_THERMAL_SECONDS: _NANO,
+    GpuField.THROTTLED_HARDWARE_THERMAL_SECONDS: _NANO,
+    GpuField.THROTTLED_POWER_BRAKE_SECONDS: _NANO,
+    GpuField.POWER_AVERAGE_WATTS: _MILLI,
+    GpuField.POWER_CURRENT_LIMIT_WATTS: _MILLI,
+}
+
+_GPM_SCALE = {metric: _MEBIBYTE if metric.name.endswith("_BYTES_PER_SECOND") else 1 / _PERCENT for metric in GpmMetric}
+
+
+class PynvmlDriver:
+    """The real NVML. Not thread-safe, because NVML with GPM is not."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._handles: dict[int, Any] = {}
+        self._gpm: dict[int, GpmWindow] = {}
+        self._versions: tuple[str | None, str | None] = (None, None)
+
+    def open(self) -> int:
+        """This will start NVML and give the number of GPUs; NvmlUnavailable says why not."""
+        self.close()
+        try:
+            ask("nvmlInit")
+            self._is_open = True
+            self._versions = read_versions()
+            return int(ask("nvmlDeviceGetCount"))
+        except NvmlUnavailable:
+            self.close()
+            raise
+        except NvmlError as error:
+            self.close()
+            raise NvmlUnavailable(f"NVML did not start: {error}", absent=False) from error
+
+    def close(self) -> None:
+        """This will let go of NVML, so that the driver can be reset or upgraded. It never raises."""
+        windows, self._gpm, self._handles = list(self._gpm.values()), {}, {}
+        if not self._is_open:
+            return
+        self._is_open = False
+        for close in (*(window.free for window in windows), _api.nvmlShutdown):
+            try:
+                close()
+            except pynvml.NVMLError:
+                continue  # a lost GPU or driver has already let go of it
+
+    def identity(self, index: int) -> GpuIdentity:
+        """This will give what the GPU is and how it is set up now. Costs several milliseconds."""
+        return read_identity(self._handle(index), index, self._versions)
+
+    def utilization(self, index: int) -> Utilization:
+        """This will give the classic utilisation."""
+        rates = ask("nvmlDeviceGetUtilizationRates", self._handle(index))
+        return Utilization(
+            gpu_utilization_ratio=rates.gpu / _PERCENT, memory_controller_utilization_ratio=rates.memory / _PERCENT
+        )
+
+    def memory(self, index: int) -> DeviceMemory:
+        """This will give how device memory is divided.
+
+        Only version 2 of the call tells `used` from `reserved`: a driver without it gives nothing.
+        """
+        memory = ask("nvmlDeviceGetMemoryInfo", self._handle(index), pynvml.nvmlMemory_v2)
+        return DeviceMemory(
+            memory_total_bytes=memory.total,
+            memory_used_bytes=memory.used,
+            memory_free_bytes=memory.free,
+            memory_reserved_bytes=memory.reserved,
+        )
+
+    def bar1(self, index: int) -> Bar1Memory:
+        """This will give how the BAR1 window is divided."""
+        memory = ask("nvmlDeviceGetBAR1MemoryInfo", self._handle(index))
+        return Bar1Memory(bar1_used_bytes=memory.bar1Used, bar1_total_bytes=memory.bar1Total)
+
+    def temperature_celsius(self, index: int) -> float:
+        """This will give the die temperature."""
+        names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")  # the second goes in CUDA 14
+        return float(ask_first(names, self._handle(index), pynvml.NVML_TEMPERATURE_GPU))
+
+    def power_usage_watts(self, index: int) -> float:
+        """This will give the power draw, for drivers without the field POWER_AVERAGE."""
+        return float(ask("nvmlDeviceGetPowerUsage", self._handle(index)) / _MILLI)
+
+    def power_limit_watts(self, index: int) -> float:
+        """This will give the power limit in force, for drivers without the field POWER_CURRENT_LIMIT."""
+        return float(ask("nvmlDeviceGetEnforcedPowerLimit", self._handle(index)) / _MILLI)
+
+    def power_samples(self, index: int, *, since_microseconds: int) -> Sequence[PowerSample]:
+        """This will give the driver's power samples newer than the stamp; empty when there are none."""
+        kind = pynvml.NVML_TOTAL_POWER_SAMPLES
+        try:
+            value_type, samples = ask("nvmlDeviceGetSamples", self._handle(index), kind, since_microseconds)
+        except NvmlRefused as refused:
+            if refused.reason is Reason.NOT_COLLECTED:  # NOT_FOUND: nothing newer
+                return ()
+            raise
+        stamped = ((sample.timeStamp, union(sample.sampleValue, value_type) / _MILLI) for sample in samples)
+        return [
+            PowerSample(taken_at_microseconds=stamp, watts=watts)
+            for stamp, watts in stamped
+            if watts > 0 and stamp > since_microseconds
+        ]
+
+    def energy_joules(self, index: int) -> float:
+        """This will give the energy used since the driver was loaded."""
+        return float(ask("nvmlDeviceGetTotalEnergyConsumption", self._handle(index)) / _MILLI)
+
+    def sm_clock_megahertz(self, index: int) -> int:
+        """This will give the SM clock."""
+        return int(ask("nvmlDeviceGetClockInfo", self._handle(index), pynvml.NVML_CLOCK_SM))
+
+    def memory_clock_megahertz(self, index: int) -> int:
+        """This will give the memory clock."""
+        return int(ask("nvmlDeviceGetClockInfo", self._handle(index), pynvml.NVML_CLOCK_MEM))
+
+    def clock_event_reasons(self, index: int) -> int:
+        """This will give the bit mask of why the clocks are where they are."""
+        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        return int(ask_first(names, self._handle(index)))
+
+    def field_values(self, index: int, wanted: Collection[GpuField]) -> Mapping[GpuField, Reading]:
+        """This will give one answer per wanted field, in one call; a field without a value gives its reason."""
+        if not wanted:
+            return {}
+        entries = ask("nvmlDeviceGetFieldValues", self._handle(index), [field.value for field in wanted])
+        answers: dict[GpuField, Reading] = {}
+        for field, entry in zip(wanted, entries, strict=True):
+            if entry.nvmlReturn == pynvml.NVML_SUCCESS:
+                value = union(entry.value, entry.valueType)
+                answers[field] = value / _FIELD_DIVISOR[field] if field in _FIELD_DIVISOR else value
+            else:
+                answers[field] = entry_reason(entry.nvmlReturn, field.name)
+        return answers
+
+    def gpm_rates(self, index: int) -> Mapping[GpmMetric, Reading] | None:
+        """This will give the averages since the call before; None on the first call."""
+        handle = self._handle(index)
+        try:
+            if index not in self._gpm:
+                self._gpm[index] = GpmWindow(handle, [metric.value for metric in GpmMetric])
+            answers = self._gpm[index].advance()
+        except pynvml.NVMLError as error:
+            raise translated("GPM", error) from error
+        if answers is None:
+            return None
+        rates: dict[GpmMetric, Reading] = {}
+        for number, code, value in answers:
+            metric = GpmMetric(number)
+            succeeded = code == pynvml.NVML_SUCCESS
+            rates[metric] = value * _GPM_SCALE[metric] if succeeded else entry_reason(code, metric.name)
+        return rates
+
+    def compute_processes(self, index: int) -> Sequence[GpuProcess]:
+        """This will give the processes that have a compute context on the GPU."""
+        # The unversioned wrapper turns "function not found" into an exception outside NVMLError's tree.
+        processes = ask("nvmlDeviceGetComputeRunningProcesses_v3", self._handle(index))
+        return [GpuProcess(pid=process.pid, used_bytes=process.usedGpuMemory) for process in processes]
+
+    def _handle(self, index: int) -> Any:
+        if not self._is_open:
+            raise NvmlUnavailable("NVML is not open", absent=False)
+        if index not in self._handles:
+            self._handles[index] = ask("nvmlDeviceGetHandleByIndex", index)
+        return self._handles[index]

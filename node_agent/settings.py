@@ -1,0 +1,142 @@
+"""The agent's settings: defaults < .env < environment < flags, parsed once, frozen, unknown keys refused."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+PREFIX = "OPTIINFRA_"
+# A fleet's configuration may ask for anything; the host's owner sets the floor.
+SHORTEST_INTERVAL_SECONDS = 0.5
+LONGEST_INTERVAL_SECONDS = 300.0
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the text says which and what is accepted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set on the agent."""
+
+    server: str = "127.0.0.1:8004"
+    node_name: str = ""  # empty: the host's name
+    state_dir: Path = Path("/var/lib/optiinfra-agent")
+    host_proc: Path = Path("/proc")
+    sampling_interval_seconds: float = 5.0
+    gpu_monitoring_enabled: bool = True
+    scrape_targets: tuple[str, ...] = ()
+    discover_engines: bool = True
+    allow_plaintext: bool = False
+    buffer_bytes: int = 32 * 1024 * 1024
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        host, colon, port = self.server.rpartition(":")
+        if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise SettingsError(f"server is {self.server!r}; write host:port, for example 127.0.0.1:8004")
+        if host not in LOOPBACK and not self.allow_plaintext:
+            raise SettingsError(
+                f"the link to {host} would be unencrypted; set {PREFIX}ALLOW_PLAINTEXT=true if its network is trusted"
+            )
+        if not SHORTEST_INTERVAL_SECONDS <= self.sampling_interval_seconds <= LONGEST_INTERVAL_SECONDS:
+            raise SettingsError(
+                f"sampling_interval_seconds is {self.sampling_interval_seconds:g}; "
+                f"{SHORTEST_INTERVAL_SECONDS:g} to {LONGEST_INTERVAL_SECONDS:g} are accepted"
+            )
+        for target in self.scrape_targets:
+            if not target.startswith(("http://", "https://")):
+                raise SettingsError(f"scrape target {target!r} is no URL; write for example http://127.0.0.1:8000")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise SettingsError(f"log_level is {self.log_level!r}; debug, info, warning and error are accepted")
+        if self.buffer_bytes < 1024 * 1024:
+            raise SettingsError("buffer_bytes is too small; one MiB is the least")
+
+
+# Names that people have in their scripts already, and what they are called here.
+PUBLISHED_NAMES = {
+    "METRICS_COLLECTION_INTERVAL": "sampling_interval_seconds",
+    "GPU_MONITORING_ENABLED": "gpu_monitoring_enabled",
+}
+_KINDS = {field.name: type(field.default) for field in fields(Settings)}
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _parse(name: str, text: str, where: str) -> object:
+    kind = _KINDS[name]
+    try:
+        if kind is bool:
+            if text.lower() in _TRUE + _FALSE:
+                return text.lower() in _TRUE
+            raise ValueError
+        if kind is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return Path(text) if issubclass(kind, Path) else kind(text)
+    except ValueError as error:
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "another form")
+        raise SettingsError(f"{where} is {text!r}; {wanted} is accepted") from error
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """This will read KEY=VALUE lines; a missing file is an empty one."""
+    if not path.is_file():
+        return {}
+    out = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        key, equals, value = text.removeprefix("export ").partition("=")
+        if not equals:
+            raise SettingsError(f"{path}, line {number}: write KEY=VALUE")
+        out[key.strip()] = value.strip().strip("'\"")
+    return out
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for published, name in PUBLISHED_NAMES.items():
+        if published in environment:
+            values[name] = _parse(name, environment[published], published)
+    for key, text in environment.items():
+        if not key.startswith(PREFIX):
+            continue
+        name = key.removeprefix(PREFIX).lower()
+        if name not in _KINDS:
+            known = ", ".join(sorted(PREFIX + n.upper() for n in _KINDS))
+            raise SettingsError(f"{key} is no setting of the agent; known are {known}")
+        values[name] = _parse(name, text, key)
+    return values
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """This will add a flag for each setting."""
+    for name, kind in _KINDS.items():
+        flag = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None)
+        else:
+            parser.add_argument(flag, dest=name, default=None, metavar=name.upper())
+
+
+def load(flags: argparse.Namespace, environment: Mapping[str, str], dotenv: Path = Path(".env")) -> Settings:
+    """This will merge defaults, .env, environment and flags. Raises SettingsError."""
+    merged = _from_environment(read_dotenv(dotenv)) | _from_environment(environment)
+    for name in _KINDS:
+        given = getattr(flags, name, None)
+        if given is not None:
+            merged[name] = given if isinstance(given, bool) else _parse(name, given, f"--{name.replace('_', '-')}")
+    merged["node_name"] = merged.get("node_name") or socket.gethostname()
+    return Settings(**merged)  # type: ignore[arg-type]  # each value was parsed to its field's own type
+
+
+def from_arguments(arguments: Sequence[str]) -> Settings:
+    """This will read the settings of a process started with `arguments`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_flags(parser)
+    return load(parser.parse_args(arguments), os.environ)

@@ -1,0 +1,208 @@
+"""What every Nvml must do: the fake, the real bindings over a recording, and the real driver on a real GPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+
+import pytest
+
+from node_agent.collectors.gpu_values import FIELD_NAMES, GPM_NAMES
+from node_agent.host.nvml import PynvmlDriver
+from node_agent.host.nvml_protocol import (
+    Bar1Memory,
+    DeviceMemory,
+    GpmMetric,
+    GpuField,
+    Nvml,
+    NvmlError,
+    NvmlRefused,
+    NvmlUnavailable,
+    PowerSample,
+    Utilization,
+)
+from node_agent.model import Reason
+from optiinfra.catalogue import TABLES
+from tests.fakes.nvml import FakeNvml, h200
+from tests.fakes.recorded_pynvml import RecordedPynvml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """An Nvml that is open, and how to let time pass for it."""
+
+    nvml: Nvml
+    pass_time: Callable[[], None]
+
+
+def fake_subject(_: pytest.MonkeyPatch) -> Subject:
+    gpu = h200()
+
+    def pass_time() -> None:
+        last = gpu.power_samples[-1].taken_at_microseconds if gpu.power_samples else 0
+        gpu.power_samples.extend(PowerSample(taken_at_microseconds=last + n * 20_000, watts=400.0) for n in (1, 2, 3))
+
+    pass_time()
+    return Subject(nvml=FakeNvml(gpu), pass_time=pass_time)
+
+
+def recorded_subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
+    recording = RecordedPynvml()
+    recording.install(monkeypatch)
+    recording.add_power(400_000, 0, 410_000)
+    return Subject(nvml=PynvmlDriver(), pass_time=lambda: recording.add_power(420_000, 430_000))
+
+
+def real_subject(_: pytest.MonkeyPatch) -> Subject:
+    driver = PynvmlDriver()
+    try:
+        count = driver.open()
+    except NvmlUnavailable as unavailable:
+        pytest.skip(f"NEEDS A REAL NVIDIA GPU: {unavailable}")
+    if count == 0:
+        pytest.skip("NEEDS A REAL NVIDIA GPU: the driver shows none")
+    # A real driver takes its samples in real time: GPM wants 100 ms between two.
+    return Subject(nvml=driver, pass_time=lambda: time.sleep(0.25))
+
+
+SUBJECTS = [
+    pytest.param(fake_subject, id="fake"),
+    pytest.param(recorded_subject, id="recorded"),
+    pytest.param(real_subject, id="real", marks=pytest.mark.gpu),
+]
+
+
+@pytest.fixture(params=SUBJECTS)
+def subject(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+    made: Subject = request.param(monkeypatch)
+    assert made.nvml.open() > 0
+    yield made
+    made.nvml.close()
+
+
+def assert_possible(name: str, value: object) -> None:
+    spec = TABLES["gpu"].field(name)
+    assert isinstance(value, int | float), f"{name} is {value!r}"
+    assert spec.minimum is not None and spec.maximum is not None
+    assert spec.minimum <= value <= spec.maximum, f"{name} is {value}"
+
+
+def test_an_identity_names_the_gpu(subject: Subject) -> None:
+    identity = subject.nvml.identity(0)
+    assert identity.uuid.startswith("GPU-")
+    assert identity.index == 0
+    assert identity.name and identity.driver_version
+    assert identity.gpm_supported is not None
+
+
+@pytest.mark.parametrize(
+    ("shape", "method"), [(Utilization, "utilization"), (DeviceMemory, "memory"), (Bar1Memory, "bar1")]
+)
+def test_grouped_answers_bear_the_catalogues_names_and_ranges(subject: Subject, shape: type, method: str) -> None:
+    answer = getattr(subject.nvml, method)(0)
+    for part in fields(shape):
+        assert_possible(part.name, getattr(answer, part.name))
+
+
+def test_memory_used_does_not_contain_memory_reserved(subject: Subject) -> None:
+    memory = subject.nvml.memory(0)
+    assert (
+        memory.memory_used_bytes + memory.memory_free_bytes + memory.memory_reserved_bytes <= memory.memory_total_bytes
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("temperature_celsius", "temperature_gpu_celsius"),
+        ("power_usage_watts", "power_draw_watts"),
+        ("power_limit_watts", "power_limit_watts"),
+        ("energy_joules", "energy_joules_total"),
+        ("sm_clock_megahertz", "sm_clock_megahertz"),
+        ("memory_clock_megahertz", "memory_clock_megahertz"),
+        ("clock_event_reasons", "clock_event_reasons_bits"),
+    ],
+)
+def test_single_answers_are_in_the_catalogues_units(subject: Subject, method: str, name: str) -> None:
+    assert_possible(name, getattr(subject.nvml, method)(0))
+
+
+def test_power_is_in_watts_and_not_in_milliwatts(subject: Subject) -> None:
+    assert 5 < subject.nvml.power_usage_watts(0) < 3000
+    assert 50 < subject.nvml.power_limit_watts(0) < 3000
+
+
+def test_every_wanted_field_is_answered_by_a_value_or_a_reason(subject: Subject) -> None:
+    answers = subject.nvml.field_values(0, tuple(GpuField))
+    assert set(answers) == set(GpuField)
+    for wanted, name in FIELD_NAMES.items():
+        if not isinstance(answers[wanted], Reason):
+            assert_possible(name, answers[wanted])
+
+
+def test_only_wanted_fields_are_answered(subject: Subject) -> None:
+    assert set(subject.nvml.field_values(0, [GpuField.PCIE_REPLAYS])) == {GpuField.PCIE_REPLAYS}
+    assert subject.nvml.field_values(0, []) == {}
+
+
+def test_power_samples_are_newer_than_asked_for_and_never_zero(subject: Subject) -> None:
+    subject.pass_time()
+    everything = subject.nvml.power_samples(0, since_microseconds=0)
+    assert everything and all(sample.watts > 0 for sample in everything)
+    newest = max(sample.taken_at_microseconds for sample in everything)
+    subject.pass_time()
+    newer = subject.nvml.power_samples(0, since_microseconds=newest)
+    assert newer and all(sample.taken_at_microseconds > newest for sample in newer)
+
+
+def test_no_power_samples_from_the_future(subject: Subject) -> None:
+    assert list(subject.nvml.power_samples(0, since_microseconds=2**62)) == []
+
+
+def test_gpm_has_nothing_to_say_at_first_and_then_answers_every_metric(subject: Subject) -> None:
+    if not subject.nvml.identity(0).gpm_supported:
+        pytest.skip("THIS GPU HAS NO GPM (it is older than Hopper)")
+    assert subject.nvml.gpm_rates(0) is None
+    subject.pass_time()
+    rates = subject.nvml.gpm_rates(0)
+    assert rates is not None and set(rates) == set(GpmMetric)
+    for metric, name in GPM_NAMES.items():
+        if not isinstance(rates[metric], Reason):
+            assert_possible(name, rates[metric])
+
+
+def test_opening_anew_begins_gpm_anew(subject: Subject) -> None:
+    if not subject.nvml.identity(0).gpm_supported:
+        pytest.skip("THIS GPU HAS NO GPM (it is older than Hopper)")
+    assert subject.nvml.gpm_rates(0) is None
+    subject.nvml.close()
+    assert subject.nvml.open() > 0
+    assert subject.nvml.gpm_rates(0) is None
+
+
+def test_processes_have_pids(subject: Subject) -> None:
+    assert all(process.pid > 0 for process in subject.nvml.compute_processes(0))
+
+
+def test_an_index_that_does_not_exist_is_refused(subject: Subject) -> None:
+    with pytest.raises(NvmlRefused):
+        subject.nvml.utilization(99)
+
+
+def test_nothing_answers_after_close(subject: Subject) -> None:
+    subject.nvml.close()
+    with pytest.raises(NvmlUnavailable):
+        subject.nvml.utilization(0)
+
+
+def test_closing_twice_does_no_harm(subject: Subject) -> None:
+    subject.nvml.close()
+    subject.nvml.close()
+    assert subject.nvml.open() > 0
+
+
+def test_every_refusal_is_a_sentence(subject: Subject) -> None:
+    with pytest.raises(NvmlError) as caught:
+        subject.nvml.utilization(99)
+    assert "nvml" in str(caught.value).lower() or "utilization" in str(caught.value)

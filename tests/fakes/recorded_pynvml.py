@@ -1,0 +1,141 @@
+"""nvidia-ml-py's functions answering from a recording, so that PynvmlDriver runs without libnvidia-ml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+
+RECORDING = Path(__file__).parents[1] / "data" / "nvml" / "h200.json"
+POWER_PERIOD_MICROSECONDS = 20_000
+_api: Any = pynvml  # nvidia-ml-py carries no types
+_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
+
+
+class RecordedPynvml:
+    """One H200. A test may change `answers`, `fields`, `gpm`, `power` and `errors` (function name -> code)."""
+
+    def __init__(self) -> None:
+        recording = json.loads(RECORDING.read_text())
+        self.driver: str = recording["driver"]
+        self.cuda: int = recording["cuda_driver_version"]
+        self.answers: dict[str, Any] = recording["calls"]
+        self.fields: dict[int, dict[str, Any]] = {int(number): entry for number, entry in recording["fields"].items()}
+        self.gpm: dict[int, tuple[int, float]] = {
+            getattr(pynvml, name): (code, value) for name, (code, value) in recording["gpm"].items()
+        }
+        self.power: list[tuple[int, int]] = []  # (microseconds, mW)
+        self.errors: dict[str, int] = {}
+        self.calls: list[str] = []
+        self.gpm_buffers: set[int] = set()
+        self._open = 0
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """This will put the recording in the place of every function that would call the library."""
+        for name in [name for name in dir(pynvml) if name.startswith("nvml") and callable(getattr(pynvml, name))]:
+            if name[4].isupper() and not isinstance(getattr(pynvml, name), type):
+                monkeypatch.setattr(pynvml, name, self._function(name))
+        monkeypatch.setattr(pynvml, "c_nvmlGpmMetricsGet_t", _GpmRequest)
+
+    def add_power(self, *milliwatts: int) -> None:
+        """This will let the driver take power samples, 20 ms apart."""
+        last = self.power[-1][0] if self.power else 1_795_321_786_000_000
+        for number, value in enumerate(milliwatts, start=1):
+            self.power.append((last + number * POWER_PERIOD_MICROSECONDS, value))
+
+    def _function(self, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            self.calls.append(name)
+            if name in self.errors:
+                raise _api.NVMLError(self.errors[name])
+            if name != "nvmlInit" and not self._open:
+                raise _api.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+            special = getattr(self, f"_{name}", None)
+            return special(*arguments) if special else self._recorded(name, arguments)
+
+        return call
+
+    def _recorded(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        key = f"{name}[{arguments[1]}]" if len(arguments) > 1 else name
+        if key not in self.answers:
+            raise _api.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+        answer = self.answers[key]
+        if isinstance(answer, dict) and "error" in answer:
+            raise _api.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(**answer) if isinstance(answer, dict) else answer
+
+    def _nvmlInit(self) -> None:
+        self._open += 1
+
+    def _nvmlShutdown(self) -> None:
+        self._open -= 1
+
+    def _nvmlDeviceGetCount(self) -> int:
+        return 1
+
+    def _nvmlSystemGetDriverVersion(self) -> str:
+        return self.driver
+
+    def _nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        return self.cuda
+
+    def _nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        if index != 0:
+            raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return "handle"
+
+    def _nvmlDeviceGetPowerManagementLimitConstraints(self, _: str) -> list[int]:
+        return [200000, 700000]
+
+    def _nvmlDeviceGetComputeRunningProcesses_v3(self, handle: str) -> list[Any]:
+        processes = self._recorded("nvmlDeviceGetComputeRunningProcesses", (handle,))
+        return [SimpleNamespace(**process) for process in processes]
+
+    def _nvmlDeviceGetSamples(self, _: str, kind: int, since: int) -> tuple[int, list[Any]]:
+        assert kind == pynvml.NVML_TOTAL_POWER_SAMPLES
+        newer = [(stamp, value) for stamp, value in self.power if stamp > since]
+        if not newer:
+            raise _api.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        samples = [SimpleNamespace(timeStamp=stamp, sampleValue=SimpleNamespace(uiVal=value)) for stamp, value in newer]
+        return pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, samples
+
+    def _nvmlDeviceGetFieldValues(self, _: str, wanted: list[int]) -> list[Any]:
+        return [self._field(number) for number in wanted]
+
+    def _field(self, number: int) -> Any:
+        entry = self.fields.get(number, {"error": pynvml.NVML_ERROR_NOT_SUPPORTED})
+        if "error" in entry:
+            return SimpleNamespace(nvmlReturn=entry["error"])
+        value = SimpleNamespace(**{_MEMBERS[entry["value_type"]]: entry["value"]})
+        return SimpleNamespace(nvmlReturn=pynvml.NVML_SUCCESS, valueType=entry["value_type"], value=value)
+
+    def _nvmlGpmSampleAlloc(self) -> SimpleNamespace:
+        buffer = SimpleNamespace(taken=0)
+        self.gpm_buffers.add(id(buffer))
+        return buffer
+
+    def _nvmlGpmSampleFree(self, buffer: SimpleNamespace) -> None:
+        self.gpm_buffers.remove(id(buffer))
+
+    def _nvmlGpmSampleGet(self, _: str, buffer: SimpleNamespace) -> None:
+        buffer.taken = len(self.calls)
+
+    def _nvmlGpmMetricsGet(self, request: _GpmRequest) -> None:
+        assert request.version == pynvml.NVML_GPM_METRICS_GET_VERSION
+        assert 0 < request.sample1.taken < request.sample2.taken, "the older sample must come first"
+        for metric in request.metrics[: request.numMetrics]:
+            absent = (pynvml.NVML_ERROR_NOT_SUPPORTED, 0.0)
+            metric.nvmlReturn, metric.value = self.gpm.get(metric.metricId, absent)
+
+
+class _GpmRequest:
+    def __init__(self) -> None:
+        self.version = 0
+        self.numMetrics = 0
+        self.sample1: Any = None
+        self.sample2: Any = None
+        self.metrics = [SimpleNamespace(metricId=0, nvmlReturn=0, value=0.0) for _ in range(pynvml.NVML_GPM_METRIC_MAX)]
