@@ -37,8 +37,12 @@ class Settings(BaseSettings):
         frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True, case_sensitive=True
     )
 
-    host: str = Field("127.0.0.1", validation_alias=_names(own="HOST"), description="address that HTTP and gRPC listen on")
-    port: int = Field(DEFAULT_PORT, ge=1, le=65535, validation_alias=_names("PORT", own="PORT"), description="HTTP port")
+    host: str = Field(
+        "127.0.0.1", validation_alias=_names(own="HOST"), description="address that HTTP and gRPC listen on"
+    )
+    port: int = Field(
+        DEFAULT_PORT, ge=1, le=65535, validation_alias=_names("PORT", own="PORT"), description="HTTP port"
+    )
     other_port: int | None = Field(
         None, ge=0, le=65535, validation_alias=_names(own="OTHER_PORT"),
         description="a second HTTP port; by default 8002 beside 8003, so that both published numbers answer; 0 for none",
@@ -60,12 +64,25 @@ class Settings(BaseSettings):
         None, ge=1, le=65535, validation_alias=_names(own="DATABASE_PORT"),
         description="loopback TCP port of the embedded Postgres, for Grafana or psql; unset: a Unix socket only",
     )  # fmt: skip
-    retention_days: int = Field(14, ge=1, le=3650, validation_alias=_names(own="RETENTION_DAYS"), description="days of raw samples kept")
-    environment: str = Field("development", validation_alias=_names("ENVIRONMENT", own="ENVIRONMENT"), description="a name shown to people")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", validation_alias=_names(own="LOG_LEVEL"), description="debug, info, warning or error")
+    retention_days: int = Field(
+        14, ge=1, le=3650, validation_alias=_names(own="RETENTION_DAYS"), description="days of raw samples kept"
+    )
+    environment: str = Field(
+        "development", validation_alias=_names("ENVIRONMENT", own="ENVIRONMENT"), description="a name shown to people"
+    )
+    log_level: str = Field(
+        "info",
+        pattern="^(debug|info|warning|error)$",
+        validation_alias=_names(own="LOG_LEVEL"),
+        description="debug, info, warning or error",
+    )
 
-    local_agent: bool = Field(True, validation_alias=_names(own="LOCAL_AGENT"), description="run a node agent on this host")
-    node_name: str | None = Field(None, validation_alias=_names(own="NODE_NAME"), description="the local agent's node name; unset: the host's")
+    local_agent: bool = Field(
+        True, validation_alias=_names(own="LOCAL_AGENT"), description="run a node agent on this host"
+    )
+    node_name: str | None = Field(
+        None, validation_alias=_names(own="NODE_NAME"), description="the local agent's node name; unset: the host's"
+    )
     sampling_interval_seconds: float = Field(
         5.0, ge=0.5, le=300, validation_alias=_names("METRICS_COLLECTION_INTERVAL", own="SAMPLING_INTERVAL_SECONDS"),
         description="the local agent's cadence",
@@ -76,17 +93,50 @@ class Settings(BaseSettings):
     scrape_targets: Annotated[tuple[str, ...], NoDecode] = Field(
         (), validation_alias=_names(own="SCRAPE_TARGETS"), description="inference servers by URL, separated by commas"
     )
-    discover_engines: bool = Field(True, validation_alias=_names(own="DISCOVER_ENGINES"), description="look for inference servers on this host")
+    discover_engines: bool = Field(
+        True, validation_alias=_names(own="DISCOVER_ENGINES"), description="look for inference servers on this host"
+    )
 
-    agent_id: str | None = Field(None, validation_alias=_names("AGENT_ID", own="AGENT_ID"), description="id with the orchestrator")
-    agent_name: str = Field("optiinfra", validation_alias=_names("AGENT_NAME", own="AGENT_NAME"), description="name with the orchestrator")
-    orchestrator_url: str = Field("http://localhost:8080", validation_alias=_names("ORCHESTRATOR_URL", own="ORCHESTRATOR_URL"), description="the fleet's orchestrator")
-    registration_enabled: bool = Field(False, validation_alias=_names("REGISTRATION_ENABLED", own="REGISTRATION_ENABLED"), description="register with the orchestrator")
-    heartbeat_interval: float = Field(30.0, gt=0, validation_alias=_names("HEARTBEAT_INTERVAL", own="HEARTBEAT_INTERVAL"), description="seconds between heartbeats to it")
-    groq_api_key: SecretStr | None = Field(None, validation_alias=_names("GROQ_API_KEY", own="GROQ_API_KEY"), description="key of the LLM that words explanations")
-    groq_model: str = Field("openai/gpt-oss-20b", validation_alias=_names("GROQ_MODEL", own="GROQ_MODEL"), description="its model")
-    llm_timeout: float = Field(30.0, gt=0, validation_alias=_names("LLM_TIMEOUT", own="LLM_TIMEOUT"), description="seconds it may take")
-    llm_max_retries: int = Field(1, ge=0, le=10, validation_alias=_names("LLM_MAX_RETRIES", own="LLM_MAX_RETRIES"), description="tries after a failure")
+    agent_id: str | None = Field(
+        None, validation_alias=_names("AGENT_ID", own="AGENT_ID"), description="id with the orchestrator"
+    )
+    agent_name: str = Field(
+        "optiinfra", validation_alias=_names("AGENT_NAME", own="AGENT_NAME"), description="name with the orchestrator"
+    )
+    orchestrator_url: str = Field(
+        "http://localhost:8080",
+        validation_alias=_names("ORCHESTRATOR_URL", own="ORCHESTRATOR_URL"),
+        description="the fleet's orchestrator",
+    )
+    registration_enabled: bool = Field(
+        False,
+        validation_alias=_names("REGISTRATION_ENABLED", own="REGISTRATION_ENABLED"),
+        description="register with the orchestrator",
+    )
+    heartbeat_interval: float = Field(
+        30.0,
+        gt=0,
+        validation_alias=_names("HEARTBEAT_INTERVAL", own="HEARTBEAT_INTERVAL"),
+        description="seconds between heartbeats to it",
+    )
+    groq_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=_names("GROQ_API_KEY", own="GROQ_API_KEY"),
+        description="key of the LLM that words explanations",
+    )
+    groq_model: str = Field(
+        "openai/gpt-oss-20b", validation_alias=_names("GROQ_MODEL", own="GROQ_MODEL"), description="its model"
+    )
+    llm_timeout: float = Field(
+        30.0, gt=0, validation_alias=_names("LLM_TIMEOUT", own="LLM_TIMEOUT"), description="seconds it may take"
+    )
+    llm_max_retries: int = Field(
+        1,
+        ge=0,
+        le=10,
+        validation_alias=_names("LLM_MAX_RETRIES", own="LLM_MAX_RETRIES"),
+        description="tries after a failure",
+    )
 
     @property
     def http_ports(self) -> tuple[int, ...]:

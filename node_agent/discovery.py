@@ -214,17 +214,11 @@ def _lineage(process: Process, table: Mapping[int, Process]) -> Iterable[Process
 def _is_engine(process: Process) -> bool:
     """This will say whether a process calls itself an engine, by its name or its program's words.
 
-    Only the words before the first flag count: flags may name anything.
+    Flags and their values do not count: they may name anything.
     """
-    if _ENGINE.search(process.name):
-        return True
-    for position, word in enumerate(process.words):
-        if word.startswith("-") and word != "-m":
-            continue
-        after_flag = position > 0 and process.words[position - 1].startswith("--")
-        if not after_flag and _ENGINE.search(word):
-            return True
-    return False
+    before = ("", *process.words)
+    said = [word for word, last in zip(process.words, before, strict=False) if not last.startswith("--")]
+    return any(_ENGINE.search(word) for word in (process.name, *said) if not word.startswith("-"))
 
 
 def _is_worker(process: Process) -> bool:

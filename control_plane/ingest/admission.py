@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
 from control_plane.ingest.clocks import NodeClock
 from control_plane.ingest.layout import Layout
@@ -21,6 +20,7 @@ from control_plane.ingest.wire import (
 )
 from control_plane.model.entity import AnnouncedEntity, EntityKind
 from control_plane.model.node import CollectorState
+from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
 MOST_SCHEMAS = 1024
 MOST_ENTITIES = 16_384

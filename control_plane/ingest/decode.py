@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from optiinfra.catalogue import FieldSpec
 
 from control_plane.ingest.layout import Layout
 from control_plane.model.reason import Reason
 from control_plane.model.sample import KNOWN, FloatArray, HistogramColumn, IntArray, SampleBlock
+from optiinfra.catalogue import FieldSpec
 
 # telemetry.proto: the reason stands in a NaN's low eight bits.
 PAYLOAD_MASK = 0xFF

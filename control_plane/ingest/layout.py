@@ -14,9 +14,9 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-from optiinfra.catalogue import TABLES, TableSpec
 
 from control_plane.model.errors import OptiInfraError
+from optiinfra.catalogue import TABLES, TableSpec
 
 # TGI's widest histogram has 1,024 buckets, the widest host we know of 1,024 logical CPUs.
 MOST_FIELDS = 512

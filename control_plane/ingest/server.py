@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 import numpy.typing as npt
-from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
 
 from control_plane import __version__
 from control_plane.ingest import wire
@@ -26,6 +25,7 @@ from control_plane.model.node import SampleLoss
 from control_plane.runtime.clock import Clock
 from control_plane.storage import cursors, nodes
 from control_plane.storage.session import Database
+from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from optiinfra.telemetry.v1 import command_pb2, link_pb2, telemetry_pb2
-
 from control_plane.ingest.layout import Layout, RefusedSchema, WireField, layout_of
 from control_plane.model.entity import EntityKind
 from control_plane.model.errors import OptiInfraError
 from control_plane.model.node import CollectorState, NodeIntroduction
+from optiinfra.telemetry.v1 import command_pb2, link_pb2, telemetry_pb2
 
 # Attributes describe one thing to people; a recorded H200's take about 2 KB.
 MOST_ATTRIBUTE_BYTES = 64 * 1024

@@ -25,3 +25,7 @@ class UnknownResource(OptiInfraError):
 
 class InvalidRequest(OptiInfraError):
     """A question cannot be answered as it was put; the text says what is accepted."""
+
+
+class Conflict(OptiInfraError):
+    """What was asked cannot be done in the present state; the text says what to wait for or change."""

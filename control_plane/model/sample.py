@@ -8,6 +8,7 @@ from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
+
 from optiinfra.catalogue import TableSpec
 
 # In a code matrix: the value is known. Any other code is a Reason.

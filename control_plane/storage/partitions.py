@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
-from optiinfra.catalogue import TABLES
 from psycopg import sql
 
 from control_plane.storage.session import SyncConnection
+from optiinfra.catalogue import TABLES
 
 # Two days ahead: a control plane that was down over midnight still finds its partition.
 DAYS_AHEAD = 2

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from optiinfra.catalogue import TABLES
 from psycopg import sql
 from sqlalchemy import ARRAY
 
@@ -16,6 +15,7 @@ from control_plane.storage import dictionaries
 from control_plane.storage.copying import HEADER, TRAILER, CopyColumn, copy_rows
 from control_plane.storage.schema import sample_columns
 from control_plane.storage.session import SyncConnection
+from optiinfra.catalogue import TABLES
 
 
 def _sql_type(kind: object) -> str:

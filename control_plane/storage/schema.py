@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from optiinfra.catalogue import TABLES, TableSpec
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -27,6 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy import TIMESTAMP as _TIMESTAMP
 from sqlalchemy.dialects.postgresql import JSONB, REAL
+
+from optiinfra.catalogue import TABLES, TableSpec
 
 metadata = MetaData()
 TIMESTAMPTZ = _TIMESTAMP(timezone=True)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from optiinfra.catalogue import TABLES
-
 from node_agent.clock import Clock, Instant
 from node_agent.collectors.engine_scrape import Scrape, State, read_configuration, scrape
 from node_agent.collectors.engines.epoch import CounterEpoch
@@ -17,6 +15,7 @@ from node_agent.collectors.engines.mapping import Configuration
 from node_agent.collectors.engines.registry import identify
 from node_agent.discovery import CONFIGURED, Discovery, Server
 from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Value
+from optiinfra.catalogue import TABLES
 
 _log = logging.getLogger(__name__)
 

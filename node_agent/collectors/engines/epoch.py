@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from optiinfra.catalogue import TABLES
-
 from node_agent.model import Histogram, Value
+from optiinfra.catalogue import TABLES
 
 _TOLERANCE_SECONDS = 2.0  # start times come from the boot time, which the kernel keeps in whole seconds
 _LEAST_STEP_SECONDS = 0.001  # keeps two epochs apart when the wall clock went back between them

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
-from optiinfra.catalogue import TABLES, FieldSpec
-
 from node_agent.collectors.exposition import Exposition, Labels, Series
 from node_agent.model import Histogram, Reason, Value
 from node_agent.untrusted import Plain, clean_text
+from optiinfra.catalogue import TABLES, FieldSpec
 
 MAX_BUCKETS = 512  # the largest known distribution that is read here, TGI's token lengths, has 100
 MAX_MODELS = 16  # an engine serves one model; LoRA adapters do not get a label of their own

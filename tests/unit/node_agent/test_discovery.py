@@ -46,7 +46,7 @@ class FakeProc:
         (folder / "stat").write_text(f"{pid} ({name}) {behind}\n")
 
     def listens(self, pid: int, port: int, inode: int, address: str = "0100007F", state: str = "0A") -> None:
-        line = f"   0: {address}:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  0 0 {inode} 1 0 0"
+        line = f"   0: {address}:{port:04X} 00000000:0000 {state} 0:0 00:0 0  0 0 {inode} 1 0 0"
         self.sockets.append(line + "\n")
         self.write_sockets()
         (self.root / str(pid) / "fd" / str(inode)).symlink_to(f"socket:[{inode}]")

@@ -17,7 +17,7 @@ RECORDINGS = sorted((Path(__file__).parents[2] / "data" / "engines").glob("*/*.p
 
 _names = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,20}", fullmatch=True)
 _label_names = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,10}", fullmatch=True)
-_label_values = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n"), max_size=30)
+_label_values = st.text(max_size=30)
 _values = st.floats(allow_nan=True, allow_infinity=True)
 
 

@@ -1,0 +1,79 @@
+"""How stored facts look in JSON. A null always comes with its reason, under `unknown`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+from control_plane.api.parameters import encode_cursor
+from control_plane.model.entity import Entity
+from control_plane.model.sample import Reading
+
+
+def timestamp(moment: datetime) -> str:
+    """This will write a time as RFC 3339 in UTC with Z, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    raise TypeError
+
+
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def answer(body: Any, *, status: int = 200) -> Response:
+    """This will send `body` as JSON. Infinity and NaN become null, since JSON has neither."""
+    return Response(orjson.dumps(body, _default, _OPTIONS), status, media_type="application/json")
+
+
+def page(items: Sequence[Any], *, more: bool, last_id: int, **around: Any) -> Response:
+    """This will send one page of a list, with the cursor of the next one when there is more."""
+    cursor = encode_cursor(after=last_id) if more and items else None
+    return answer({"items": items, "next_cursor": cursor, **around})
+
+
+def values(reading: Reading | None, names: Sequence[str]) -> dict[str, Any]:
+    """This will give the named values and, under `unknown`, why each null is null."""
+    if reading is None:
+        return dict.fromkeys(names) | {"unknown": dict.fromkeys(names, "never_sampled")}
+    picked = {name: reading.values.get(name) for name in names}
+    return picked | {"unknown": {n: reading.unknown.get(n, "not_sent") for n, v in picked.items() if v is None}}
+
+
+def age_seconds(taken_at: datetime | None, now: datetime) -> float | None:
+    """This will give how old a sample is."""
+    return None if taken_at is None else round(max(0.0, (now - taken_at).total_seconds()), 3)
+
+
+def gpu_identity(entity: Entity) -> dict[str, Any]:
+    """This will name a GPU."""
+    return {
+        "gpu": entity.key,
+        "node": entity.node_name,
+        "index": entity.attributes.get("index"),
+        "name": entity.attributes.get("name"),
+    }
+
+
+def server_identity(entity: Entity) -> dict[str, Any]:
+    """This will name an inference server."""
+    return {
+        "server_id": entity.entity_id,
+        "url": entity.key,
+        "node": entity.node_name,
+        "engine": entity.attributes.get("engine"),
+        "model": entity.attributes.get("model"),
+        "state": entity.attributes.get("state"),
+    }
+
+
+def evidence(*, series: Sequence[str], since: datetime, until: datetime, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """This will say what a judgement was made from, enough to check it with the history endpoints."""
+    return {"series": list(series), "since": timestamp(since), "until": timestamp(until), "numbers": numbers}

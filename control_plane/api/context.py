@@ -1,0 +1,63 @@
+"""What endpoints are given: everything they may reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+
+from control_plane.runtime.clock import Clock
+from control_plane.storage.readings import Dictionaries
+from control_plane.storage.session import Database
+
+
+class IngestDoor(Protocol):
+    """What the API asks of ingest."""
+
+    def connected_nodes(self) -> frozenset[int]:
+        """This will give the nodes that have a stream to this replica."""
+        ...
+
+    def figures(self) -> Mapping[str, float]:
+        """This will give ingest's counters by name."""
+        ...
+
+    def last_error(self) -> str | None:
+        """This will give why commits fail at the moment; None when they do not."""
+        ...
+
+    def listening(self) -> bool:
+        """This will say whether agents can connect."""
+        ...
+
+    async def collect_now(self, node_ids: Sequence[int], timeout_seconds: float) -> dict[int, str]:
+        """This will ask nodes for a sample now and say of each what came."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiContext:
+    """The process as endpoints see it."""
+
+    database: Database
+    dictionaries: Dictionaries
+    database_description: str
+    clock: Clock
+    started_at: datetime
+    ingest: IngestDoor
+    data_dir: Path
+    environment: str
+    settings: Mapping[str, object]  # as they may be shown: secrets are already replaced
+    capabilities: Mapping[str, object]
+
+
+def _context(request: Request) -> ApiContext:
+    context: ApiContext = request.app.state.context
+    return context
+
+
+Context = Annotated[ApiContext, Depends(_context)]

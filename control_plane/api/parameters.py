@@ -1,0 +1,197 @@
+"""Query parameters, the same wherever they are taken. Unknown ones are refused, not ignored."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from control_plane.model.errors import InvalidRequest
+
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+DEFAULT_LIMIT, MOST_LIMIT = 1000, 10_000
+
+
+def parse_duration(text: str) -> timedelta:
+    """This will read 500ms, 90s, 15m, 2h or 7d. ValueError otherwise."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError("write a duration such as 30s, 15m, 2h or 7d")
+    try:
+        return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    except OverflowError as error:
+        raise ValueError("that is longer than any history") from error
+
+
+def _moment(value: Any) -> Any:
+    """This will check a moment's form here, and leave durations to `Window`, which knows now."""
+    if not isinstance(value, str):
+        return value
+    if _DURATION.fullmatch(value):
+        parse_duration(value)
+        return value
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError("write an RFC 3339 time such as 2026-01-31T12:00:00Z, or a duration back from now such as 15m") from error
+    if parsed.tzinfo is None:
+        raise ValueError("a time needs its offset: end it with Z for UTC")
+    return value
+
+
+def _step(value: Any) -> Any:
+    if isinstance(value, str) and parse_duration(value) < timedelta(seconds=1):
+        raise ValueError("the shortest step is 1s")
+    return value
+
+
+Moment = Annotated[str, StringConstraints(max_length=64), BeforeValidator(_moment)]
+Step = Annotated[str, StringConstraints(max_length=16), BeforeValidator(_step)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+class Parameters(BaseModel):
+    """What every question has in common: nothing but that unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paged(Parameters):
+    """A list that may be long."""
+
+    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MOST_LIMIT, description="most items in the answer")
+    cursor: str | None = Field(None, max_length=512, description="next_cursor of the answer before")
+
+
+class OfNodes(Paged):
+    """A list about nodes."""
+
+    node: list[Name] = Field(default_factory=list, max_length=100, description="node name or id; may be repeated")
+
+
+class OfGpus(OfNodes):
+    """A list about GPUs."""
+
+    gpu: list[Name] = Field(default_factory=list, max_length=100, description="GPU UUID; may be repeated")
+
+
+class OfServers(OfNodes):
+    """A list about inference servers."""
+
+    server: list[Name] = Field(default_factory=list, max_length=100, description="server id or URL; may be repeated")
+    model: list[Name] = Field(default_factory=list, max_length=100, description="model name; may be repeated")
+
+
+class Windowed(Parameters):
+    """A question about a stretch of time."""
+
+    since: Moment | None = Field(None, description="RFC 3339 time, or a duration back from now such as 15m")
+    until: Moment | None = Field(None, description="the same; default: now")
+
+
+class Stepped(Windowed):
+    """A history."""
+
+    step: Step | None = Field(None, description="width of a point, such as 30s; default: what fits the limit")
+
+
+class GpuWindow(OfGpus, Windowed):
+    """GPUs over a stretch of time."""
+
+
+class ServerWindow(OfServers, Windowed):
+    """Inference servers over a stretch of time."""
+
+
+class NodeWindow(OfNodes, Windowed):
+    """Nodes over a stretch of time."""
+
+
+Fields = Annotated[list[Name], Field(min_length=1, max_length=20, description="field of docs/metrics.md; may be repeated")]
+
+
+class GpuHistory(OfGpus, Stepped):
+    """Series of GPUs."""
+
+    field: Fields
+
+
+class NodeHistory(OfNodes, Stepped):
+    """Series of nodes."""
+
+    field: Fields
+
+
+class ServerHistory(OfServers, Stepped):
+    """Series of inference servers."""
+
+    field: Fields
+
+
+class Window(BaseModel):
+    """A stretch of time with both ends known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    since: datetime
+    until: datetime
+
+    @property
+    def seconds(self) -> float:
+        """This will give its length."""
+        return (self.until - self.since).total_seconds()
+
+
+def window(parameters: Windowed, now: datetime, default: timedelta) -> Window:
+    """This will settle both ends of the asked window. Raises InvalidRequest when they make no sense."""
+    until = _settled(parameters.until, now) or now
+    since = _settled(parameters.since, now) or until - default
+    if since >= until:
+        raise InvalidRequest("since must lie before until; a duration such as 15m counts back from now")
+    if since > now:
+        raise InvalidRequest("the window lies in the future")
+    return Window(since=since, until=min(until, now))
+
+
+def _settled(moment: str | None, now: datetime) -> datetime | None:
+    if moment is None:
+        return None
+    try:
+        if _DURATION.fullmatch(moment):
+            return now - parse_duration(moment)
+        return datetime.fromisoformat(moment).astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRequest("a time lies outside what can be stored") from error
+
+
+def step_of(parameters: Stepped, asked: Window) -> timedelta:
+    """This will give the width of a point: as asked, widened until the window fits the limit."""
+    limit = getattr(parameters, "limit", DEFAULT_LIMIT)
+    least = asked.seconds / limit
+    wanted = parse_duration(parameters.step).total_seconds() if parameters.step else max(1.0, least)
+    return timedelta(seconds=max(1, -(-max(wanted, least) // 1)))
+
+
+def encode_cursor(**position: int | str) -> str:
+    """This will pack a position into an opaque cursor."""
+    return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None, name: str) -> int:
+    """This will give the position `name` of a cursor; 0 without one. Raises InvalidRequest."""
+    if cursor is None:
+        return 0
+    try:
+        position = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        value = position[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        raise InvalidRequest("cursor is not one that this endpoint gave; start without one") from error
+    return value

@@ -1,0 +1,115 @@
+"""Errors as RFC 9457 problem details. The only file that knows which error is which HTTP status."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from control_plane.model.errors import Conflict, InvalidRequest, OptiInfraError, StorageUnavailable, UnknownResource
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+# docs/problems.md lists them; a type never changes its meaning.
+TYPES = {
+    HTTPStatus.BAD_REQUEST: "bad-request",
+    HTTPStatus.NOT_FOUND: "not-found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
+    HTTPStatus.CONFLICT: "conflict",
+    HTTPStatus.CONTENT_TOO_LARGE: "content-too-large",
+    HTTPStatus.UNPROCESSABLE_CONTENT: "invalid-request",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "internal-error",
+    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
+}
+_STATUS = {
+    UnknownResource: HTTPStatus.NOT_FOUND,
+    InvalidRequest: HTTPStatus.UNPROCESSABLE_CONTENT,
+    Conflict: HTTPStatus.CONFLICT,
+    StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def problem(
+    request: Request,
+    status: HTTPStatus,
+    detail: str,
+    *,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """This will make a problem answer; `detail` says what to do next."""
+    body: dict[str, Any] = {
+        "type": f"/problems/{TYPES.get(status, 'error')}",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": detail,
+        "instance": request.url.path,
+    }
+    if errors:
+        body["errors"] = list(errors)
+    return Response(orjson.dumps(body), int(status), headers=headers, media_type=MEDIA_TYPE)
+
+
+def _pointer(location: Sequence[object]) -> str:
+    return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"pointer": _pointer(e["loc"]), "detail": _explained(e)} for e in error.errors()]
+    # Inputs are not repeated: they may be secrets, or markup.
+    return problem(
+        request, HTTPStatus.UNPROCESSABLE_CONTENT, "; ".join(e["detail"] for e in errors[:3]), errors=errors
+    )
+
+
+def _explained(error: Mapping[str, Any]) -> str:
+    name = str(error["loc"][-1])[:64]
+    if error["type"] == "extra_forbidden":
+        return f"there is no parameter {name} here; the API description at /docs lists those that are accepted"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}"
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+    return problem(request, status, str(error))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    details = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs lists what there is",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; /docs lists those it takes",
+    }
+    return problem(request, status, details.get(status, str(error.detail)), headers=error.headers)
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    away = isinstance(error, DBAPIError) and error.connection_invalidated or not isinstance(error, DBAPIError)
+    log.warning("a request failed in the database: %s", str(error).splitlines()[0])
+    detail = "the database does not answer; try again in a few seconds" if away else "the database refused the question"
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected error at %s", request.url.path, exc_info=error)
+    return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "this is a fault of ours; the log has the details")
+
+
+def install(app: FastAPI) -> None:
+    """This will make every error of `app` a problem answer."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(OptiInfraError, _refused)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,1 @@
+"""One file per noun, all alike: a router, its parameters, its answers."""

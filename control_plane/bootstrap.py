@@ -1,0 +1,169 @@
+"""The composition root: the only file that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import uvicorn
+
+from control_plane import local_agent
+from control_plane.api.app import build_app
+from control_plane.api.context import ApiContext
+from control_plane.ingest.server import LinkService, start_server, stop_server
+from control_plane.model.errors import ConfigurationError
+from control_plane.runtime.clock import Clock, SystemClock
+from control_plane.settings import Settings
+from control_plane.storage import migrations, partitions
+from control_plane.storage.embedded import EmbeddedPostgres
+from control_plane.storage.session import Database, redacted_url, storage_errors
+
+log = logging.getLogger(__name__)
+
+# An empty embedded database takes about 100 MB; below this it could not even start writing.
+LEAST_FREE_BYTES = 512 * 1024 * 1024
+PARTITION_CHECK_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseHandle:
+    """The database in use, and the embedded server behind it when it is ours."""
+
+    url: str
+    embedded: EmbeddedPostgres | None
+
+    @property
+    def description(self) -> str:
+        """This will say which database it is, without its password."""
+        if self.embedded is not None:
+            return f"embedded Postgres {self.embedded.version}"
+        return redacted_url(self.url)
+
+    def stop(self) -> None:
+        """This will stop the embedded server, if there is one."""
+        if self.embedded is not None:
+            self.embedded.stop()
+
+
+def check_ports(settings: Settings) -> None:
+    """This will refuse to start when a port is taken, naming it and the setting that moves it."""
+    wanted = [(port, "--port" if port == settings.port else "--other-port") for port in settings.http_ports]
+    for port, flag in [*wanted, (settings.grpc_port, "--grpc-port")]:
+        _bind(settings.host, port, flag).close()
+
+
+def _bind(host: str, port: int, flag: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            hint = " (0 for none)" if flag == "--other-port" else ""
+            raise ConfigurationError(f"port {port} on {host} is taken; choose another with {flag}{hint}") from error
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def open_database(settings: Settings) -> DatabaseHandle:
+    """This will start the embedded Postgres, or take the external one. Call it on the main thread."""
+    if settings.database_url is not None:
+        return DatabaseHandle(url=settings.database_url.get_secret_value(), embedded=None)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.data_dir).free
+    if free < LEAST_FREE_BYTES:
+        raise ConfigurationError(
+            f"{settings.data_dir} has {free // 2**20} MiB free; at least {LEAST_FREE_BYTES // 2**20} MiB are needed "
+            "(another folder: --data-dir)"
+        )
+    embedded = EmbeddedPostgres(settings.data_dir / "postgres", port=settings.database_port)
+    embedded.start()
+    return DatabaseHandle(url=embedded.url, embedded=embedded)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the process has one owner of signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """This will leave signals alone."""
+        yield
+
+
+async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """This will run ingest, the API and the local agent until `stop` is set, then end them in order."""
+    clock = SystemClock()
+    database = Database(handle.url)
+    service = LinkService(database, clock, retention_days=settings.retention_days)
+    grpc_server, _ = await start_server(service, f"{settings.host}:{settings.grpc_port}")
+    context = ApiContext(
+        settings=settings, database=database, database_description=handle.description, clock=clock, ingest=service
+    )
+    server = _Server(
+        uvicorn.Config(
+            build_app(context),
+            log_level=settings.log_level,
+            access_log=settings.log_level == "debug",
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            lifespan="off",
+        )
+    )
+    sockets = [_bind(settings.host, port, "--port") for port in settings.http_ports]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(service.writer.run())
+            keeping = tasks.create_task(_keep_partitions(settings, database, clock, service))
+            http = tasks.create_task(server.serve(sockets))
+            agent = tasks.create_task(local_agent.run(settings)) if settings.local_agent else None
+            while not server.started and not http.done():
+                await asyncio.sleep(0.01)
+            ready.set()
+            await stop.wait()
+            if agent is not None:
+                agent.cancel()  # it sends its last samples while the door is still open
+                await asyncio.wait((agent,))
+            await stop_server(service, grpc_server)
+            server.should_exit = True
+            await asyncio.wait((http,))
+            for task in (keeping, writing):
+                task.cancel()
+    finally:
+        service.writer.close()
+        await database.close()
+        for listener in sockets:
+            listener.close()
+
+
+async def _keep_partitions(settings: Settings, database: Database, clock: Clock, service: LinkService) -> None:
+    """This will make tomorrow's partitions and drop those past retention, every hour."""
+    while True:
+        try:
+            await asyncio.to_thread(_make_and_drop, settings, database, clock)
+        except Exception:  # boundary: a database that is away for an hour must not end the process
+            log.exception("day partitions could not be kept up; tried again in an hour")
+        await asyncio.sleep(PARTITION_CHECK_SECONDS)
+
+
+def _make_and_drop(settings: Settings, database: Database, clock: Clock) -> None:
+    today = clock.now().date()
+    with storage_errors(), database.connect(autocommit=True) as connection:
+        partitions.ensure_days(connection, partitions.days_ahead(today))
+        # One day of grace: a sample admitted just inside retention must still find its partition.
+        dropped = partitions.drop_before(connection, today - timedelta(days=settings.retention_days + 1))
+    if dropped:
+        log.info("retention dropped %s", ", ".join(dropped))
+
+
+def migrate(handle: DatabaseHandle) -> tuple[str | None, str]:
+    """This will bring the schema to this release and give the revisions before and after."""
+    return migrations.upgrade(handle.url)

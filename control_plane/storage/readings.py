@@ -1,0 +1,294 @@
+"""Reading samples back: the newest of each entity, and histories downsampled in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Float, Row, Select, Table, case, cast, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from control_plane.model.entity import Entity, EntityKind
+from control_plane.model.sample import Distribution, Reading
+from control_plane.storage import entities
+from control_plane.storage.schema import LATEST_TABLES, SAMPLE_TABLES, entity, histogram_layout, node, unknown_set
+from optiinfra.catalogue import TABLES, FieldSpec, TableSpec
+
+
+class Dictionaries:
+    """Caches of what rows point at: reasons by unknown set, bounds by layout. Entries never change."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """One per process; the first reads fill it."""
+        self._engine = engine
+        self._reasons: dict[int, Mapping[str, str]] = {}
+        self._bounds: dict[int, Mapping[str, tuple[float, ...]]] = {}
+        self._lock = asyncio.Lock()
+
+    async def load(self, unknown_set_ids: set[int], layout_ids: set[int]) -> None:
+        """This will make sure that the named entries are at hand."""
+        async with self._lock:
+            sets, layouts = unknown_set_ids - self._reasons.keys(), layout_ids - self._bounds.keys()
+            if not sets and not layouts:
+                return
+            async with self._engine.connect() as connection:
+                for row in await connection.execute(select(unknown_set).where(unknown_set.c.unknown_set_id.in_(sets))):
+                    self._reasons[row.unknown_set_id] = row.reasons
+                for row in await connection.execute(
+                    select(histogram_layout).where(histogram_layout.c.layout_id.in_(layouts))
+                ):
+                    self._bounds[row.layout_id] = {name: tuple(bounds) for name, bounds in row.bounds.items()}
+
+    def reasons(self, unknown_set_id: int | None) -> Mapping[str, str]:
+        """This will give field → reason; call `load` before."""
+        return {} if unknown_set_id is None else self._reasons.get(unknown_set_id, {})
+
+    def bounds(self, layout_id: int | None) -> Mapping[str, tuple[float, ...]]:
+        """This will give histogram → bounds; call `load` before."""
+        return {} if layout_id is None else self._bounds.get(layout_id, {})
+
+
+def _plain(value: Any) -> Any:
+    """This will round away the noise that float4 shows when it is printed as a double."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if abs(value) < 1e7 else value
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def reading_from(row: Row[Any], spec: TableSpec, dictionaries: Dictionaries) -> Reading:
+    """This will make a Reading of a row of a sample table."""
+    mapping = row._mapping
+    bounds = dictionaries.bounds(mapping.get("layout_id"))
+    distributions = {}
+    for histogram in spec.histograms:
+        counts = mapping.get(f"{histogram.name}_buckets")
+        if counts is not None and histogram.name in bounds:
+            distributions[histogram.name] = Distribution(
+                bounds=bounds[histogram.name], counts=tuple(counts), sum=mapping[f"{histogram.name}_sum"]
+            )
+    doubles = {f.name for f in spec.fields if f.type == "double"}
+    return Reading(
+        entity_id=mapping["entity_id"],
+        taken_at=mapping["taken_at"],
+        values={
+            f.name: mapping[f.name] if f.name in doubles else _plain(mapping[f.name])
+            for f in spec.fields
+            if f.type != "histogram" and f.name in mapping
+        },
+        unknown=dictionaries.reasons(mapping.get("unknown_set_id")),
+        distributions=distributions,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which entities a question is about; None means any."""
+
+    kind: EntityKind
+    node_ids: Sequence[int] | None = None
+    keys: Sequence[str] | None = None
+    models: Sequence[str] | None = None
+    after: int = 0  # entities with a larger id only
+
+    def apply(self, query: Select[Any]) -> Select[Any]:
+        """This will narrow a query over `entity`."""
+        query = query.where(entity.c.kind == int(self.kind), entity.c.entity_id > self.after)
+        if self.node_ids is not None:
+            query = query.where(entity.c.node_id.in_(self.node_ids))
+        if self.keys is not None:
+            query = query.where(entity.c.key.in_(self.keys))
+        if self.models is not None:
+            query = query.where(entity.c.attributes["model"].astext.in_(self.models))
+        return query
+
+
+async def select_entities(engine: AsyncEngine, selection: Selection, limit: int) -> list[Entity]:
+    """This will give the selected entities in the order of their ids."""
+    query = selection.apply(entities.selection()).order_by(entity.c.entity_id).limit(limit)
+    async with engine.connect() as connection:
+        return [entities.from_row(row) for row in await connection.execute(query)]
+
+
+async def latest(
+    engine: AsyncEngine, dictionaries: Dictionaries, table: str, selection: Selection, limit: int
+) -> list[tuple[Entity, Reading | None]]:
+    """This will give the newest reading of each selected entity; None for one that was never sampled."""
+    source = LATEST_TABLES[table]
+    columns = [c for c in source.c if c.name not in ("node_id", "entity_id")]
+    query = (
+        selection.apply(
+            select(entity, node.c.name.label("node_name"), *columns)
+            .join(node, node.c.node_id == entity.c.node_id)
+            .outerjoin(source, source.c.entity_id == entity.c.entity_id)
+        )
+        .order_by(entity.c.entity_id)
+        .limit(limit)
+    )
+    async with engine.connect() as connection:
+        rows = (await connection.execute(query)).all()
+    await dictionaries.load(
+        {r.unknown_set_id for r in rows if r.unknown_set_id is not None},
+        {r.layout_id for r in rows if r.layout_id is not None} if "layout_id" in source.c else set(),
+    )
+    spec = TABLES[table]
+    return [
+        (entities.from_row(row), reading_from(row, spec, dictionaries) if row.taken_at is not None else None)
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """One field of one entity over one step. All None when nothing was known in it."""
+
+    entity_id: int
+    start: datetime
+    samples: int  # rows in the step, known or not
+    known: int
+    minimum: float | None
+    mean: float | None
+    maximum: float | None
+    p95: float | None
+    increase: float | None  # counters: by how much it grew, resets allowed for
+    unknown_set_id: int | None  # of some row in which the field was unknown
+
+
+def _increments(table: Table, field: FieldSpec, where: Sequence[Any]) -> Any:
+    """This will give each row with the growth of a counter since the row before; a fall is a reset to zero."""
+    column = cast(table.c[field.name], Float)
+    before = func.lag(column).over(partition_by=table.c.entity_id, order_by=table.c.taken_at)
+    growth = case((column >= before, column - before), (column < before, column), else_=None)
+    return (
+        select(
+            table.c.entity_id,
+            table.c.taken_at,
+            table.c.unknown_set_id,
+            column.label("value"),
+            growth.label("growth"),
+        )
+        .where(*where)
+        .subquery()
+    )
+
+
+# A counter's growth needs the sample before the window; samples are never further apart than this
+# without being a gap, and growth over a gap has no moment.
+LOOKBACK = timedelta(minutes=5)
+
+
+async def history(
+    engine: AsyncEngine,
+    table: str,
+    field: FieldSpec,
+    entity_ids: Sequence[int],
+    *,
+    since: datetime,
+    until: datetime,
+    step: timedelta,
+) -> list[Bucket]:
+    """This will downsample one scalar field: a bucket for each entity and step that has rows.
+
+    Buckets start at `since` and are ordered by entity and time.
+    """
+    source = SAMPLE_TABLES[table]
+    lookback = LOOKBACK if field.is_counter else timedelta(0)
+    rows = _increments(
+        source,
+        field,
+        (source.c.entity_id.in_(entity_ids), source.c.taken_at >= since - lookback, source.c.taken_at < until),
+    )
+    value = rows.c.value
+    start = func.date_bin(literal(step), rows.c.taken_at, literal(since)).label("start")
+    query = (
+        select(
+            rows.c.entity_id,
+            start,
+            func.count().label("samples"),
+            func.count(value).label("known"),
+            func.min(value).label("minimum"),
+            func.avg(value).label("mean"),
+            func.max(value).label("maximum"),
+            func.percentile_cont(0.95).within_group(value).label("p95"),
+            func.sum(rows.c.growth).label("increase"),
+            func.max(case((value.is_(None), rows.c.unknown_set_id))).label("unknown_set_id"),
+        )
+        .where(rows.c.taken_at >= since)
+        .group_by(rows.c.entity_id, start)
+        .order_by(rows.c.entity_id, start)
+    )
+    async with engine.connect() as connection:
+        found = (await connection.execute(query)).all()
+    return [
+        Bucket(
+            entity_id=row.entity_id,
+            start=row.start,
+            samples=row.samples,
+            known=row.known,
+            minimum=_plain(row.minimum),
+            mean=_plain(row.mean),
+            maximum=_plain(row.maximum),
+            p95=_plain(row.p95),
+            increase=_plain(row.increase) if field.is_counter else None,
+            unknown_set_id=row.unknown_set_id,
+        )
+        for row in found
+    ]
+
+
+async def rates(
+    engine: AsyncEngine,
+    table: str,
+    fields: Sequence[FieldSpec],
+    entity_ids: Sequence[int],
+    *,
+    since: datetime,
+    until: datetime,
+) -> dict[int, dict[str, float | None]]:
+    """This will give the mean growth per second of counters, by entity; None where two samples are missing."""
+    if not entity_ids:
+        return {}
+    source = SAMPLE_TABLES[table]
+    out: dict[int, dict[str, float | None]] = {e: {f.name: None for f in fields} for e in entity_ids}
+    where = (source.c.entity_id.in_(entity_ids), source.c.taken_at >= since, source.c.taken_at <= until)
+    async with engine.connect() as connection:
+        for field in fields:
+            rows = _increments(source, field, where)
+            seconds = func.extract("epoch", func.max(rows.c.taken_at) - func.min(rows.c.taken_at))
+            query = (
+                select(rows.c.entity_id, (func.sum(rows.c.growth) / func.nullif(seconds, 0)).label("rate"))
+                .where(rows.c.value.is_not(None))
+                .group_by(rows.c.entity_id)
+            )
+            for row in await connection.execute(query):
+                out[row.entity_id][field.name] = None if row.rate is None else float(row.rate)
+    return out
+
+
+async def series(
+    engine: AsyncEngine,
+    table: str,
+    names: Sequence[str],
+    entity_ids: Sequence[int],
+    *,
+    since: datetime,
+    until: datetime,
+    limit: int,
+) -> dict[int, list[tuple[Any, ...]]]:
+    """This will give raw rows (taken_at, then `names`) by entity, oldest first; at most `limit` in all."""
+    source = SAMPLE_TABLES[table]
+    query = (
+        select(source.c.entity_id, source.c.taken_at, *[source.c[name] for name in names])
+        .where(source.c.entity_id.in_(entity_ids), source.c.taken_at >= since, source.c.taken_at <= until)
+        .order_by(source.c.entity_id, source.c.taken_at)
+        .limit(limit)
+    )
+    out: dict[int, list[tuple[Any, ...]]] = {entity_id: [] for entity_id in entity_ids}
+    async with engine.connect() as connection:
+        for row in await connection.execute(query):
+            out[row.entity_id].append(tuple(row[1:]))
+    return out
