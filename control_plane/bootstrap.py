@@ -7,23 +7,26 @@ import errno
 import logging
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import uvicorn
 
 from control_plane import local_agent
 from control_plane.api.app import build_app
 from control_plane.api.context import ApiContext
-from control_plane.ingest.server import LinkService, start_server, stop_server
+from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService, start_server, stop_server
 from control_plane.model.errors import ConfigurationError
 from control_plane.runtime.clock import Clock, SystemClock
 from control_plane.settings import Settings
 from control_plane.storage import migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres
+from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database, redacted_url, storage_errors
+from optiinfra.catalogue import TABLES
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +102,35 @@ class _Server(uvicorn.Server):
         yield
 
 
+def shown_settings(settings: Settings) -> Mapping[str, object]:
+    """This will give the settings as they may be shown: of secrets only whether they are set."""
+    secret = {"groq_api_key", "database_url"}
+    shown: dict[str, object] = {}
+    for name, value in settings.model_dump(mode="json", exclude=secret).items():
+        shown[name] = value
+    for name in secret:
+        shown[name] = "set" if getattr(settings, name) is not None else "not set"
+    return dict(sorted(shown.items())) | {"http_ports": settings.http_ports}
+
+
+def capabilities(settings: Settings) -> Mapping[str, object]:
+    """This will give what this release can do, and say why of what it cannot."""
+    return {
+        "engines": ["vllm", "sglang", "tgi"],
+        "tables": {name: [field.name for field in spec.fields] for name, spec in TABLES.items()},
+        "protocol": {"min": PROTOCOL_MIN, "max": PROTOCOL_MAX},
+        "raw_retention_days": settings.retention_days,
+        "llm_configured": settings.groq_api_key is not None,
+        "features": {
+            "telemetry": "available",
+            "record_and_replay": "available",
+            "analysis": "not in this release",
+            "recommendations": "not in this release",
+            "rollouts": "not in this release",
+        },
+    }
+
+
 async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event, ready: asyncio.Event) -> None:
     """This will run ingest, the API and the local agent until `stop` is set, then end them in order."""
     clock = SystemClock()
@@ -106,7 +138,16 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
     service = LinkService(database, clock, retention_days=settings.retention_days)
     grpc_server, _ = await start_server(service, f"{settings.host}:{settings.grpc_port}")
     context = ApiContext(
-        settings=settings, database=database, database_description=handle.description, clock=clock, ingest=service
+        database=database,
+        dictionaries=Dictionaries(database.engine),
+        database_description=handle.description,
+        clock=clock,
+        started_at=clock.now(),
+        ingest=service,
+        data_dir=settings.data_dir if handle.embedded else Path(),
+        environment=settings.environment,
+        settings=shown_settings(settings),
+        capabilities=capabilities(settings),
     )
     server = _Server(
         uvicorn.Config(
@@ -125,7 +166,7 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
             keeping = tasks.create_task(_keep_partitions(settings, database, clock, service))
             http = tasks.create_task(server.serve(sockets))
             agent = tasks.create_task(local_agent.run(settings)) if settings.local_agent else None
-            while not server.started and not http.done():
+            while not server.started and not http.done():  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.01)
             ready.set()
             await stop.wait()

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     )
     other_port: int | None = Field(
         None, ge=0, le=65535, validation_alias=_names(own="OTHER_PORT"),
-        description="a second HTTP port; by default 8002 beside 8003, so that both published numbers answer; 0 for none",
+        description="a second HTTP port; by default 8002 beside 8003: both are published; 0 for none",
     )  # fmt: skip
     grpc_port: int = Field(8004, ge=1, le=65535, validation_alias=_names(own="GRPC_PORT"), description="agents' port")
     allow_plaintext: bool = Field(
@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         description="the local agent's cadence",
     )  # fmt: skip
     gpu_monitoring_enabled: bool = Field(
-        True, validation_alias=_names("GPU_MONITORING_ENABLED", own="GPU_MONITORING_ENABLED"), description="look for GPUs"
+        True, validation_alias=_names("GPU_MONITORING_ENABLED", own="GPU_MONITORING_ENABLED"), description="look for GPUs",
     )  # fmt: skip
     scrape_targets: Annotated[tuple[str, ...], NoDecode] = Field(
         (), validation_alias=_names(own="SCRAPE_TARGETS"), description="inference servers by URL, separated by commas"

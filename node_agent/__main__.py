@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from node_agent import __version__
+from node_agent.clock import SystemClock
 from node_agent.model import EntityKind, Tick
 from node_agent.settings import Settings, SettingsError, add_flags, load
 
-# Three of the longest default intervals: a loop that has not turned for a minute does not turn.
+# A loop that has not turned for three of its intervals, and for a minute, does not turn.
 UNHEALTHY_AFTER_SECONDS = 60.0
+UNHEALTHY_AFTER_INTERVALS = 3
 USAGE_ERROR = 2
 
 
@@ -44,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
 def _record(settings: Settings, path: Path, seconds: float | None) -> int:
     from node_agent import agent
 
+    if seconds is not None and not seconds > 0:
+        raise SettingsError(f"--seconds is {seconds:g}; more than 0 is accepted")
+
     def progress(count: int, tick: Tick) -> None:
         gpus = sum(1 for e in tick.entities if e.kind is EntityKind.GPU)
         servers = sum(1 for e in tick.entities if e.kind is EntityKind.INFERENCE_SERVER)
@@ -58,12 +63,12 @@ def _replay(settings: Settings, arguments: argparse.Namespace) -> int:
     from node_agent import agent
     from node_agent.uplink import recording
 
+    if not 0 <= arguments.speed < math.inf:
+        raise SettingsError(f"--speed is {arguments.speed:g}; 0 (as fast as it goes) and more are accepted")
     try:
         loaded = recording.load(arguments.file)
     except recording.RecordingError as error:
         raise SettingsError(str(error)) from error
-    if arguments.speed < 0:
-        raise SettingsError("--speed must not be negative")
     name = arguments.as_node or loaded.hello.node_name
     print(f"playing {len(loaded.ticks)} ticks ({loaded.seconds:.0f} s) as node {name}", file=sys.stderr)
     count = asyncio.run(
@@ -87,8 +92,12 @@ def _healthy(settings: Settings) -> int:
     if not path.exists():
         print(f"{path} does not exist: the agent has not sampled yet", file=sys.stderr)
         return 1
-    age = time.time() - path.stat().st_mtime  # noqa: TID251 - compares a file's stamp, which is wall time
-    if age > UNHEALTHY_AFTER_SECONDS:
+    try:
+        interval_seconds = float(path.read_text())  # as it is now: the control plane may have changed it
+    except ValueError:
+        interval_seconds = settings.sampling_interval_seconds  # read in the middle of a write
+    age = SystemClock().now().wall.timestamp() - path.stat().st_mtime
+    if age > max(UNHEALTHY_AFTER_SECONDS, UNHEALTHY_AFTER_INTERVALS * interval_seconds):
         print(f"the last sample is {age:.0f} s old", file=sys.stderr)
         return 1
     return 0
@@ -122,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileExistsError as error:
         print(f"optiinfra-agent: {error.filename} exists already; choose another name", file=sys.stderr)
     except OSError as error:
-        print(f"optiinfra-agent: {error.filename or ''} {error.strerror}".replace("  ", " "), file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"optiinfra-agent: {where}{error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
     return USAGE_ERROR

@@ -9,7 +9,7 @@ import random
 import secrets
 import signal
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from node_agent import __version__
@@ -17,23 +17,27 @@ from node_agent.clock import SystemClock
 from node_agent.collectors.engine import EngineCollector
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
-from node_agent.host.identity import node_attributes
 from node_agent.commands.collect_now import collect_now
+from node_agent.commands.set_interval import set_interval
+from node_agent.host.identity import node_attributes
 from node_agent.host.nvml import PynvmlDriver
 from node_agent.model import Collector, Tick
 from node_agent.sampler import Sampler
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Settings, SettingsError
 from node_agent.spool import Spool
 from node_agent.uplink import wire
-from node_agent.uplink.client import Handlers, Identity, Outgoing, Uplink
-from node_agent.uplink.recording import Recorder, Recording, restamped
-from optiinfra.telemetry.v1 import command_pb2, link_pb2
+from node_agent.uplink.backoff import Backoff
+from node_agent.uplink.client import Identity, Outgoing, Uplink
+from node_agent.uplink.recording import Announced, Recorder, Recording, restamped
+from node_agent.uplink.requests import Handlers, refusing
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_FILE = "alive"
 # At a stop, time for the last tick to be acknowledged; longer, and a restart would wait for a dead server.
 DRAIN_SECONDS = 3.0
+# A day of an 8-GPU host at 5 s, when the control plane is slower than the replay.
+REPLAY_BYTES = 1 << 30
 
 
 def agent_id(state_dir: Path) -> str:
@@ -47,9 +51,13 @@ def agent_id(state_dir: Path) -> str:
         if path.is_file():
             return str(uuid.UUID(path.read_text().strip()))
         made = str(uuid.uuid4())
-        path.write_text(made + "\n")
+        unfinished = path.with_suffix(".new")
+        unfinished.write_text(made + "\n")
+        unfinished.replace(path)  # whole or not at all: half an id would be refused for ever
     except OSError as error:
-        raise SettingsError(f"state_dir {state_dir} cannot be used: {error.strerror}; choose another with --state-dir") from error
+        raise SettingsError(
+            f"state_dir {state_dir} cannot be used: {error.strerror}; choose another with --state-dir"
+        ) from error
     except ValueError as error:
         raise SettingsError(f"{path} does not hold a UUID; delete it to enrol as a new node") from error
     return made
@@ -93,11 +101,11 @@ async def run(settings: Settings) -> None:
     clock = SystemClock()
     sampler, encoder = build_sampler(settings), wire.Encoder()
     spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes)
-    heartbeat = settings.state_dir / HEARTBEAT_FILE
+    heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
 
     def keep(tick: Tick) -> None:
         append(spool, encode(encoder, tick))
-        heartbeat.touch()  # what the liveness probe looks at: the loop turns, whatever the server does
+        heartbeat.beat(sampler.interval_seconds)
 
     uplink = Uplink(
         settings.server,
@@ -105,11 +113,8 @@ async def run(settings: Settings) -> None:
         spool,
         clock,
         everything=encoder.everything,
-        handlers=Handlers(
-            on_command=lambda command: _command(sampler, command),
-            on_configure=lambda configure: _configure(sampler, configure),
-        ),
-        jitter=random.Random(),  # noqa: S311 - spreads reconnects, guards nothing
+        handlers=_handlers(sampler),
+        backoff=Backoff(random.Random()),  # noqa: S311 - spreads reconnects, guards nothing
     )
     stopped = _stop_signal()
     async with asyncio.TaskGroup() as tasks:
@@ -123,16 +128,27 @@ async def run(settings: Settings) -> None:
     await sampler.close()
 
 
-async def record(settings: Settings, path: Path, *, seconds: float | None, progress: Callable[[int, Tick], None]) -> int:
-    """This will write what the agent sees to `path` until a signal, or for `seconds`; gives the ticks written."""
+async def record(
+    settings: Settings, path: Path, *, seconds: float | None, progress: Callable[[int, Tick], None]
+) -> int:
+    """This will write what the agent sees to `path` until a signal, or for `seconds`; gives the ticks written.
+
+    Raises OSError when the file cannot be written, or not to its end.
+    """
     clock, encoder, sampler = SystemClock(), wire.Encoder(), build_sampler(settings)
     stopped = _stop_signal()
     written = 0
+    failed: OSError | None = None
     with Recorder(path, identity(settings), clock.now()) as recorder:
 
         def keep(tick: Tick) -> None:
-            nonlocal written
-            written = recorder.write(encode(encoder, tick))
+            nonlocal written, failed
+            try:
+                written = recorder.write(encode(encoder, tick))
+            except OSError as error:  # a full disk, say: there is no more to do, and the caller says why
+                failed = error
+                stopped.set()
+                return
             progress(written, tick)
 
         async with asyncio.TaskGroup() as tasks:
@@ -140,6 +156,8 @@ async def record(settings: Settings, path: Path, *, seconds: float | None, progr
             await _within(stopped.wait(), seconds)
             sampling.cancel()
     await sampler.close()
+    if failed is not None:
+        raise failed
     return written
 
 
@@ -158,38 +176,35 @@ async def replay(
     as recorded. Unless `keep_times`, the last one is stamped with the moment it is sent.
     """
     clock = SystemClock()
-    spool: Spool[Outgoing] = Spool(max_bytes=1 << 30)
-    announced = link_pb2.Announce()
+    spool: Spool[Outgoing] = Spool(max_bytes=REPLAY_BYTES)
+    announced = Announced()
     uplink = Uplink(
         server,
         recording.identity(epoch=secrets.token_bytes(16), node_name=node_name),
         spool,
         clock,
-        everything=lambda: announced,
-        handlers=Handlers(on_command=lambda _: None, on_configure=_refuse_configuration),
-        jitter=random.Random(),  # noqa: S311 - spreads reconnects, guards nothing
+        everything=announced.everything,
+        handlers=refusing("this is a replay, not a host"),
+        backoff=Backoff(random.Random()),  # noqa: S311 - spreads reconnects, guards nothing
     )
     play_seconds = recording.seconds / speed if speed else 0.0
-    start = clock.now()
-    shift_us = 0
-    if not keep_times:
-        shift_us = wire.unix_us(start) + round(play_seconds * 1e6) - recording.ticks[-1].unix_us
     async with asyncio.TaskGroup() as tasks:
         linking = tasks.create_task(uplink.run())
         await uplink.connected.wait()
+        start = clock.now()
+        shift_us = 0
+        if not keep_times:
+            shift_us = wire.unix_us(start) + round(play_seconds * 1e6) - recording.ticks[-1].unix_us
         for count, tick in enumerate(recording.ticks, 1):
             if speed:
                 due = (tick.unix_us - recording.ticks[0].unix_us) / 1e6 / speed
                 await asyncio.sleep(max(0.0, start.monotonic_seconds + due - clock.now().monotonic_seconds))
-            outgoing = tick.outgoing
-            if outgoing.announce is not None:
-                announced.MergeFrom(outgoing.announce)
-            stamped = restamped(outgoing.tick, taken_at_unix_us=tick.unix_us + shift_us, now=clock.now())
-            append(spool, Outgoing(announce=outgoing.announce, tick=stamped))
+            announced.learn(tick.outgoing)
+            append(spool, restamped(tick.outgoing, taken_at_unix_us=tick.unix_us + shift_us, now=clock.now()))
             progress(count)
         await uplink.drained()
         linking.cancel()
-    return len(recording.ticks)
+    return len(recording.ticks) - spool.lost_ticks
 
 
 def encode(encoder: wire.Encoder, tick: Tick) -> Outgoing:
@@ -200,35 +215,40 @@ def encode(encoder: wire.Encoder, tick: Tick) -> Outgoing:
 
 def append(spool: Spool[Outgoing], outgoing: Outgoing) -> None:
     """This will queue a tick for sending."""
-    announced = outgoing.announce.ByteSize() if outgoing.announce is not None else 0
-    spool.append(
-        outgoing,
-        size_bytes=outgoing.tick.ByteSize() + announced,
-        taken_at_unix_us=outgoing.tick.taken_at_unix_us,
+    spool.append(outgoing, size_bytes=outgoing.size_bytes, taken_at_unix_us=outgoing.tick.taken_at_unix_us)
+
+
+class Heartbeat:
+    """What the liveness probe looks at: the loop turns, whatever the server does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failing = False
+
+    def beat(self, interval_seconds: float) -> None:
+        """This will stamp the file and say in it when the next stamp is due.
+
+        A file that cannot be written is the probe's business, not the samples': they go on.
+        """
+        try:
+            self._path.write_text(f"{interval_seconds:g}\n")
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                log.warning("%s cannot be written: %s; probes will fail", self._path, error.strerror)
+            self._failing = True
+
+
+def _handlers(sampler: Sampler) -> Handlers:
+    return Handlers(
+        collect_now=lambda command_id, valid_for_seconds: collect_now(sampler, command_id, valid_for_seconds),
+        set_interval=lambda seconds: set_interval(
+            sampler,
+            seconds,
+            shortest_seconds=SHORTEST_INTERVAL_SECONDS,
+            longest_seconds=LONGEST_INTERVAL_SECONDS,
+        ),
     )
-
-
-def _command(sampler: Sampler, command: command_pb2.Command) -> command_pb2.CommandResult | None:
-    if command.WhichOneof("verb") == "collect_now":
-        collect_now(sampler, command.id)
-        return None  # the tick itself is the answer
-    return command_pb2.CommandResult(
-        id=command.id, outcome=command_pb2.COMMAND_OUTCOME_REFUSED, detail="this agent does not know the command"
-    )
-
-
-def _configure(sampler: Sampler, configure: link_pb2.Configure) -> link_pb2.ConfigStatus:
-    seconds = configure.sampling_interval_ms / 1000
-    if configure.sampling_interval_ms and not SHORTEST_INTERVAL_SECONDS <= seconds <= LONGEST_INTERVAL_SECONDS:
-        detail = f"an interval of {seconds:g} s is outside this host's limits"
-        return link_pb2.ConfigStatus(revision=configure.revision, applied=False, detail=detail)
-    if configure.sampling_interval_ms:
-        sampler.set_interval(seconds)
-    return link_pb2.ConfigStatus(revision=configure.revision, applied=True)
-
-
-def _refuse_configuration(configure: link_pb2.Configure) -> link_pb2.ConfigStatus:
-    return link_pb2.ConfigStatus(revision=configure.revision, applied=False, detail="a replay cannot be configured")
 
 
 def _stop_signal() -> asyncio.Event:
@@ -239,10 +259,10 @@ def _stop_signal() -> asyncio.Event:
     return stopped
 
 
-async def _within(work: object, seconds: float | None) -> None:
+async def _within(work: Awaitable[object], seconds: float | None) -> None:
     try:
         async with asyncio.timeout(seconds):
-            await work  # type: ignore[misc]
+            await work
     except TimeoutError:
         pass
 

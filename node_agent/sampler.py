@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from node_agent.clock import Clock, Instant
 from node_agent.model import Collected, Collector, CollectorReport, Entity, EntityKind, Outcome, Reason, Sample, Tick
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 # A collector may use this share of the interval; the rest is for encoding and sending.
 DEADLINE_SHARE = 0.8
 LONGEST_DEADLINE_SECONDS = 4.0
+# Samples that commands may have waiting: a person's impatient clicks, not a second cadence.
+MOST_REQUESTS = 8
 
 
 class _Seat:
@@ -24,14 +27,30 @@ class _Seat:
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
         self.running: asyncio.Task[tuple[Collected, float]] | None = None
+        self.entities: Sequence[Entity] = ()
         self.subjects: list[tuple[str, tuple[EntityKind, str]]] = []  # table and entity of each sample
 
-    def timed_out(self) -> list[Sample]:
-        """This will give what a late collector's entities look like: known to exist, all values unknown."""
-        return [
-            Sample(table=table, entity=entity, values={f.name: Reason.TIMED_OUT for f in TABLES[table].fields})
+    def remember(self, collected: Collected) -> None:
+        """This will keep what the collector looked at. One that failed without a word leaves it as it was."""
+        if collected.outcome is not Outcome.FAILED or collected.samples:
+            self.entities = collected.entities
+            self.subjects = [(sample.table, sample.entity) for sample in collected.samples]
+
+    def silent(self, reason: Reason) -> tuple[Sequence[Entity], list[Sample]]:
+        """This will give what is known to exist when nothing came: as last described, all values unknown."""
+        samples = [
+            Sample(table=table, entity=entity, values=dict.fromkeys((f.name for f in TABLES[table].fields), reason))
             for table, entity in self.subjects
         ]
+        return self.entities, samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """A command's wish for a tick."""
+
+    command_id: str
+    expires_at: float  # monotonic seconds
 
 
 class Sampler:
@@ -49,14 +68,21 @@ class Sampler:
         self._seats = [_Seat(collector) for collector in collectors]
         self._clock = clock
         self._disabled = tuple(disabled)
-        self._requests: list[str] = []
+        self._requests: list[_Request] = []
         self._wake = asyncio.Event()
         self.interval_seconds = interval_seconds
 
-    def request(self, command_id: str) -> None:
-        """This will ask for a tick now, outside the cadence."""
-        self._requests.append(command_id)
+    def request(self, command_id: str, *, valid_for_seconds: float) -> bool:
+        """This will ask for a tick now, outside the cadence; False when too many are waiting already.
+
+        A request that cannot be served while it is valid is dropped: nobody waits for it any more.
+        """
+        if len(self._requests) >= MOST_REQUESTS:
+            return False
+        expires_at = self._clock.now().monotonic_seconds + valid_for_seconds
+        self._requests.append(_Request(command_id=command_id, expires_at=expires_at))
         self._wake.set()
+        return True
 
     def set_interval(self, seconds: float) -> None:
         """This will change the cadence from the next tick on."""
@@ -68,32 +94,45 @@ class Sampler:
         async with asyncio.TaskGroup() as tasks:
             sink(await self._tick(tasks, ""))
             while True:
-                await self._sleep()
+                due = await self._sleep()
                 requests, self._requests = self._requests, []
-                for command_id in requests or [""]:
-                    sink(await self._tick(tasks, command_id))
+                for request in requests:
+                    if self._clock.now().monotonic_seconds <= request.expires_at:
+                        sink(await self._tick(tasks, request.command_id))
+                    else:
+                        log.warning("command %s expired before a sample could be taken", request.command_id)
+                if due and not requests:
+                    sink(await self._tick(tasks, ""))
 
     async def close(self) -> None:
         """This will close the collectors."""
         for seat in self._seats:
             await seat.collector.close()
 
-    async def _sleep(self) -> None:
-        """This will wait for the next point of the grid, or for a request."""
-        now = self._clock.now().monotonic_seconds
-        due = (math.floor(now / self.interval_seconds) + 1) * self.interval_seconds
-        try:
-            async with asyncio.timeout(due - now):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        self._wake.clear()
+    async def _sleep(self) -> bool:
+        """This will wait for the next point of the grid (True) or for a request (False).
+
+        A change of the interval only moves that point.
+        """
+        while not self._requests:
+            now = self._clock.now().monotonic_seconds
+            due = (math.floor(now / self.interval_seconds) + 1) * self.interval_seconds
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(due - now):
+                    await self._wake.wait()
+            except TimeoutError:
+                return True
+        return False
 
     async def _tick(self, tasks: asyncio.TaskGroup, command_id: str) -> Tick:
         now = self._clock.now()
         deadline = min(self.interval_seconds * DEADLINE_SHARE, LONGEST_DEADLINE_SECONDS)
-        late_before = {seat.collector.name for seat in self._seats if seat.running is not None}
+        late_before = {seat.collector.name for seat in self._seats if seat.running and not seat.running.done()}
         for seat in self._seats:
+            if seat.running is not None and seat.running.done():  # late, but it came back before this tick
+                seat.remember(seat.running.result()[0])
+                seat.running = None
             if seat.running is None:
                 seat.running = tasks.create_task(self._run(seat.collector, now), name=f"collect-{seat.collector.name}")
         running = [seat.running for seat in self._seats if seat.running is not None]
@@ -107,24 +146,10 @@ class Sampler:
         reports: list[CollectorReport] = []
         elapsed = self._clock.now().monotonic_seconds - now.monotonic_seconds
         for seat in self._seats:
-            name = seat.collector.name
-            assert seat.running is not None
-            if not seat.running.done():
-                samples += seat.timed_out()
-                detail = f"did not finish within {elapsed:.1f} s"
-                reports.append(_report(name, Outcome.TIMED_OUT, elapsed, detail))
-                continue
-            collected, seconds = seat.running.result()
-            seat.running = None
-            if name in late_before:
-                # It answered, but about an earlier moment: its values do not belong to this tick.
-                samples += seat.timed_out()
-                reports.append(_report(name, Outcome.TIMED_OUT, seconds, "answered after its deadline"))
-                continue
-            entities += collected.entities
-            samples += collected.samples
-            seat.subjects = [(sample.table, sample.entity) for sample in collected.samples]
-            reports.append(_report(name, collected.outcome, seconds, collected.detail))
+            report, seen, said = _taken(seat, elapsed, was_late=seat.collector.name in late_before)
+            reports.append(report)
+            entities += seen
+            samples += said
         reports += [_report(name, Outcome.DISABLED, 0.0, "switched off by configuration") for name in self._disabled]
         return Tick(taken_at=now, entities=entities, samples=samples, reports=reports, command_id=command_id)
 
@@ -135,6 +160,27 @@ class Sampler:
             log.exception("collector %s failed", collector.name)
             collected = Collected(outcome=Outcome.FAILED, detail=f"{type(error).__name__}: {error}")
         return collected, self._clock.now().monotonic_seconds - now.monotonic_seconds
+
+
+def _taken(
+    seat: _Seat, elapsed_seconds: float, *, was_late: bool
+) -> tuple[CollectorReport, Sequence[Entity], Sequence[Sample]]:
+    """This will take from a seat what belongs to this tick: what came, or that it is unknown and why."""
+    name = seat.collector.name
+    assert seat.running is not None
+    if not seat.running.done():
+        report = _report(name, Outcome.TIMED_OUT, elapsed_seconds, f"did not finish within {elapsed_seconds:.1f} s")
+        return report, *seat.silent(Reason.TIMED_OUT)
+    collected, seconds = seat.running.result()
+    seat.running = None
+    seat.remember(collected)
+    if was_late:  # it answered, but about an earlier moment: its values do not belong to this tick
+        report = _report(name, Outcome.TIMED_OUT, seconds, "answered after its deadline")
+        return report, *seat.silent(Reason.TIMED_OUT)
+    report = _report(name, collected.outcome, seconds, collected.detail)
+    if collected.outcome is Outcome.FAILED and not collected.samples:
+        return report, *seat.silent(Reason.ERROR)
+    return report, collected.entities, collected.samples
 
 
 def _report(name: str, outcome: Outcome, seconds: float, detail: str) -> CollectorReport:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -63,31 +62,41 @@ PUBLISHED_NAMES = {
     "METRICS_COLLECTION_INTERVAL": "sampling_interval_seconds",
     "GPU_MONITORING_ENABLED": "gpu_monitoring_enabled",
 }
-_KINDS = {field.name: type(field.default) for field in fields(Settings)}
+_KINDS: Mapping[str, type[object]] = {field.name: type(field.default) for field in fields(Settings)}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def _parse(name: str, text: str, where: str) -> object:
     kind = _KINDS[name]
     try:
-        if kind is bool:
-            if text.lower() in _TRUE + _FALSE:
-                return text.lower() in _TRUE
-            raise ValueError
-        if kind is tuple:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        return Path(text) if issubclass(kind, Path) else kind(text)
+        return _read(kind, text)
     except ValueError as error:
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "another form")
         raise SettingsError(f"{where} is {text!r}; {wanted} is accepted") from error
+
+
+def _read(kind: type[object], text: str) -> object:
+    if kind is bool:
+        if text.lower() not in _TRUE + _FALSE:
+            raise ValueError(text)
+        return text.lower() in _TRUE
+    if kind is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind is int or kind is float:
+        return int(text) if kind is int else float(text)
+    return Path(text) if issubclass(kind, Path) else text
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """This will read KEY=VALUE lines; a missing file is an empty one."""
     if not path.is_file():
         return {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not text in UTF-8") from error
     out = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -133,10 +142,3 @@ def load(flags: argparse.Namespace, environment: Mapping[str, str], dotenv: Path
             merged[name] = given if isinstance(given, bool) else _parse(name, given, f"--{name.replace('_', '-')}")
     merged["node_name"] = merged.get("node_name") or socket.gethostname()
     return Settings(**merged)  # type: ignore[arg-type]  # each value was parsed to its field's own type
-
-
-def from_arguments(arguments: Sequence[str]) -> Settings:
-    """This will read the settings of a process started with `arguments`."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add_flags(parser)
-    return load(parser.parse_args(arguments), os.environ)

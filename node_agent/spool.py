@@ -115,4 +115,3 @@ class Spool(Generic[Payload]):
                 reason=reason,
             )
         )
-

@@ -58,15 +58,16 @@ def quantile(distribution: Distribution, share: float) -> Quantile | None:
     total = sum(distribution.counts)
     if total == 0:
         return None
-    rank = share * total
+    rank = min(share * total, total)  # a float's rounding must not ask for more than there is
     seen = 0
     for index, count in enumerate(distribution.counts):
         if count and seen + count >= rank:
-            low = distribution.bounds[index - 1] if index else min(0.0, *distribution.bounds[:1])
+            low = distribution.bounds[index - 1] if index else min((0.0, *distribution.bounds[:1]))
             if index == len(distribution.bounds):
                 return Quantile(value=None, low=low, high=None)
             high = distribution.bounds[index]
-            return Quantile(value=low + (high - low) * max(0.0, rank - seen) / count, low=low, high=high)
+            value = low + (high - low) * (max(0.0, rank - seen) / count)
+            return Quantile(value=min(value, high), low=low, high=high)
         seen += count
     raise AssertionError("the counts add up to their total")
 

@@ -39,7 +39,9 @@ def _moment(value: Any) -> Any:
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError as error:
-        raise ValueError("write an RFC 3339 time such as 2026-01-31T12:00:00Z, or a duration back from now such as 15m") from error
+        raise ValueError(
+            "write an RFC 3339 time such as 2026-01-31T12:00:00Z, or a duration back from now such as 15m"
+        ) from error
     if parsed.tzinfo is None:
         raise ValueError("a time needs its offset: end it with Z for UTC")
     return value
@@ -113,25 +115,27 @@ class NodeWindow(OfNodes, Windowed):
     """Nodes over a stretch of time."""
 
 
-Fields = Annotated[list[Name], Field(min_length=1, max_length=20, description="field of docs/metrics.md; may be repeated")]
+Fields = Annotated[
+    list[Name], Field(min_length=1, max_length=20, description="field of docs/metrics.md; may be repeated")
+]
 
 
-class GpuHistory(OfGpus, Stepped):
+class History(Paged, Stepped):
+    """Series of fields."""
+
+    field: Fields
+
+
+class GpuHistory(OfGpus, History):
     """Series of GPUs."""
 
-    field: Fields
 
-
-class NodeHistory(OfNodes, Stepped):
+class NodeHistory(OfNodes, History):
     """Series of nodes."""
 
-    field: Fields
 
-
-class ServerHistory(OfServers, Stepped):
+class ServerHistory(OfServers, History):
     """Series of inference servers."""
-
-    field: Fields
 
 
 class Window(BaseModel):

@@ -18,20 +18,20 @@ from control_plane.model.errors import Conflict, InvalidRequest, OptiInfraError,
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# docs/problems.md lists them; a type never changes its meaning.
+# Type and title by status. docs/problems.md lists them; a type never changes its meaning.
 TYPES = {
-    HTTPStatus.BAD_REQUEST: "bad-request",
-    HTTPStatus.NOT_FOUND: "not-found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
-    HTTPStatus.CONFLICT: "conflict",
-    HTTPStatus.CONTENT_TOO_LARGE: "content-too-large",
-    HTTPStatus.UNPROCESSABLE_CONTENT: "invalid-request",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "internal-error",
-    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
+    400: ("bad-request", "Bad request"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+    409: ("conflict", "Conflict"),
+    413: ("content-too-large", "Content too large"),
+    422: ("invalid-request", "Invalid request"),
+    500: ("internal-error", "Internal error"),
+    503: ("unavailable", "Unavailable"),
 }
 _STATUS = {
     UnknownResource: HTTPStatus.NOT_FOUND,
-    InvalidRequest: HTTPStatus.UNPROCESSABLE_CONTENT,
+    InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     Conflict: HTTPStatus.CONFLICT,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -46,9 +46,10 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """This will make a problem answer; `detail` says what to do next."""
+    kind, title = TYPES.get(int(status), ("error", status.phrase))
     body: dict[str, Any] = {
-        "type": f"/problems/{TYPES.get(status, 'error')}",
-        "title": status.phrase,
+        "type": f"/problems/{kind}",
+        "title": title,
         "status": int(status),
         "detail": detail,
         "instance": request.url.path,
@@ -56,6 +57,18 @@ def problem(
     if errors:
         body["errors"] = list(errors)
     return Response(orjson.dumps(body), int(status), headers=headers, media_type=MEDIA_TYPE)
+
+
+def not_ready(request: Request, missing: Mapping[str, str]) -> Response:
+    """This will say which parts are missing for the process to be ready."""
+    errors = [{"pointer": f"/parts/{name}", "detail": why} for name, why in missing.items()]
+    return problem(
+        request,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "not ready: " + "; ".join(f"{name}: {why}" for name, why in missing.items()),
+        errors=errors,
+        headers={"Retry-After": "5"},
+    )
 
 
 def _pointer(location: Sequence[object]) -> str:
@@ -66,9 +79,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [{"pointer": _pointer(e["loc"]), "detail": _explained(e)} for e in error.errors()]
     # Inputs are not repeated: they may be secrets, or markup.
-    return problem(
-        request, HTTPStatus.UNPROCESSABLE_CONTENT, "; ".join(e["detail"] for e in errors[:3]), errors=errors
-    )
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(e["detail"] for e in errors[:3]), errors=errors)
 
 
 def _explained(error: Mapping[str, Any]) -> str:
@@ -95,7 +106,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _database(request: Request, error: Exception) -> Response:
-    away = isinstance(error, DBAPIError) and error.connection_invalidated or not isinstance(error, DBAPIError)
+    away = not isinstance(error, DBAPIError) or error.connection_invalidated
     log.warning("a request failed in the database: %s", str(error).splitlines()[0])
     detail = "the database does not answer; try again in a few seconds" if away else "the database refused the question"
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})

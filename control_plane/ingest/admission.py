@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from control_plane.ingest.clocks import NodeClock
+from control_plane.ingest.clocks import Arrival, NodeClock
 from control_plane.ingest.layout import Layout
 from control_plane.ingest.wire import (
+    ForeignSchema,
     RefusedMessage,
     attributes_from,
     clean_text,
@@ -25,8 +26,7 @@ from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 MOST_SCHEMAS = 1024
 MOST_ENTITIES = 16_384
 MOST_TICKS_PER_BATCH = 600  # ten minutes at 1 s, an hour at 6 s
-# A tick may seem to come from the future by what our clock moved since the last heartbeat.
-FUTURE_TOLERANCE_US = 5_000_000
+MOST_REPORTS_PER_TICK = 64  # an agent has some five collectors
 KINDS = {kind.name.lower(): kind for kind in EntityKind}
 
 
@@ -45,6 +45,7 @@ class AdmittedTick:
 
     taken_at_us: int
     clock_offset_seconds: float
+    clock_corrected: bool  # the node's wall clock was wrong, and the stamp is ours
     rows: Sequence[AdmittedRows]
     collectors: Sequence[CollectorState]
     command_id: str
@@ -60,6 +61,15 @@ class AdmittedBatch:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """What of an announcement can be used, and why the rest cannot."""
+
+    entities: Sequence[tuple[int, AnnouncedEntity]]  # by the agent's ids
+    refused: Sequence[RefusedMessage]
+    size_bytes: int
+
+
 @dataclass(slots=True)
 class StreamState:
     """What one connected agent has announced. Entity ids are the agent's own."""
@@ -68,59 +78,82 @@ class StreamState:
     clock: NodeClock
     retention_us: int  # older samples have no partition any more
     layouts: dict[int, Layout] = field(default_factory=dict)
-    kinds: dict[int, EntityKind] = field(default_factory=dict)
+    entities: dict[int, tuple[EntityKind, str]] = field(default_factory=dict)
+    # Schemas that a newer agent may have and we cannot read: their rows are passed over.
+    foreign: set[int] = field(default_factory=set)
 
-    def announce(self, message: link_pb2.Announce) -> list[tuple[int, AnnouncedEntity]]:
-        """This will learn schemas and entities, and give the entities by the agent's ids.
-
-        Raises RefusedMessage; what stood before the refused entry is kept.
-        """
+    def announce(self, message: link_pb2.Announce) -> Announcement:
+        """This will learn schemas and entities. An entry that is refused does not take the others along."""
+        announced: list[tuple[int, AnnouncedEntity]] = []
+        refused: list[RefusedMessage] = []
         for schema in message.schemas:
-            if len(self.layouts) >= MOST_SCHEMAS and schema.id not in self.layouts:
-                raise RefusedMessage("bad_schema", f"more than {MOST_SCHEMAS} schemas on one stream")
-            self.layouts[schema.id] = layout_from(schema)
-        announced = []
+            try:
+                self._learn_schema(schema)
+            except RefusedMessage as error:
+                refused.append(error)
         for entity in message.entities:
-            if entity.id >= MOST_ENTITIES:
-                raise RefusedMessage("bad_entity", f"entity ids go to {MOST_ENTITIES - 1}, got {entity.id}")
-            key = clean_text(entity.key)
-            if not key:
-                raise RefusedMessage("bad_entity", "an entity has no key")
-            kind = entity_kind(entity.kind)
-            attributes = attributes_from(entity.attributes_json)
-            self.kinds[entity.id] = kind
-            announced.append(
-                (entity.id, AnnouncedEntity(node_id=self.node_id, kind=kind, key=key, attributes=attributes))
-            )
-        return announced
+            try:
+                announced.append((entity.id, self._learn_entity(entity)))
+            except RefusedMessage as error:
+                refused.append(error)
+        return Announcement(entities=announced, refused=refused, size_bytes=message.ByteSize())
 
-    def admit(self, batch: telemetry_pb2.Batch, *, received_at_us: int) -> AdmittedBatch:
+    def _learn_schema(self, schema: telemetry_pb2.Schema) -> None:
+        if len(self.layouts) + len(self.foreign) >= MOST_SCHEMAS and schema.id not in self.layouts:
+            raise RefusedMessage("bad_schema", f"more than {MOST_SCHEMAS} schemas on one stream")
+        self.layouts.pop(schema.id, None)  # rows of a refused schema must not be read by the one before
+        self.foreign.discard(schema.id)
+        try:
+            self.layouts[schema.id] = layout_from(schema)
+        except ForeignSchema:
+            self.foreign.add(schema.id)
+            raise
+
+    def _learn_entity(self, entity: telemetry_pb2.Entity) -> AnnouncedEntity:
+        if entity.id >= MOST_ENTITIES:
+            raise RefusedMessage("bad_entity", f"entity ids go to {MOST_ENTITIES - 1}, got {entity.id}")
+        key = clean_text(entity.key)
+        if not key:
+            raise RefusedMessage("bad_entity", "an entity has no key")
+        kind = entity_kind(entity.kind)
+        known = self.entities.get(entity.id)
+        if known is not None and known != (kind, key):
+            # Batches of the same commit would be stored under the newer name.
+            raise RefusedMessage("bad_entity", f"entity {entity.id} was announced as {known[1]} before, now as {key}")
+        attributes = attributes_from(entity.attributes_json)
+        self.entities[entity.id] = (kind, key)
+        return AnnouncedEntity(node_id=self.node_id, kind=kind, key=key, attributes=attributes)
+
+    def admit(self, batch: telemetry_pb2.Batch, arrived: Arrival) -> AdmittedBatch:
         """This will check a batch against what was announced. Raises RefusedMessage."""
         if len(batch.ticks) > MOST_TICKS_PER_BATCH:
             raise RefusedMessage("too_large", f"{len(batch.ticks)} ticks in a batch; at most {MOST_TICKS_PER_BATCH}")
         return AdmittedBatch(
             seq=batch.seq,
-            received_at_us=received_at_us,
-            ticks=[self._tick(tick, received_at_us) for tick in batch.ticks],
+            received_at_us=arrived.unix_us,
+            ticks=[self._tick(tick, arrived) for tick in batch.ticks],
             size_bytes=batch.ByteSize(),
         )
 
-    def _tick(self, tick: telemetry_pb2.Tick, received_at_us: int) -> AdmittedTick:
-        stamp = self.clock.stamp(node_unix_us=tick.taken_at_unix_us, node_monotonic_us=tick.taken_at_monotonic_us)
-        age_us = received_at_us - stamp.taken_at_us
-        if age_us < -FUTURE_TOLERANCE_US:
-            raise RefusedMessage(
-                "future", f"a sample is {-age_us / 1e6:.0f} s in the future by both of the node's clocks"
-            )
+    def _tick(self, tick: telemetry_pb2.Tick, arrived: Arrival) -> AdmittedTick:
+        stamp = self.clock.stamp(
+            node_unix_us=tick.taken_at_unix_us, node_monotonic_us=tick.taken_at_monotonic_us, arrived=arrived
+        )
+        age_us = arrived.unix_us - stamp.taken_at_us
         if age_us > self.retention_us:
             raise RefusedMessage(
                 "too_old",
                 f"a sample is {age_us / 86_400e6:.1f} days old; history keeps {self.retention_us / 86_400e6:.0f} days",
             )
+        if len(tick.collectors) > MOST_REPORTS_PER_TICK:
+            raise RefusedMessage("too_large", f"a tick has {len(tick.collectors)} collector reports")
+        rows = [self._rows(rows) for rows in tick.rows if rows.schema_id not in self.foreign]
+        _require_one_row_each(rows)
         return AdmittedTick(
             taken_at_us=stamp.taken_at_us,
             clock_offset_seconds=stamp.clock_offset_seconds,
-            rows=[self._rows(rows) for rows in tick.rows],
+            clock_corrected=stamp.corrected,
+            rows=rows,
             collectors=[collector_state(report) for report in tick.collectors],
             command_id=tick.command_id,
         )
@@ -138,8 +171,19 @@ class StreamState:
         local_ids = np.frombuffer(rows.records, layout.dtype)["entity"]
         wanted = KINDS[layout.table.entity]
         for local_id in set(local_ids.tolist()):
-            if self.kinds.get(local_id) is not wanted:
+            kind, _ = self.entities.get(local_id, (None, ""))
+            if kind is not wanted:
                 raise RefusedMessage(
                     "unknown_entity", f"entity {local_id} was not announced as a {layout.table.entity} on this stream"
                 )
         return AdmittedRows(layout=layout, records=rows.records, local_ids=local_ids)
+
+
+def _require_one_row_each(rows: Sequence[AdmittedRows]) -> None:
+    """This will refuse a tick that says two things about one entity: each would count."""
+    seen: set[tuple[str, int]] = set()
+    for some in rows:
+        for local_id in some.local_ids.tolist():
+            if (some.layout.table.name, local_id) in seen:
+                raise RefusedMessage("repeated_row", f"a tick has two {some.layout.table.name} rows of one entity")
+            seen.add((some.layout.table.name, local_id))

@@ -14,6 +14,14 @@ READINGS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """When a message arrived, on both of our clocks."""
+
+    unix_us: int
+    monotonic_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
     """When a tick was taken."""
 
@@ -25,21 +33,27 @@ class Stamp:
 class NodeClock:
     """Maps one agent process's monotonic clock onto ours.
 
-    The monotonic clock cannot jump, so a node whose wall clock is set back or forward, before or
-    after a sample was buffered, still gets right stamps.
+    A monotonic clock cannot jump, so a node's or our own wall clock that is set back or forward,
+    before or after a sample was buffered, changes no sample's age; the age alone makes the stamp.
     """
 
     def __init__(self) -> None:
         """The first reading comes with the Hello."""
         self._offsets_us: deque[int] = deque(maxlen=READINGS)
 
-    def reading(self, *, node_monotonic_us: int, received_at_us: int) -> None:
+    def reading(self, *, node_monotonic_us: int, arrived: Arrival) -> None:
         """This will note that the node's monotonic clock showed a value just before it arrived here."""
-        self._offsets_us.append(received_at_us - node_monotonic_us)
+        self._offsets_us.append(arrived.monotonic_us - node_monotonic_us)
 
-    def stamp(self, *, node_unix_us: int, node_monotonic_us: int) -> Stamp:
+    def stamp(self, *, node_unix_us: int, node_monotonic_us: int, arrived: Arrival) -> Stamp:
         """This will say when a tick was taken, by our clock."""
-        estimate = node_monotonic_us + min(self._offsets_us)
+        age_us = arrived.monotonic_us - node_monotonic_us - min(self._offsets_us)
+        if age_us < 0:
+            # Nothing arrives before it was taken: a monotonic clock stood still here (a machine was
+            # suspended) or leapt there, and this tick is the first reading that shows it.
+            self.reading(node_monotonic_us=node_monotonic_us, arrived=arrived)
+            age_us = 0
+        estimate = arrived.unix_us - age_us
         offset = node_unix_us - estimate
         corrected = abs(offset) > TOLERANCE_US
         return Stamp(

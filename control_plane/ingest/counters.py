@@ -17,7 +17,7 @@ class IngestCounters:
     batches_refused: Counter[str] = field(default_factory=Counter)  # by cause
     values_impossible: int = 0
     ticks_lost: int = 0
-    stamps_corrected: int = 0
+    stamps_corrected: int = 0  # ticks of nodes whose wall clock was wrong
     commits: int = 0
     commit_seconds: float = 0.0
     commit_failures: int = 0

@@ -67,7 +67,7 @@ def _decode_group(layout: Layout, pieces: Sequence[Piece]) -> tuple[SampleBlock,
         if spec.type == "real[]" and values.ndim == 1:  # a machine with one core
             values = values[:, np.newaxis]
         columns[spec.name] = values
-        codes[:, index] = _codes(values if values.ndim == 1 else values[:, 0])
+        codes[:, index] = _codes(values if values.ndim == 1 else _first_or_nan(values))
         refused += _refuse(codes[:, index], _impossible(values, spec))
     block = SampleBlock(
         table=layout.table,
@@ -89,6 +89,13 @@ def _extra(layout: Layout, pieces: Sequence[Piece], counts: Sequence[int]) -> di
         "received_at": np.repeat(np.array([p.received_at_us for p in pieces], np.int64), counts),
         "clock_offset_seconds": np.repeat(np.array([p.clock_offset_seconds for p in pieces], np.float64), counts),
     }
+
+
+def _first_or_nan(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """This will give what decides about an array: its first value, or NaN (payload 0) when a later one is."""
+    first = values[:, 0]
+    holes = np.isnan(values[:, 1:]).any(axis=1) & ~np.isnan(first)
+    return np.where(holes, values.dtype.type(np.nan), first)
 
 
 def _codes(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from control_plane.ingest.admission import AdmittedBatch, AdmittedTick
 from control_plane.ingest.decode import Piece, decode
 from control_plane.model.entity import AnnouncedEntity
+from control_plane.model.errors import StorageRefused
 from control_plane.model.node import NodeStatus, Refusal, SampleLoss
 from control_plane.storage import cursors, entities, nodes
 from control_plane.storage.samples import SampleWriter
@@ -41,6 +42,7 @@ class Announced:
 
     stream: Stream
     entities: Sequence[tuple[int, AnnouncedEntity]]
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,10 +180,11 @@ def _plan(items: Sequence[Item], positions: dict[tuple[int, bytes], int], now: d
             case Refused(cause=cause, detail=detail, seq=seq):
                 if seq == 0 or seq > positions[key]:
                     plan.refusals.append(Refusal(node_id=key[0], cause=cause, detail=detail, count=1, at=now))
+                    _note_gap(plan, key, positions[key], seq)
             case Lost(loss=loss):
                 seq = loss.last_seq
                 if seq > positions[key]:
-                    plan.losses.append(loss)
+                    plan.losses.append(_after(loss, positions[key]))
                     _note_gap(plan, key, positions[key], loss.first_seq)
             case Arrived(batch=batch):
                 seq = batch.seq
@@ -192,6 +195,15 @@ def _plan(items: Sequence[Item], positions: dict[tuple[int, bytes], int], now: d
                     _note_gap(plan, key, positions[key], seq)
         positions[key] = max(positions[key], seq)
     return plan
+
+
+def _after(loss: SampleLoss, position: int) -> SampleLoss:
+    """This will give the part of a loss that is newer than `position`: what came before has arrived, or is told."""
+    if loss.first_seq > position:
+        return loss
+    left, told = loss.last_seq - position, loss.last_seq - loss.first_seq + 1
+    ticks = None if loss.tick_count is None else loss.tick_count * left // told  # exact with one tick in each batch
+    return replace(loss, first_seq=position + 1, first_taken_at=None, tick_count=ticks)
 
 
 def _note_gap(plan: _Plan, key: tuple[int, bytes], position: int, seq: int) -> None:
@@ -215,12 +227,20 @@ def _pieces(stream: Stream, batch: AdmittedBatch, tick: AdmittedTick) -> Iterabl
         yield Piece(
             layout=rows.layout,
             records=rows.records,
-            entity_ids=stream.entity_ids[rows.local_ids],
+            entity_ids=_resolved(stream, rows.local_ids),
             node_id=stream.node_id,
             taken_at_us=tick.taken_at_us,
             received_at_us=batch.received_at_us,
             clock_offset_seconds=tick.clock_offset_seconds,
         )
+
+
+def _resolved(stream: Stream, local_ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
+    """This will give the database's ids. Raises StorageRefused for an entity that Postgres would not take."""
+    ids = stream.entity_ids
+    if len(local_ids) and (local_ids.max() >= len(ids) or (ids[local_ids] < 0).any()):
+        raise StorageRefused("a row is about an entity whose announcement could not be stored")
+    return ids[local_ids]
 
 
 def _status(stream: Stream, batch: AdmittedBatch, tick: AdmittedTick) -> NodeStatus:

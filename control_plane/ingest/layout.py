@@ -28,6 +28,10 @@ class RefusedSchema(OptiInfraError):
     """An announced schema cannot be used; the text says why."""
 
 
+class UnknownTable(RefusedSchema):
+    """A schema is for a table that this release does not have."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireField:
     """One field as an agent announces it."""
@@ -84,7 +88,7 @@ def layout_of(table: str, fields: tuple[WireField, ...]) -> Layout:
     """This will lay out the records of a schema. Raises RefusedSchema."""
     spec = TABLES.get(table)
     if spec is None:
-        raise RefusedSchema(f"there is no table {table!r}; known are {', '.join(TABLES)}")
+        raise UnknownTable(f"there is no table {table!r}; known are {', '.join(TABLES)}")
     if len(fields) > MOST_FIELDS:
         raise RefusedSchema(f"{len(fields)} fields; at most {MOST_FIELDS} are accepted")
     if len({f.name for f in fields}) != len(fields):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from control_plane import __version__
 from control_plane.ingest import wire
 from control_plane.ingest.admission import StreamState
-from control_plane.ingest.clocks import NodeClock
+from control_plane.ingest.clocks import Arrival, NodeClock
 from control_plane.ingest.counters import IngestCounters
 from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
 from control_plane.ingest.writer import StreamKey, Writer
@@ -99,6 +99,32 @@ class LinkService(link_pb2_grpc.LinkServicer):
         """This will give the nodes that have a stream to this replica."""
         return frozenset(self._sessions)
 
+    def figures(self) -> Mapping[str, float]:
+        """This will give ingest's counters by name."""
+        counters = self.counters
+        return {
+            "streams": counters.streams,
+            "batches_committed": counters.batches_committed,
+            "rows_committed": counters.rows_committed,
+            "batches_duplicate": counters.batches_duplicate,
+            "batches_refused": counters.batches_refused.total(),
+            "values_impossible": counters.values_impossible,
+            "ticks_lost": counters.ticks_lost,
+            "stamps_corrected": counters.stamps_corrected,
+            "commits": counters.commits,
+            "commit_seconds": counters.commit_seconds,
+            "commit_failures": counters.commit_failures,
+            "pending_bytes": counters.pending_bytes,
+        }
+
+    def last_error(self) -> str | None:
+        """This will give why commits fail at the moment; None when they do not."""
+        return self.counters.last_error
+
+    def listening(self) -> bool:
+        """This will say whether agents can connect."""
+        return not self._draining
+
     async def collect_now(self, node_ids: Sequence[int], timeout_seconds: float) -> dict[int, str]:
         """This will ask nodes for a sample now and say of each what came: committed, not_connected, timed_out."""
         waiting: dict[int, asyncio.Future[None]] = {}
@@ -134,21 +160,25 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def Connect(self, request_iterator: AsyncIterator[link_pb2.AgentMessage], context: Context) -> None:
         """This will serve one agent until it leaves, falls silent, or is superseded."""
         try:
-            session = await self._welcome(context)
+            session, welcome = await self._introduced(context)
         except _Refused as refused:
             log.info("refused an agent: %s", refused)
             await context.write(wire.refusal(refused.code, str(refused), refused.retry_after_seconds))
             return
+        self._replace(session)
         self.counters.streams += 1
         try:
+            await context.write(welcome)
             await self._serve(session, context)
         finally:
             self.counters.streams -= 1
             if self._sessions.get(session.node_id) is session:
                 del self._sessions[session.node_id]
 
-    async def _welcome(self, context: Context) -> Session:
+    async def _introduced(self, context: Context) -> tuple[Session, link_pb2.ServerMessage]:
+        """This will admit an agent and give its Welcome."""
         hello = await self._hello(context)
+        arrived = self._arrival()
         if self._draining:
             raise _Refused("UNAVAILABLE", "the control plane is going down", 2)
         protocol = min(hello.protocol_max, PROTOCOL_MAX)
@@ -160,23 +190,21 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 300,
             )
         try:
-            session, committed = await self._open(hello)
+            session = await self._open(hello, arrived)
         except wire.RefusedMessage as error:
             raise _Refused("INVALID_HELLO", str(error), 60) from error
         except Exception as error:  # boundary: a database that is away must not look like a broken protocol
             log.exception("an agent could not be admitted")
             raise _Refused("UNAVAILABLE", "the database does not answer", 5) from error
-        await context.write(
-            wire.welcome(
-                protocol=protocol,
-                committed_seq=committed,
-                window=WINDOW_BATCHES,
-                max_batch_bytes=MAX_BATCH_BYTES,
-                heartbeat_seconds=HEARTBEAT_SECONDS,
-                version=__version__,
-            )
+        welcome = wire.welcome(
+            protocol=protocol,
+            committed_seq=session.acked_seq,
+            window=WINDOW_BATCHES,
+            max_batch_bytes=MAX_BATCH_BYTES,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            version=__version__,
         )
-        return session
+        return session, welcome
 
     async def _hello(self, context: Context) -> link_pb2.Hello:
         try:
@@ -188,26 +216,27 @@ class LinkService(link_pb2_grpc.LinkServicer):
             raise _Refused("INVALID_HELLO", "the first message must be a Hello", 60)
         return message.hello
 
-    async def _open(self, hello: link_pb2.Hello) -> tuple[Session, int]:
+    async def _open(self, hello: link_pb2.Hello, arrived: Arrival) -> Session:
         introduction = wire.introduction_from(hello)
         node_id = await nodes.introduce(self._database.engine, introduction, self._clock.now())
         committed = await cursors.committed_seq(self._database.engine, node_id, hello.epoch)
         clock = NodeClock()
-        clock.reading(node_monotonic_us=hello.clock.monotonic_us, received_at_us=self._now_us())
-        interval = introduction.attributes.get("sampling_interval_seconds")
-        session = Session(
+        clock.reading(node_monotonic_us=hello.clock.monotonic_us, arrived=arrived)
+        return Session(
             node_id=node_id,
             epoch=bytes(hello.epoch),
-            sampling_interval_seconds=float(interval) if isinstance(interval, int | float) else None,
+            sampling_interval_seconds=wire.sampling_interval_seconds(introduction.attributes),
             state=StreamState(node_id=node_id, clock=clock, retention_us=self._retention_us),
             acked_seq=committed,
         )
-        older = self._sessions.get(node_id)
+
+    def _replace(self, session: Session) -> None:
+        """This will make `session` the one of its node, ending an older one."""
+        older = self._sessions.get(session.node_id)
         if older is not None:
             older.send(wire.refusal("SUPERSEDED", "the same agent connected again", 30))
             older.ended.set()
-        self._sessions[node_id] = session
-        return session, committed
+        self._sessions[session.node_id] = session
 
     async def _serve(self, session: Session, context: Context) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -251,35 +280,43 @@ class LinkService(link_pb2_grpc.LinkServicer):
         try:
             await self._dispatch(session, message)
         except wire.RefusedMessage as error:
-            if not self.counters.batches_refused[error.cause]:  # once per cause; the rest is counted
-                log.warning("node %d: refused (%s): %s", session.node_id, error.cause, error)
-            await self.writer.submit(Refused(stream=session, seq=seq, cause=error.cause, detail=str(error)))
+            await self._refuse(session, error, seq if seq < wire.HIGHEST_SEQ else 0)
+
+    async def _refuse(self, session: Session, error: wire.RefusedMessage, seq: int = 0) -> None:
+        if not self.counters.batches_refused[error.cause]:  # once per cause; the rest is counted
+            log.warning("node %d: refused (%s): %s", session.node_id, error.cause, error)
+        await self.writer.submit(Refused(stream=session, seq=seq, cause=error.cause, detail=str(error)))
 
     async def _dispatch(self, session: Session, message: link_pb2.AgentMessage) -> None:
-        received_at_us = self._now_us()
+        arrived = self._arrival()
         match message.WhichOneof("body"):
             case "announce":
                 announced = session.state.announce(message.announce)
-                await self.writer.submit(Announced(stream=session, entities=announced))
+                await self.writer.submit(
+                    Announced(stream=session, entities=announced.entities, size_bytes=announced.size_bytes)
+                )
+                for error in announced.refused:
+                    await self._refuse(session, error)
             case "batch":
-                await self._admit(session, message.batch, received_at_us)
+                await self._admit(session, message.batch, arrived)
             case "loss":
                 await self.writer.submit(Lost(stream=session, loss=_loss(session, message.loss)))
             case "heartbeat":
                 clock = message.heartbeat.clock
-                session.state.clock.reading(node_monotonic_us=clock.monotonic_us, received_at_us=received_at_us)
-                session.send(wire.heartbeat(unix_us=received_at_us, monotonic_us=int(self._clock.monotonic() * 1e6)))
+                session.state.clock.reading(node_monotonic_us=clock.monotonic_us, arrived=arrived)
+                session.send(wire.heartbeat(unix_us=arrived.unix_us, monotonic_us=arrived.monotonic_us))
             case "command_result" | "config_status" | None:
                 pass  # a result is known by its committed tick; a field of a newer agent is nothing we need
             case other:
                 raise wire.RefusedMessage("unexpected", f"a {other} message is not expected here")
 
-    async def _admit(self, session: Session, batch: telemetry_pb2.Batch, received_at_us: int) -> None:
-        if batch.seq == 0:
-            raise wire.RefusedMessage("bad_sequence", "batches are numbered from 1")
+    async def _admit(self, session: Session, batch: telemetry_pb2.Batch, arrived: Arrival) -> None:
+        if not 0 < batch.seq < wire.HIGHEST_SEQ:
+            raise wire.RefusedMessage("bad_sequence", f"batches are numbered from 1 to 2^62, not {batch.seq}")
         if batch.ByteSize() > MAX_BATCH_BYTES:
             raise wire.RefusedMessage("too_large", f"a batch has {batch.ByteSize()} bytes; at most {MAX_BATCH_BYTES}")
-        admitted = session.state.admit(batch, received_at_us=received_at_us)
+        admitted = session.state.admit(batch, arrived)
+        self.counters.stamps_corrected += sum(tick.clock_corrected for tick in admitted.ticks)
         await self.writer.submit(Arrived(stream=session, batch=admitted))
 
     # -- after a commit -------------------------------------------------------------------------
@@ -299,12 +336,14 @@ class LinkService(link_pb2_grpc.LinkServicer):
             if future is not None and not future.done():
                 future.set_result(None)
 
-    def _now_us(self) -> int:
-        return int(self._clock.now().timestamp() * 1e6)
+    def _arrival(self) -> Arrival:
+        return Arrival(
+            unix_us=int(self._clock.now().timestamp() * 1e6), monotonic_us=int(self._clock.monotonic() * 1e6)
+        )
 
 
 def _loss(session: Session, loss: link_pb2.Loss) -> SampleLoss:
-    if not 0 < loss.first_seq <= loss.last_seq < 1 << 62:
+    if not 0 < loss.first_seq <= loss.last_seq < wire.HIGHEST_SEQ:
         raise wire.RefusedMessage("bad_sequence", f"a loss from {loss.first_seq} to {loss.last_seq} is no range")
     try:
         first, last = to_datetime(loss.first_taken_at_unix_us), to_datetime(loss.last_taken_at_unix_us)

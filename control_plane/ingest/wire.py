@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import inf, isfinite
 from typing import Any
 
-from control_plane.ingest.layout import Layout, RefusedSchema, WireField, layout_of
+from control_plane.ingest.layout import Layout, RefusedSchema, UnknownTable, WireField, layout_of
 from control_plane.model.entity import EntityKind
 from control_plane.model.errors import OptiInfraError
 from control_plane.model.node import CollectorState, NodeIntroduction
@@ -15,6 +16,7 @@ from optiinfra.telemetry.v1 import command_pb2, link_pb2, telemetry_pb2
 # Attributes describe one thing to people; a recorded H200's take about 2 KB.
 MOST_ATTRIBUTE_BYTES = 64 * 1024
 MOST_NAME_LENGTH = 512
+HIGHEST_SEQ = 1 << 62  # far beyond any stream's life, and a Postgres bigint still counts on from there
 
 _TYPES = {
     telemetry_pb2.VALUE_TYPE_F32: "f32",
@@ -32,6 +34,10 @@ class RefusedMessage(OptiInfraError):
         self.cause = cause
 
 
+class ForeignSchema(RefusedMessage):
+    """A schema that is well-formed as far as we can tell, but of a newer agent; its rows cannot be read."""
+
+
 def clean_text(text: str, most: int = MOST_NAME_LENGTH) -> str:
     """This will drop control characters, which Postgres or a terminal would choke on, and cut to `most`."""
     return "".join(c for c in text if c.isprintable())[:most]
@@ -41,6 +47,8 @@ def _clean_json(value: Any, depth: int = 0) -> Any:
     if depth > 8:  # deeper than any description of a device
         raise RefusedMessage("bad_attributes", "attributes are nested more than 8 deep")
     match value:
+        case float() if not isfinite(value):  # 1e999 is JSON, but no number that a database takes
+            raise RefusedMessage("bad_attributes", "attributes hold a number that is too large")
         case str():
             return clean_text(value, 4096)
         case dict():
@@ -88,19 +96,35 @@ def introduction_from(hello: link_pb2.Hello) -> NodeIntroduction:
     )
 
 
+def sampling_interval_seconds(attributes: Mapping[str, object]) -> float | None:
+    """This will give the cadence that an agent says it has; None when it says none that makes sense."""
+    match attributes.get("sampling_interval_seconds"):
+        case bool():
+            return None
+        case int() | float() as seconds if 0 < seconds < 86_400:
+            return float(seconds)
+        case _:
+            return None
+
+
 def layout_from(schema: telemetry_pb2.Schema) -> Layout:
-    """This will lay out an announced schema. Raises RefusedMessage."""
+    """This will lay out an announced schema. Raises RefusedMessage, and ForeignSchema for a newer agent's."""
+    foreign = sorted({f.type for f in schema.fields} - _TYPES.keys())
+    if foreign:
+        raise ForeignSchema("newer_schema", f"a schema has fields of type {foreign[0]}, which is not known here")
     fields = tuple(
         WireField(
             name=clean_text(f.name),
-            type=_TYPES.get(f.type, f"number {f.type}"),
+            type=_TYPES[f.type],
             count=f.count,
             bounds=tuple(f.bounds),
         )
         for f in schema.fields
     )
     try:
-        return layout_of(schema.table, fields)
+        return layout_of(clean_text(schema.table), fields)
+    except UnknownTable as error:
+        raise ForeignSchema("newer_schema", str(error)) from error
     except RefusedSchema as error:
         raise RefusedMessage("bad_schema", str(error)) from error
 
@@ -114,11 +138,13 @@ def entity_kind(number: int) -> EntityKind:
 
 
 def collector_state(report: telemetry_pb2.CollectorReport) -> CollectorState:
-    """This will read how a collector's run went."""
+    """This will read how a collector's run went. Raises RefusedMessage."""
     try:
         name = telemetry_pb2.CollectorOutcome.Name(report.outcome)
     except ValueError:  # an outcome of a newer agent
         name = "unspecified"
+    if not 0 <= report.duration_seconds < inf:
+        raise RefusedMessage("bad_report", f"a collector ran for {report.duration_seconds} seconds")
     return CollectorState(
         collector=clean_text(report.collector, 64),
         outcome=name.removeprefix("COLLECTOR_OUTCOME_").lower(),

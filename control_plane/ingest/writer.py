@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from control_plane.ingest.counters import IngestCounters
 from control_plane.ingest.flush import (
+    Announced,
     Arrived,
     Flusher,
     Item,
@@ -46,7 +47,13 @@ CommandsDone = Callable[[Sequence[str]], None]
 
 
 def _size(item: Item) -> int:
-    return item.batch.size_bytes if isinstance(item, Arrived) else 256
+    match item:
+        case Arrived(batch=batch):
+            return batch.size_bytes
+        case Announced(size_bytes=size_bytes):
+            return size_bytes + 256
+        case Refused() | Lost():
+            return 256  # numbers and a sentence
 
 
 class Writer:
@@ -123,7 +130,9 @@ class Writer:
         started = self._clock.monotonic()
         try:
             outcome = await loop.run_in_executor(self._thread, self._flush, items)
-        except (StorageRefused, ValueError) as error:  # ValueError: numpy could not make sense of it either
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # boundary: one node's data must not stop the samples of the others
             await self._commit_parts(items, error)
             return
         self._counters.commit_seconds += self._clock.monotonic() - started
@@ -139,11 +148,15 @@ class Writer:
             for part in split(items):
                 await self._commit(part)
             return
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        log.error("refused what cannot be stored (node %d): %s", items[0].stream.node_id, reason)
-        if isinstance(items[0], Refused):
-            raise StorageUnavailable(f"even a refusal cannot be stored: {reason}") from error
-        await self._commit([as_refused(items[0], reason)])
+        item, reason = items[0], f"{type(error).__name__}: {error}".splitlines()[0]
+        trace = None if isinstance(error, StorageRefused) else error  # anything else is a mistake of ours
+        if isinstance(item, Refused):
+            # Its node is gone. Not acknowledged: the agent connects again, is introduced anew, and sends again.
+            log.error("not even a refusal can be stored (node %d): %s", item.stream.node_id, reason, exc_info=trace)
+            self._counters.batches_refused["unrecordable"] += 1
+            return
+        log.error("refused what cannot be stored (node %d): %s", item.stream.node_id, reason, exc_info=trace)
+        await self._commit([as_refused(item, reason)])
 
     def _count(self, items: Sequence[Item], outcome: Outcome) -> None:
         counters = self._counters

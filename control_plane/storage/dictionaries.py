@@ -1,7 +1,8 @@
 """Dictionaries that rows point into: sets of unknown fields, and histogram bounds.
 
 Both repeat for ever once an agent and its devices are known, so a row names an id. The number of
-entries is bounded: a node that invents new combinations without end gets the catch-all entry.
+entries that one process makes is bounded: a node that invents new ones without end gets a catch-all
+entry, or is refused.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from typing import Any
 from control_plane.storage.session import SyncConnection
 
 # A fleet has some dozens of combinations (GPU generations × driver × what failed together).
-# The cap stops a hostile node from growing the table; beyond it the reasons collapse to "error".
+# The cap stops a hostile node from growing the table; beyond it a new set reads as "error" throughout.
 MOST_ENTRIES = 20_000
+
+
+def _digest(payload: Mapping[str, Any], scope: str | None) -> tuple[bytes, str]:
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(f"{scope or ''}\0{text}".encode(), digest_size=16).digest(), text
 
 
 class RowDictionary:
     """One dictionary table with its cache. Used by the one writing thread only."""
 
-    def __init__(self, table: str, id_column: str, payload_column: str) -> None:
+    def __init__(self, table: str, id_column: str, payload_column: str, *, most: int = MOST_ENTRIES) -> None:
         """The three names come from storage/schema.py, never from input."""
+        self._most = most
         self._table = table
         self._id_column = id_column
         self._payload_column = payload_column
@@ -34,18 +41,16 @@ class RowDictionary:
 
         A new entry belongs to the caller's transaction: call `committed` or `rolled_back` after it.
         """
-        text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.blake2b(f"{scope or ''}\0{text}".encode(), digest_size=16).digest()
+        digest, text = _digest(payload, scope)
         found = self._ids.get(digest)
         if found is None:
             found = self._ids[digest] = self._find_or_insert(connection, digest, text, scope)
             self._uncommitted.append(digest)
         return found
 
-    @property
-    def full(self) -> bool:
-        """This will say whether the dictionary takes no more entries."""
-        return len(self._ids) >= MOST_ENTRIES
+    def takes(self, payload: Mapping[str, Any], *, scope: str | None = None) -> bool:
+        """This will say whether `id_of` may be asked: the entry is known, or there is room for it."""
+        return len(self._ids) < self._most or _digest(payload, scope)[0] in self._ids
 
     def committed(self) -> None:
         """This will keep the entries made in the transaction that has just been committed."""

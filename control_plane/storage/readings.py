@@ -60,6 +60,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _unknown(mapping: Mapping[str, Any], reasons: Mapping[str, str]) -> Mapping[str, str]:
+    """This will keep the reasons of what is NULL: the catch-all set names every field of the table."""
+    return {
+        name: reason
+        for name, reason in reasons.items()
+        if mapping.get(name) is None and mapping.get(f"{name}_buckets") is None
+    }
+
+
 def reading_from(row: Row[Any], spec: TableSpec, dictionaries: Dictionaries) -> Reading:
     """This will make a Reading of a row of a sample table."""
     mapping = row._mapping
@@ -80,7 +89,7 @@ def reading_from(row: Row[Any], spec: TableSpec, dictionaries: Dictionaries) -> 
             for f in spec.fields
             if f.type != "histogram" and f.name in mapping
         },
-        unknown=dictionaries.reasons(mapping.get("unknown_set_id")),
+        unknown=_unknown(mapping, dictionaries.reasons(mapping.get("unknown_set_id"))),
         distributions=distributions,
     )
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from psycopg import sql
 from sqlalchemy import ARRAY
 
+from control_plane.model.errors import StorageRefused
 from control_plane.model.reason import Reason
 from control_plane.model.sample import KNOWN, SampleBlock
 from control_plane.storage import dictionaries
@@ -114,7 +115,10 @@ class SampleWriter:
     def _layout_id(self, connection: SyncConnection, block: SampleBlock) -> int | None:
         if not block.histograms:
             return None
-        return self._layouts.id_of(connection, {name: list(h.bounds) for name, h in block.histograms.items()})
+        bounds = {name: list(h.bounds) for name, h in block.histograms.items()}
+        if not self._layouts.takes(bounds):
+            raise StorageRefused("more kinds of histograms were announced than are kept apart")
+        return self._layouts.id_of(connection, bounds)
 
     def _unknown_set_id(
         self, connection: SyncConnection, block: SampleBlock, codes: npt.NDArray[np.uint8]
@@ -126,9 +130,11 @@ class SampleWriter:
         }
         if not reasons:
             return None
-        if self._unknown_sets.full:
-            reasons = dict.fromkeys(reasons, Reason.ERROR.label)
-        return self._unknown_sets.id_of(connection, reasons, scope=block.table.name)
+        scope = block.table.name
+        if not self._unknown_sets.takes(reasons, scope=scope):
+            # One entry for all: readers only ask for the reasons of what is NULL.
+            reasons = {spec.name: Reason.ERROR.label for spec in block.table.fields}
+        return self._unknown_sets.id_of(connection, reasons, scope=scope)
 
 
 def newest_rows(block: SampleBlock) -> SampleBlock:

@@ -29,11 +29,12 @@ def storage_errors() -> Iterator[None]:
     """This will turn the driver's errors into StorageUnavailable (try again) or StorageRefused (do not)."""
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        # Disk full, a deadlock and a restart are all of this kind: waiting helps.
-        raise StorageUnavailable(f"{type(error).__name__}: {error}".splitlines()[0]) from error
-    except psycopg.Error as error:
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise StorageRefused(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    except psycopg.Error as error:
+        # A restart, a full disk, a deadlock, a standby, a missing right, a plan older than a migration:
+        # none of it is the data's fault, so the data must wait and not be refused.
+        raise StorageUnavailable(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
 
 def sqlalchemy_url(url: str) -> URL:

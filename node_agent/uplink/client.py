@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
 
 from node_agent.clock import Clock
-from node_agent.spool import Loss, Spool
+from node_agent.spool import Entry, Loss, Spool
 from node_agent.uplink import wire
-from optiinfra.telemetry.v1 import command_pb2, link_pb2, link_pb2_grpc, telemetry_pb2
+from node_agent.uplink.backoff import Backoff
+from node_agent.uplink.requests import Handlers, answer_command, answer_configure
+from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +22,6 @@ PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
 CONNECT_TIMEOUT_SECONDS = 10.0
 # Sent and not acknowledged for this long: the path swallows what we send (a black hole looks alive to TCP).
 ACK_TIMEOUT_SECONDS = 30.0
-# Full jitter, so that a fleet does not come back in step after an outage.
-BACKOFF_BASE_SECONDS = 0.5
-BACKOFF_MOST_SECONDS = 30.0
 CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -38,6 +36,7 @@ class Disconnected(Exception):
     """The stream ended; `retry_after_seconds` is what the control plane asked for, if it did."""
 
     def __init__(self, detail: str, *, retry_after_seconds: float | None = None) -> None:
+        """`detail` is the clause that a log line gives as the reason."""
         super().__init__(detail)
         self.retry_after_seconds = retry_after_seconds
 
@@ -61,13 +60,11 @@ class Outgoing:
     announce: link_pb2.Announce | None
     tick: telemetry_pb2.Tick
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handlers:
-    """What the control plane may cause."""
-
-    on_command: Callable[[command_pb2.Command], command_pb2.CommandResult | None]
-    on_configure: Callable[[link_pb2.Configure], link_pb2.ConfigStatus]
+    @property
+    def size_bytes(self) -> int:
+        """This will give what it takes on the wire."""
+        announced = self.announce.ByteSize() if self.announce is not None else 0
+        return self.tick.ByteSize() + announced
 
 
 class Uplink:
@@ -82,7 +79,8 @@ class Uplink:
         *,
         everything: Callable[[], link_pb2.Announce],
         handlers: Handlers,
-        jitter: random.Random,
+        backoff: Backoff,
+        ack_timeout_seconds: float = ACK_TIMEOUT_SECONDS,
     ) -> None:
         """`server` is host:port; `everything` announces all that any kept batch may name."""
         self._server = server
@@ -91,16 +89,18 @@ class Uplink:
         self._clock = clock
         self._everything = everything
         self._handlers = handlers
-        self._jitter = jitter
-        self._window = 0
-        self._sent_seq = 0
+        self._backoff = backoff
+        self._ack_timeout_seconds = ack_timeout_seconds
+        self._window = 1
+        self._sent_seq = 0  # handed to gRPC, whether or not it has left
         self._committed_seq = 0
-        self._progress_at = 0.0  # monotonic; when the oldest unacknowledged batch began to wait
+        self._waiting_since = 0.0  # monotonic; the last progress while a batch is unacknowledged
+        self._write_lock = asyncio.Lock()
+        self._told_of_outage = False
         self.connected = asyncio.Event()
 
     async def run(self) -> None:
         """This will connect, and connect again after every failure, until cancelled."""
-        attempt = 0
         while True:
             started = self._clock.now().monotonic_seconds
             try:
@@ -108,13 +108,10 @@ class Uplink:
                 raise Disconnected("the control plane closed the stream")
             except (Disconnected, grpc.aio.AioRpcError, TimeoutError) as error:
                 self.connected.clear()
-                if self._clock.now().monotonic_seconds - started > 120:  # it had been stable
-                    attempt = 0
-                delay = self._delay(error, attempt)
-                level = logging.WARNING if attempt == 0 else logging.DEBUG  # once per outage
-                log.log(level, "no link to %s (%s); samples are kept and sent later", self._server, _reason(error))
-                attempt += 1
-                await asyncio.sleep(delay)
+                self._tell(error)
+                asked = error.retry_after_seconds if isinstance(error, Disconnected) else None
+                lasted = self._clock.now().monotonic_seconds - started
+                await asyncio.sleep(self._backoff.delay_seconds(lasted_seconds=lasted, asked_seconds=asked))
 
     async def drained(self) -> None:
         """This will return once everything in the spool has been acknowledged."""
@@ -122,12 +119,10 @@ class Uplink:
             self._spool.changed.clear()
             await self._spool.changed.wait()
 
-    def _delay(self, error: BaseException, attempt: int) -> float:
-        asked = error.retry_after_seconds if isinstance(error, Disconnected) else None
-        most = min(BACKOFF_MOST_SECONDS, BACKOFF_BASE_SECONDS * 2**attempt)
-        if asked is not None:
-            return asked + self._jitter.uniform(0, min(asked, 5.0))
-        return self._jitter.uniform(0, most)
+    def _tell(self, error: BaseException) -> None:
+        level = logging.DEBUG if self._told_of_outage else logging.WARNING  # once per outage
+        log.log(level, "no link to %s (%s); samples are kept and sent later", self._server, _reason(error))
+        self._told_of_outage = True
 
     async def _session(self) -> None:
         async with grpc.aio.insecure_channel(self._server, options=CHANNEL_OPTIONS) as channel:
@@ -154,7 +149,7 @@ class Uplink:
             attributes_json=me.attributes_json,
             replayed=me.replayed,
         )
-        await stream.write(link_pb2.AgentMessage(hello=hello))
+        await _write(stream, link_pb2.AgentMessage(hello=hello))
         answer = await _read(stream)
         if answer.WhichOneof("body") == "refusal":
             raise _refused(answer.refusal)
@@ -163,81 +158,106 @@ class Uplink:
         return answer.welcome
 
     def _resume(self, welcome: link_pb2.Welcome) -> None:
-        self._committed_seq = self._sent_seq = welcome.committed_seq
+        self._committed_seq = self._sent_seq = self._believable(welcome.committed_seq)
         self._window = max(1, welcome.window_batches)
-        self._spool.committed(welcome.committed_seq)
-        self._progress_at = self._clock.now().monotonic_seconds
+        self._spool.committed(self._committed_seq)
         log.info("linked to %s (control plane %s)", self._server, welcome.server_version)
+        self._told_of_outage = False
         self.connected.set()
 
+    def _believable(self, committed_seq: int) -> int:
+        """This will cut an acknowledgement to what exists: one of the future would silence all until then."""
+        if committed_seq > self._spool.last_seq:
+            log.error("the control plane acknowledged batch %d, which was never made", committed_seq)
+        return min(committed_seq, self._spool.last_seq)
+
     async def _serve(self, stream: Stream, welcome: link_pb2.Welcome) -> None:
-        await stream.write(link_pb2.AgentMessage(announce=self._everything()))
+        self._write_lock = asyncio.Lock()  # an order of messages belongs to one stream
+        await _write(stream, link_pb2.AgentMessage(announce=self._everything()))
         if welcome.HasField("configure"):
             await self._configure(stream, welcome.configure)
-        write_lock = asyncio.Lock()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._send_batches(stream, write_lock))
-                tasks.create_task(self._heartbeats(stream, write_lock, max(1, welcome.heartbeat_interval_seconds)))
-                tasks.create_task(self._receive(stream, write_lock))
+                tasks.create_task(self._send_batches(stream))
+                tasks.create_task(self._heartbeats(stream, max(1, welcome.heartbeat_interval_seconds)))
+                tasks.create_task(self._receive(stream))
+                tasks.create_task(self._watch())
         except ExceptionGroup as group:  # one end of the stream failed and took the others along
-            raise _first(group) from group
+            raise _most_telling(group) from group
 
-    async def _send_batches(self, stream: Stream, write_lock: asyncio.Lock) -> None:
+    async def _send_batches(self, stream: Stream) -> None:
         while True:
             self._spool.changed.clear()
-            entry = self._spool.after(self._sent_seq)
-            if entry is None or self._sent_seq - self._committed_seq >= self._window:
-                await self._wait_for_change()
-                continue
-            if self._sent_seq == self._committed_seq:
-                self._progress_at = self._clock.now().monotonic_seconds
-            async with write_lock:
-                for loss in self._spool.losses():
-                    unsent = loss.after(self._sent_seq)  # what was sent before it was dropped still arrives
-                    if unsent is not None and unsent.last_seq < entry.seq:
-                        await stream.write(link_pb2.AgentMessage(loss=_loss(unsent)))
-                if entry.payload.announce is not None:
-                    await stream.write(link_pb2.AgentMessage(announce=entry.payload.announce))
-                batch = telemetry_pb2.Batch(seq=entry.seq, ticks=[entry.payload.tick])
-                await stream.write(link_pb2.AgentMessage(batch=batch))
-            self._sent_seq = entry.seq
-
-    async def _wait_for_change(self) -> None:
-        try:
-            async with asyncio.timeout(1.0):
+            if self._next() is None:
                 await self._spool.changed.wait()
-        except TimeoutError:
-            pass
-        waiting = self._clock.now().monotonic_seconds - self._progress_at
-        if self._sent_seq > self._committed_seq and waiting > ACK_TIMEOUT_SECONDS:
-            raise Disconnected(f"nothing was acknowledged for {ACK_TIMEOUT_SECONDS:.0f} s")
+                continue
+            async with self._write_lock:
+                await self._send_next(stream)
 
-    async def _heartbeats(self, stream: Stream, write_lock: asyncio.Lock, interval_seconds: int) -> None:
+    def _next(self) -> Entry[Outgoing] | None:
+        """This will give the batch to send, None while there is none or the window is full."""
+        if self._sent_seq - self._committed_seq >= self._window:
+            return None
+        return self._spool.after(self._sent_seq)
+
+    async def _send_next(self, stream: Stream) -> None:
+        """This will send one batch, after the losses and the announcements that come before it.
+
+        All are chosen before the first is written: while a write waits, the ring may drop more.
+        """
+        entry = self._next()
+        if entry is None:
+            return
+        messages = [
+            link_pb2.AgentMessage(loss=_loss(unsent))
+            for loss in self._spool.losses()
+            if (unsent := loss.after(self._sent_seq)) is not None  # what was sent before it was dropped still arrives
+        ]
+        if entry.seq != self._sent_seq + 1:  # what the lost batches would have announced must not be lost with them
+            messages.append(link_pb2.AgentMessage(announce=self._everything()))
+        if entry.payload.announce is not None:
+            messages.append(link_pb2.AgentMessage(announce=entry.payload.announce))
+        batch = telemetry_pb2.Batch(seq=entry.seq, ticks=[entry.payload.tick])
+        messages.append(link_pb2.AgentMessage(batch=batch))
+        if self._sent_seq == self._committed_seq:
+            self._waiting_since = self._clock.now().monotonic_seconds
+        self._sent_seq = entry.seq
+        for message in messages:
+            await _write(stream, message)
+
+    async def _watch(self) -> None:
+        """This will end the stream when what was sent is not acknowledged, even while a write is stuck."""
         while True:
-            heartbeat = link_pb2.Heartbeat(
-                clock=wire.clock_reading(self._clock.now()),
-                last_seq=self._spool.last_seq,
-                unsent_batches=len(self._spool),
-                lost_ticks=self._spool.lost_ticks,
-            )
-            async with write_lock:
-                await stream.write(link_pb2.AgentMessage(heartbeat=heartbeat))
+            await asyncio.sleep(min(1.0, self._ack_timeout_seconds / 4))
+            waiting = self._clock.now().monotonic_seconds - self._waiting_since
+            if self._sent_seq > self._committed_seq and waiting > self._ack_timeout_seconds:
+                raise Disconnected(f"nothing was acknowledged for {self._ack_timeout_seconds:g} s")
+
+    async def _heartbeats(self, stream: Stream, interval_seconds: int) -> None:
+        while True:
+            async with self._write_lock:
+                heartbeat = link_pb2.Heartbeat(
+                    clock=wire.clock_reading(self._clock.now()),  # read as it is sent: the other side compares clocks
+                    last_seq=self._spool.last_seq,
+                    unsent_batches=len(self._spool),
+                    lost_ticks=self._spool.lost_ticks,
+                )
+                await _write(stream, link_pb2.AgentMessage(heartbeat=heartbeat))
             await asyncio.sleep(interval_seconds)
 
-    async def _receive(self, stream: Stream, write_lock: asyncio.Lock) -> None:
+    async def _receive(self, stream: Stream) -> None:
         while True:
             message = await _read(stream)
             match message.WhichOneof("body"):
                 case "ack":
                     self._acknowledged(message.ack)
                 case "command":
-                    result = self._handlers.on_command(message.command)
+                    result = answer_command(message.command, self._handlers)
                     if result is not None:
-                        async with write_lock:
-                            await stream.write(link_pb2.AgentMessage(command_result=result))
+                        async with self._write_lock:
+                            await _write(stream, link_pb2.AgentMessage(command_result=result))
                 case "configure":
-                    async with write_lock:
+                    async with self._write_lock:
                         await self._configure(stream, message.configure)
                 case "refusal":
                     raise _refused(message.refusal)
@@ -248,16 +268,19 @@ class Uplink:
                     pass  # heartbeats, and what a newer control plane may say
 
     async def _configure(self, stream: Stream, configure: link_pb2.Configure) -> None:
-        await stream.write(link_pb2.AgentMessage(config_status=self._handlers.on_configure(configure)))
+        status = answer_configure(configure, self._handlers)
+        await _write(stream, link_pb2.AgentMessage(config_status=status))
 
     def _acknowledged(self, ack: link_pb2.Ack) -> None:
         for refused in ack.refused:
             log.error("the control plane refused batch %d: %s", refused.seq, refused.reason)
-        self._committed_seq = max(self._committed_seq, ack.committed_seq)
+        committed = self._believable(ack.committed_seq)
+        if committed > self._committed_seq:
+            self._waiting_since = self._clock.now().monotonic_seconds
+        self._committed_seq = max(self._committed_seq, committed)
         self._sent_seq = max(self._sent_seq, self._committed_seq)
         self._window = max(1, ack.window_batches)
-        self._progress_at = self._clock.now().monotonic_seconds
-        self._spool.committed(ack.committed_seq)
+        self._spool.committed(self._committed_seq)
 
 
 async def _read(stream: Stream) -> link_pb2.ServerMessage:
@@ -265,6 +288,13 @@ async def _read(stream: Stream) -> link_pb2.ServerMessage:
     if not isinstance(message, link_pb2.ServerMessage):
         raise Disconnected("the control plane closed the stream")
     return message
+
+
+async def _write(stream: Stream, message: link_pb2.AgentMessage) -> None:
+    try:
+        await stream.write(message)
+    except asyncio.InvalidStateError as error:  # how grpc.aio says that the call has ended
+        raise Disconnected("the control plane closed the stream") from error
 
 
 def _refused(refusal: link_pb2.Refusal) -> Disconnected:
@@ -282,11 +312,12 @@ def _loss(loss: Loss) -> link_pb2.Loss:
     )
 
 
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _most_telling(group: ExceptionGroup[Exception]) -> Exception:
+    """This will give the error to act on: one that says when to come back, else the first."""
+    errors: list[Exception] = []
+    for error in group.exceptions:
+        errors.append(_most_telling(error) if isinstance(error, ExceptionGroup) else error)
+    return next((e for e in errors if isinstance(e, Disconnected) and e.retry_after_seconds is not None), errors[0])
 
 
 def _reason(error: BaseException) -> str:

@@ -103,6 +103,24 @@ class Recording:
         )
 
 
+class Announced:
+    """What the ticks played so far have announced, for a connection that begins in their midst."""
+
+    def __init__(self) -> None:
+        self._schemas: dict[int, telemetry_pb2.Schema] = {}
+        self._entities: dict[int, telemetry_pb2.Entity] = {}
+
+    def learn(self, outgoing: Outgoing) -> None:
+        """This will add what comes before a tick; what is announced again takes the place of the older."""
+        if outgoing.announce is not None:
+            self._schemas |= {schema.id: schema for schema in outgoing.announce.schemas}
+            self._entities |= {entity.id: entity for entity in outgoing.announce.entities}
+
+    def everything(self) -> link_pb2.Announce:
+        """This will give all of it."""
+        return link_pb2.Announce(schemas=self._schemas.values(), entities=self._entities.values())
+
+
 def _messages(path: Path) -> Iterator[link_pb2.AgentMessage]:
     with gzip.open(path, "rb") as file:
         while head := file.read(_LENGTH.size):
@@ -148,10 +166,10 @@ def load(path: Path) -> Recording:
     return Recording(hello=hello, ticks=tuple(ticks))
 
 
-def restamped(tick: telemetry_pb2.Tick, *, taken_at_unix_us: int, now: Instant) -> telemetry_pb2.Tick:
-    """This will give a copy of `tick` that was taken at another time, on both clocks."""
-    copy = telemetry_pb2.Tick()
-    copy.CopyFrom(tick)
-    copy.taken_at_unix_us = taken_at_unix_us
-    copy.taken_at_monotonic_us = wire.monotonic_us(now) - (wire.unix_us(now) - taken_at_unix_us)
-    return copy
+def restamped(outgoing: Outgoing, *, taken_at_unix_us: int, now: Instant) -> Outgoing:
+    """This will give a copy that was taken at another time, on both clocks."""
+    tick = telemetry_pb2.Tick()
+    tick.CopyFrom(outgoing.tick)
+    tick.taken_at_unix_us = taken_at_unix_us
+    tick.taken_at_monotonic_us = wire.monotonic_us(now) - (wire.unix_us(now) - taken_at_unix_us)
+    return Outgoing(announce=outgoing.announce, tick=tick)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from node_agent.clock import Instant
 from node_agent.model import CollectorReport, Entity, EntityKind, Histogram, Reason, Sample, Tick, Value
+from node_agent.untrusted import clean_text
 from optiinfra.catalogue import TABLES, FieldSpec
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
@@ -81,7 +82,7 @@ class Encoder:
 
     def encode(self, tick: Tick) -> tuple[link_pb2.Announce | None, telemetry_pb2.Tick]:
         """This will encode a tick, and announce what it names for the first time or what has changed."""
-        announced = [entity for e in tick.entities if (entity := self._number(e)) is not None]
+        announced = [entity for e in self._named(tick) if (entity := self._number(e)) is not None]
         schemas: list[telemetry_pb2.Schema] = []
         rows: dict[int, bytearray] = {}
         for sample in tick.samples:
@@ -100,6 +101,13 @@ class Encoder:
         if not announced and not schemas:
             return None, message
         return link_pb2.Announce(schemas=schemas, entities=announced), message
+
+    def _named(self, tick: Tick) -> Iterator[Entity]:
+        """This will give every entity that the tick describes, then bare ones that it only has samples of."""
+        yield from tick.entities
+        for sample in tick.samples:
+            if sample.entity not in self._entities:
+                yield Entity(kind=sample.entity[0], key=sample.entity[1])
 
     def _number(self, entity: Entity) -> telemetry_pb2.Entity | None:
         attributes = json.dumps(entity.attributes, sort_keys=True, separators=(",", ":")).encode()
@@ -190,19 +198,28 @@ def _sendable(value: Value, slot: _Slot) -> Iterable[float] | Reason:
         case Histogram():
             if slot.spec.type != "histogram" or value.bounds != slot.bounds:
                 return Reason.ERROR
-            if not math.isfinite(value.sum) or any(not 0 <= c <= LARGEST_U64 for c in value.counts):
+            if not _is_finite(value.sum) or any(not 0 <= c <= LARGEST_U64 for c in value.counts):
                 return Reason.NOT_A_NUMBER
             return (value.sum, *value.counts)
         case tuple():
             if slot.spec.type != "real[]" or len(value) != slot.count:
                 return Reason.ERROR
-            return value if all(map(math.isfinite, value)) else Reason.NOT_A_NUMBER
+            if not all(map(_is_finite, value)):
+                return Reason.NOT_A_NUMBER
+            return Reason.OUT_OF_RANGE if slot.is_f32 and any(abs(v) > LARGEST_F32 for v in value) else value
         case _:
             if slot.count != 1 or slot.spec.type in ("histogram", "real[]"):
                 return Reason.ERROR
-            if not math.isfinite(value):
+            if not _is_finite(value):
                 return Reason.NOT_A_NUMBER
             return Reason.OUT_OF_RANGE if slot.is_f32 and abs(value) > LARGEST_F32 else (value,)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every double, which an engine's page may well hold
+        return False
 
 
 def _report(report: CollectorReport) -> telemetry_pb2.CollectorReport:
@@ -210,5 +227,5 @@ def _report(report: CollectorReport) -> telemetry_pb2.CollectorReport:
         collector=report.collector,
         outcome=telemetry_pb2.CollectorOutcome.ValueType(report.outcome.value),
         duration_seconds=report.duration_seconds,
-        detail=report.detail[:1000],
+        detail=clean_text(report.detail, limit=1000),  # it may quote a path or a page: protobuf takes only UTF-8
     )

@@ -1,0 +1,69 @@
+# Two commands are enough: `make run` and `make test`. Both set up everything they need.
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow check lint types imports format proto proto-check lock bench openapi examples clean
+
+ARGS ?=
+PYTEST ?= .venv/bin/python -m pytest
+WORKERS ?= 2
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## set up, then run everything on this host: make run ARGS="--port 9000"
+	@./scripts/setup.sh server
+	@exec .venv/bin/python -m control_plane up $(ARGS)
+
+test: ## set up, then run the fast tests
+	@./scripts/setup.sh dev
+	@$(PYTEST) -q -n $(WORKERS) -m "not slow" $(ARGS)
+
+test-slow: ## the tests that take longer
+	@./scripts/setup.sh dev
+	@$(PYTEST) -q -m slow $(ARGS)
+
+check: lint types imports proto-check test ## what CI runs
+
+lint: ## ruff
+	@./scripts/setup.sh dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+types: ## mypy --strict
+	@./scripts/setup.sh dev
+	@.venv/bin/mypy node_agent control_plane migrations
+
+imports: ## who may import whom
+	@./scripts/setup.sh dev
+	@.venv/bin/lint-imports
+
+format: ## put every file into shape
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+.venv-gen/bin/python: requirements/gen.lock
+	@python3 -m venv .venv-gen
+	@.venv-gen/bin/python -m pip install --quiet --require-hashes -r requirements/gen.lock
+	@touch $@
+
+proto: .venv-gen/bin/python ## regenerate what derives from proto/
+	@.venv-gen/bin/python proto/generate.py
+
+proto-check: .venv-gen/bin/python ## is the generated code up to date
+	@.venv-gen/bin/python proto/generate.py --check
+
+lock: ## resolve the locks again (needs uv)
+	@for extra in agent server dev; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate --no-emit-index-url --extra $$extra pyproject.toml requirements/build.in \
+	    -o requirements/$$extra.lock; done
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --extra gen pyproject.toml -o requirements/gen.lock
+
+openapi: ## rewrite the golden OpenAPI document after a wanted change
+	@.venv/bin/python -m tests.golden.write
+
+bench: ## measure, and write docs/benchmarks.md
+	@./scripts/setup.sh dev
+	@.venv/bin/python -m benchmarks
+
+clean: ## remove environments and caches (no data)
+	@rm -rf .venv .venv-gen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

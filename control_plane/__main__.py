@@ -1,0 +1,182 @@
+"""`optiinfra`: one command line for everything.
+
+Only what a verb needs is imported when it runs: `optiinfra record` works on a host that has
+nothing but the agent's packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from control_plane.bootstrap import DatabaseHandle
+    from control_plane.settings import Settings
+
+OK, FAILED, USAGE_ERROR = 0, 1, 2
+# The agent's own verbs: it parses their flags itself.
+AGENT_VERBS = {
+    "agent": "run the node agent alone",
+    "record": "write what the agent on this host sees to a file",
+    "replay": "play a recording through the real gRPC door",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    from control_plane import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="optiinfra",
+        description="Watches GPU hosts and inference servers.",
+        epilog="agent verbs: " + "; ".join(f"{verb}: {what}" for verb, what in AGENT_VERBS.items()),
+    )
+    parser.add_argument("--version", action="version", version=f"optiinfra {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, what in (
+        ("up", "run everything on this host: database, control plane, node agent"),
+        ("migrate", "bring the database's schema to this release"),
+        ("settings", "list every setting, its names, its value and its meaning"),
+    ):
+        _add_settings(verbs.add_parser(verb, help=what))
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    from control_plane.settings import Settings
+
+    for name, field in Settings.model_fields.items():
+        if name in ("groq_api_key", "database_url"):
+            continue  # a secret on a command line is seen by everybody on the host
+        flag, description = f"--{name.replace('_', '-')}", (field.description or "").replace("%", "%%")
+        if field.annotation is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=description)
+        else:
+            parser.add_argument(flag, default=None, help=description)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from control_plane import settings
+
+    flags = {name: value for name, value in vars(arguments).items() if name != "verb"}
+    return settings.load(flags, os.environ)
+
+
+def _show_settings(settings: Settings) -> int:
+    from control_plane.bootstrap import shown_settings
+    from control_plane.settings import Settings, environment_names
+
+    names: dict[str, list[str]] = {}
+    for environment_name, field in environment_names().items():
+        names.setdefault(field, []).append(environment_name)
+    shown = shown_settings(settings)
+    for name, field_info in Settings.model_fields.items():
+        print(f"{name} = {shown.get(name)}\n    {field_info.description}\n    {', '.join(names[name])}")
+    return OK
+
+
+def _migrate(settings: Settings) -> int:
+    from control_plane import bootstrap
+
+    handle = bootstrap.open_database(settings)
+    try:
+        before, after = bootstrap.migrate(handle)
+        print(f"{handle.description}: {before or 'empty'} → {after}")
+    finally:
+        handle.stop()
+    return OK
+
+
+def _up(settings: Settings) -> int:
+    import asyncio
+
+    import uvloop
+
+    from control_plane import bootstrap
+
+    print(_starting(settings), flush=True)
+    bootstrap.check_ports(settings)
+    handle = bootstrap.open_database(settings)  # on the main thread: the server ends with the thread that started it
+    try:
+        before, after = bootstrap.migrate(handle)
+        if before != after:
+            print(f"  schema       {before or 'empty'} → {after}", flush=True)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, handle))
+    finally:
+        handle.stop()
+        print("stopped; the history stays where it is", flush=True)
+    return OK
+
+
+def _starting(settings: Settings) -> str:
+    if settings.database_url is None:
+        where = f"embedded Postgres in {settings.data_dir}"
+        where += (
+            f", also on 127.0.0.1:{settings.database_port}" if settings.database_port else ", on a Unix socket only"
+        )
+    else:
+        from control_plane.storage.session import redacted_url
+
+        where = redacted_url(settings.database_url.get_secret_value())
+    ports = " and ".join(f"{settings.host}:{port}" for port in settings.http_ports)
+    return (
+        f"OptiInfra starts\n  database     {where}\n  HTTP         {ports}\n"
+        f"  agents       {settings.host}:{settings.grpc_port} (gRPC)"
+    )
+
+
+async def _serve(settings: Settings, handle: DatabaseHandle) -> None:
+    import asyncio
+    import signal
+
+    from control_plane import bootstrap, first_look
+
+    stop, ready = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(bootstrap.serve(settings, handle, stop, ready))
+        greeting = tasks.create_task(first_look.greet(settings, ready, stop))
+        await serving
+        greeting.cancel()
+
+
+def _exec_agent(verb: str, arguments: Sequence[str]) -> int:
+    from node_agent.__main__ import main as agent_main
+
+    return agent_main(["run" if verb == "agent" else verb, *arguments])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """This will run one verb and give its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given and given[0] in AGENT_VERBS:
+        return _exec_agent(given[0], given[1:])
+    import logging
+
+    from control_plane.model.errors import ConfigurationError, OptiInfraError
+
+    arguments = _parser().parse_args(given)
+    verbs: dict[str, Callable[[Any], int]] = {"up": _up, "migrate": _migrate, "settings": _show_settings}
+    try:
+        settings = _settings(arguments)
+        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        for noisy in ("uvicorn.error", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        return verbs[arguments.verb](settings)
+    except ConfigurationError as error:
+        print(f"optiinfra: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except OptiInfraError as error:
+        print(f"optiinfra: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

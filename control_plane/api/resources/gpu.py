@@ -1,0 +1,319 @@
+"""GPUs: what each was doing, and what it held, drew and suffered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from control_plane.analysis import activity
+from control_plane.analysis.activity import Activity, GpuParts
+from control_plane.api import scope
+from control_plane.api.answers import age_seconds, evidence, gpu_identity, page, timestamp, values
+from control_plane.api.context import ApiContext, Context
+from control_plane.api.operations import listed, operation
+from control_plane.api.parameters import GpuHistory, GpuWindow, OfGpus, Window, window
+from control_plane.api.schemas import GPU, TEXT, UNKNOWN, reading_schema, scalar_names
+from control_plane.api.series import POINT_SCHEMA, history
+from control_plane.model.entity import Entity
+from control_plane.model.errors import InvalidRequest
+from control_plane.model.sample import Reading
+from control_plane.storage import nodes, readings
+from optiinfra.catalogue import TABLES
+
+router = APIRouter(tags=["gpu"])
+
+# nvmlClocksEventReason bits (nvml.h); those in THROTTLING mean that the GPU runs slower than it could.
+CLOCK_EVENT_REASONS = {
+    0x1: "gpu_idle",
+    0x2: "applications_clocks_setting",
+    0x4: "software_power_cap",
+    0x8: "hardware_slowdown",
+    0x10: "sync_boost",
+    0x20: "software_thermal_slowdown",
+    0x40: "hardware_thermal_slowdown",
+    0x80: "hardware_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+THROTTLE_SECONDS = [f.name for f in TABLES["gpu"].fields if f.name.startswith("throttled_")]
+TEMPERATURE = ["temperature_gpu_celsius", "temperature_memory_celsius", "clock_event_reasons_bits"]
+MEMORY = [
+    "memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "memory_reserved_bytes",
+    "bar1_total_bytes", "bar1_used_bytes",
+    "ecc_corrected_volatile_total", "ecc_uncorrected_volatile_total",
+    "ecc_corrected_aggregate_total", "ecc_uncorrected_aggregate_total",
+    "remapped_rows_correctable_total", "remapped_rows_uncorrectable_total",
+    "remapped_rows_pending_flag", "remapped_rows_failure_flag",
+]  # fmt: skip
+POWER = ["power_draw_watts", "power_draw_mean_watts", "power_draw_peak_watts", "power_limit_watts"]
+PARTS = [
+    "gpu_utilization_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio",
+    "fp32_active_ratio", "fp64_active_ratio",
+]  # fmt: skip
+TRANSFERS = [
+    "pcie_transmit_bytes_per_second", "pcie_receive_bytes_per_second",
+    "nvlink_transmit_bytes_per_second", "nvlink_receive_bytes_per_second",
+]  # fmt: skip
+DEFAULT_WINDOW = timedelta(minutes=5)
+# Samples that one utilisation answer may look at: 100 GPUs for an hour at 5 s, with room.
+MOST_SAMPLES = 200_000
+
+
+async def _latest(context: ApiContext, asked: OfGpus) -> tuple[list[tuple[Entity, Reading | None]], bool]:
+    selection = await scope.of_gpus(context, asked)
+    found = await readings.latest(context.database.engine, context.dictionaries, "gpu", selection, asked.limit + 1)
+    return found[: asked.limit], len(found) > asked.limit
+
+
+def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: Sequence[str]) -> dict[str, Any]:
+    taken_at = reading.taken_at if reading else None
+    head = {"taken_at": taken_at, "age_seconds": age_seconds(taken_at, context.clock.now())}
+    return gpu_identity(entity) | head | values(reading, names)
+
+
+async def _without_gpu(context: ApiContext, asked: OfGpus) -> list[dict[str, str]]:
+    """This will say of which nodes there is nothing to show, and why: an empty list must not look like health."""
+    if asked.gpu or asked.cursor:
+        return []
+    wanted = await scope.node_ids(context, asked.node)
+    out = []
+    for node in await nodes.find(context.database.engine):
+        if wanted is not None and node.node_id not in wanted:
+            continue
+        for collector in node.status.collectors if node.status else ():
+            if collector.collector == "gpu" and collector.outcome != "ok":
+                out.append({"node": node.name, "outcome": collector.outcome, "detail": collector.detail})
+    return out
+
+
+WITHOUT = {
+    "type": "array",
+    "items": {"type": "object", "properties": {"node": TEXT, "outcome": TEXT, "detail": TEXT}},
+    "description": "nodes whose GPUs cannot be read, or that have none, and why",
+}
+
+
+async def _page(context: ApiContext, asked: OfGpus, items: list[dict[str, Any]], more: bool, last_id: int) -> Response:
+    return page(items, more=more, last_id=last_id, nodes_without=await _without_gpu(context, asked))
+
+
+@router.get(
+    "/gpu/metrics",
+    **operation(
+        "gpu_metrics",
+        "The newest sample of every GPU",
+        answer=listed(reading_schema("gpu", scalar_names("gpu"), **GPU), nodes_without=WITHOUT),
+        errors=(404, 422, 503),
+    ),
+)
+async def gpu_metrics(asked: Annotated[OfGpus, Query()], context: Context) -> Response:
+    """Every field of the newest sample; `age_seconds` says how old it is, `unknown` why a value is null."""
+    found, more = await _latest(context, asked)
+    names = scalar_names("gpu")
+    items = [_item(context, entity, reading, names) for entity, reading in found]
+    return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
+
+
+@router.get(
+    "/gpu/metrics/history",
+    **operation(
+        "gpu_history",
+        "Fields of GPUs over time",
+        answer=listed(
+            {"type": "object", "properties": {**GPU, "field": TEXT, "points": {"type": "array", "items": POINT_SCHEMA}}}
+        ),
+        errors=(404, 422, 503),
+    ),
+)
+async def gpu_history(asked: Annotated[GpuHistory, Query()], context: Context) -> Response:
+    """Min, mean, max and p95 for each step; `resolution_seconds` is the step that was used."""
+    selection = await scope.of_gpus(context, asked)
+    return await history(context, asked, "gpu", selection, gpu_identity)
+
+
+def _parts(row: Mapping[str, Any]) -> GpuParts:
+    moved = [row[name] for name in TRANSFERS if row[name] is not None]
+    return GpuParts(**{name: row[name] for name in PARTS}, transfer_bytes_per_second=sum(moved) if moved else None)
+
+
+def _utilization(entity: Entity, rows: Sequence[Mapping[str, Any]], span: Window) -> dict[str, Any]:
+    """This will judge one GPU over a window from its samples."""
+    activities = [activity.classify(_parts(row)) for row in rows]
+    shares = activity.time_shares(activities)
+    leading = max(shares, key=lambda a: shares[a]) if shares else Activity.UNKNOWN
+    names = PARTS + TRANSFERS
+    known = {name: [row[name] for row in rows if row[name] is not None] for name in names}
+    means = {name: round(sum(v) / len(v), 4) if v else None for name, v in known.items()}
+    classic_only = bool(rows) and not known["sm_active_ratio"]
+    return gpu_identity(entity) | {
+        **means,
+        "unknown": {n: "no_samples" if not rows else "never_known_in_window" for n, v in means.items() if v is None},
+        "activity": leading,
+        "activity_shares": {a.value: round(share, 4) for a, share in shares.items()},
+        "honest_signal": activity.HONEST_SIGNAL[leading],
+        "note": "only the classic figure is known: it cannot tell work from a copy or a hang" if classic_only else None,
+        "evidence": evidence(series=names, since=span.since, until=span.until, numbers={"samples": len(rows)}),
+    }
+
+
+def _summary(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """This will average GPUs; a figure that some lack says over how many it was taken."""
+    out: dict[str, Any] = {"gpus": len(items)}
+    for name in ("gpu_utilization_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio"):
+        known = [item[name] for item in items if item[name] is not None]
+        out[name] = round(sum(known) / len(known), 4) if known else None
+        out[f"{name}_gpus"] = len(known)
+    return out
+
+
+@router.get(
+    "/gpu/utilization",
+    **operation(
+        "gpu_utilization",
+        "How busy GPUs really are, and with what",
+        errors=(404, 422, 503),
+        answer=listed(
+            {
+                "type": "object",
+                "properties": {
+                    **GPU,
+                    "activity": {"enum": [a.value for a in Activity]},
+                    "honest_signal": TEXT,
+                    "unknown": UNKNOWN,
+                },
+            }
+        ),
+    ),
+)
+async def gpu_utilization(asked: Annotated[GpuWindow, Query()], context: Context) -> Response:
+    """Busy %, SM, tensor and DRAM activity over a window (default 5 minutes), by GPU, node and fleet.
+
+    `activity` is what most samples show; `honest_signal` names the figure to trust for that work.
+    """
+    span = window(asked, context.clock.now(), DEFAULT_WINDOW)
+    selection = await scope.of_gpus(context, asked)
+    found = await readings.select_entities(context.database.engine, selection, asked.limit + 1)
+    shown = found[: asked.limit]
+    names = PARTS + TRANSFERS
+    rows = await readings.series(
+        context.database.engine, "gpu", names, [e.entity_id for e in shown],
+        since=span.since, until=span.until, limit=MOST_SAMPLES + 1,
+    )  # fmt: skip
+    if sum(map(len, rows.values())) > MOST_SAMPLES:
+        raise InvalidRequest(f"more than {MOST_SAMPLES:,} samples; ask for a shorter window, or name nodes or GPUs")
+    items = [
+        _utilization(entity, [dict(zip(names, row[1:], strict=True)) for row in rows[entity.entity_id]], span)
+        for entity in shown
+    ]
+    by_node: dict[str, list[dict[str, Any]]] = {}
+    for item in items:
+        by_node.setdefault(item["node"], []).append(item)
+    return page(
+        items,
+        more=len(found) > asked.limit,
+        last_id=shown[-1].entity_id if shown else 0,
+        nodes=[{"node": node} | _summary(group) for node, group in by_node.items()],
+        fleet=_summary(items),
+        since=timestamp(span.since),
+        until=timestamp(span.until),
+    )
+
+
+def clock_event_reasons(bits: int | None) -> list[str] | None:
+    """This will name the reasons in NVML's bit mask."""
+    if bits is None:
+        return None
+    named = [name for bit, name in CLOCK_EVENT_REASONS.items() if int(bits) & bit]
+    rest = int(bits) & ~sum(CLOCK_EVENT_REASONS)
+    return named + ([f"unnamed_0x{rest:x}"] if rest else [])
+
+
+@router.get(
+    "/gpu/temperature",
+    **operation(
+        "gpu_temperature",
+        "Temperatures, thresholds and throttling",
+        errors=(404, 422, 503),
+        answer=listed(reading_schema("gpu", TEMPERATURE + THROTTLE_SECONDS, **GPU), nodes_without=WITHOUT),
+    ),
+)
+async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -> Response:
+    """Seconds throttled count since the driver was loaded; their share of the last five minutes stands beside them."""
+    found, more = await _latest(context, asked)
+    now = context.clock.now()
+    fields = [TABLES["gpu"].field(name) for name in THROTTLE_SECONDS]
+    rates = await readings.rates(
+        context.database.engine, "gpu", fields, [e.entity_id for e, _ in found], since=now - DEFAULT_WINDOW, until=now
+    )
+    items = []
+    for entity, reading in found:
+        item = _item(context, entity, reading, TEMPERATURE + THROTTLE_SECONDS)
+        item["clock_event_reasons"] = clock_event_reasons(item["clock_event_reasons_bits"])
+        item["thresholds"] = entity.attributes.get("temperature_thresholds_celsius")
+        item["throttled_share_of_5m"] = {
+            name.removeprefix("throttled_").removesuffix("_seconds_total"): rates[entity.entity_id][name]
+            for name in THROTTLE_SECONDS
+        }
+        items.append(item)
+    return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
+
+
+@router.get(
+    "/gpu/memory",
+    **operation(
+        "gpu_memory",
+        "Device memory, BAR1, ECC, remapped rows, and who holds it",
+        errors=(404, 422, 503),
+        answer=listed(reading_schema("gpu", MEMORY, **GPU), nodes_without=WITHOUT),
+    ),
+)
+async def gpu_memory(asked: Annotated[OfGpus, Query()], context: Context) -> Response:
+    """`processes` is null where the driver or the agent's rights do not show them."""
+    found, more = await _latest(context, asked)
+    items = [
+        _item(context, entity, reading, MEMORY) | {"processes": entity.attributes.get("processes")}
+        for entity, reading in found
+    ]
+    return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
+
+
+@router.get(
+    "/gpu/power",
+    **operation(
+        "gpu_power",
+        "Power, and energy over a window",
+        errors=(404, 422, 503),
+        answer=listed(reading_schema("gpu", POWER, **GPU), nodes_without=WITHOUT),
+    ),
+)
+async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> Response:
+    """Mean and peak come from the driver's 20 ms samples; energy from its counter, over the asked window (1 h)."""
+    span = window(asked, context.clock.now(), timedelta(hours=1))
+    found, more = await _latest(context, asked)
+    energy = TABLES["gpu"].field("energy_joules_total")
+    buckets = await readings.history(
+        context.database.engine, "gpu", energy, [e.entity_id for e, _ in found],
+        since=span.since, until=span.until, step=timedelta(seconds=span.seconds + 1),
+    )  # fmt: skip
+    grown = {bucket.entity_id: bucket.increase for bucket in buckets}
+    items = []
+    for entity, reading in found:
+        item = _item(context, entity, reading, POWER)
+        joules = grown.get(entity.entity_id)
+        item["energy_joules"] = None if joules is None else round(joules, 3)
+        if joules is None:
+            item["unknown"]["energy_joules"] = "fewer_than_two_samples"
+        # A price of energy is not set yet; an invented one would be a lie about money.
+        item["energy_cost_usd"] = None
+        item["unknown"]["energy_cost_usd"] = "no_energy_price_configured"
+        items.append(item)
+    return page(
+        items,
+        more=more,
+        last_id=found[-1][0].entity_id if found else 0,
+        since=timestamp(span.since),
+        until=timestamp(span.until),
+        nodes_without=await _without_gpu(context, asked),
+    )

@@ -1,0 +1,157 @@
+"""Is it up, is it ready, and what is wrong with which part."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.exc import SQLAlchemyError
+
+from control_plane import __version__
+from control_plane.api.answers import answer, timestamp
+from control_plane.api.context import ApiContext, Context
+from control_plane.api.operations import operation
+from control_plane.api.problems import not_ready
+from control_plane.model.errors import OptiInfraError
+from control_plane.model.node import NodeState, node_state
+from control_plane.storage import migrations, nodes
+
+router = APIRouter(tags=["health"])
+
+# Below this Postgres may soon be unable to write its log.
+LEAST_FREE_BYTES = 1024**3
+
+
+@router.get("/", **operation("root", "What this is, and where to look", errors=()))
+async def root(context: Context) -> Response:
+    """Name, version, roles, and links."""
+    return answer(
+        {
+            "name": "optiinfra",
+            "version": __version__,
+            "environment": context.environment,
+            "roles": ["resource", "performance"],
+            "links": {"docs": "/docs", "openapi": "/openapi.json", "health": "/health/detailed", "nodes": "/nodes"},
+        }
+    )
+
+
+@router.get("/health", **operation("health", "Up, and since when", errors=()))
+async def health(context: Context) -> Response:
+    """Answers as long as the process does; it asks nobody else."""
+    now = context.clock.now()
+    return answer(
+        {
+            "status": "healthy",
+            "version": __version__,
+            "started_at": timestamp(context.started_at),
+            "uptime_seconds": round((now - context.started_at).total_seconds(), 3),
+        }
+    )
+
+
+@router.get("/health/live", **operation("health_live", "The process's loop answers", errors=()))
+async def health_live() -> Response:
+    """For liveness probes: never depends on anything outside the process."""
+    return answer({"status": "alive"})
+
+
+async def _timed(context: ApiContext, check: Callable[[ApiContext], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    started = context.clock.monotonic()
+    try:
+        part = await check(context)
+    except (OptiInfraError, SQLAlchemyError, OSError) as error:
+        part = {"state": "failed", "error": str(error).splitlines()[0]}
+    return part | {"latency_seconds": round(context.clock.monotonic() - started, 6)}
+
+
+async def _database(context: ApiContext) -> dict[str, Any]:
+    version = await context.database.ping()
+    return {"state": "ok", "server_version": version, "description": context.database_description}
+
+
+async def _migrations(context: ApiContext) -> dict[str, Any]:
+    current, head = await migrations.current_revision(context.database.engine), migrations.head_revision()
+    part = {"state": "ok" if current == head else "failed", "current": current, "head": head}
+    return part if current == head else part | {"error": "run `optiinfra migrate`"}
+
+
+async def _ingest(context: ApiContext) -> dict[str, Any]:
+    error = context.ingest.last_error()
+    state = "ok" if error is None else "failed"
+    if not context.ingest.listening():
+        state, error = "failed", "agents cannot connect: the control plane is going down"
+    return {"state": state, "error": error, "figures": context.ingest.figures()}
+
+
+async def _nodes(context: ApiContext) -> dict[str, Any]:
+    now = context.clock.now()
+    counts: dict[str, int] = {state.value: 0 for state in NodeState}
+    for node in await nodes.find(context.database.engine, limit=100_000):
+        status = node.status
+        age = (now - status.taken_at).total_seconds() if status else None
+        interval = status.sampling_interval_seconds if status else None
+        counts[node_state(age_seconds=age, interval_seconds=interval)] += 1
+    bad = counts[NodeState.STALE] + counts[NodeState.GONE]
+    return {"state": "degraded" if bad else "ok", "counts": counts}
+
+
+async def _disk(context: ApiContext) -> dict[str, Any]:
+    usage = shutil.disk_usage(context.data_dir)
+    part = {"state": "ok", "path": str(context.data_dir), "free_bytes": usage.free, "total_bytes": usage.total}
+    if usage.free < LEAST_FREE_BYTES:
+        return part | {
+            "state": "degraded",
+            "error": "less than 1 GiB is free; history will stop being stored when it is full",
+        }
+    return part
+
+
+async def _absent(detail: str) -> dict[str, Any]:
+    return {"state": "not_configured", "detail": detail}
+
+
+async def _llm(context: ApiContext) -> dict[str, Any]:
+    configured = bool(context.capabilities.get("llm_configured"))
+    detail = "a key is set; explanations come in a later release" if configured else "no GROQ_API_KEY is set"
+    return await _absent(detail)
+
+
+async def _orchestrator(context: ApiContext) -> dict[str, Any]:
+    return await _absent("registration is not part of this release")
+
+
+CHECKS: dict[str, Callable[[ApiContext], Awaitable[dict[str, Any]]]] = {
+    "database": _database,
+    "migrations": _migrations,
+    "ingest": _ingest,
+    "nodes": _nodes,
+    "disk": _disk,
+    "llm": _llm,
+    "orchestrator": _orchestrator,
+}
+NEEDED = ("database", "migrations", "ingest")
+
+
+@router.get("/health/detailed", **operation("health_detailed", "Every part, its state and last error", errors=()))
+async def health_detailed(context: Context) -> Response:
+    """`status` is the worst of the parts that matter: healthy, degraded or unhealthy."""
+    parts = {name: await _timed(context, check) for name, check in CHECKS.items()}
+    status = "healthy"
+    if any(part["state"] != "ok" for name, part in parts.items() if name in (*NEEDED, "nodes", "disk")):
+        status = "degraded"
+    if any(parts[name]["state"] == "failed" for name in NEEDED):
+        status = "unhealthy"
+    return answer({"status": status, "version": __version__, "parts": parts})
+
+
+@router.get("/health/ready", **operation("health_ready", "Ready to serve", errors=(503,)))
+async def health_ready(request: Request, context: Context) -> Response:
+    """200 when the database answers, the schema is at head and agents can connect; else 503 with what is missing."""
+    parts = {name: await _timed(context, CHECKS[name]) for name in NEEDED}
+    missing = {name: part for name, part in parts.items() if part["state"] != "ok"}
+    if missing:
+        return not_ready(request, {name: str(part.get("error")) for name, part in missing.items()})
+    return answer({"status": "ready"})

@@ -1,0 +1,95 @@
+"""Inference servers: every vLLM, SGLang and TGI that was found, and how it is set up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+
+from control_plane.api import scope
+from control_plane.api.answers import age_seconds, answer, page, server_identity, values
+from control_plane.api.context import ApiContext, Context
+from control_plane.api.operations import listed, operation
+from control_plane.api.parameters import OfServers
+from control_plane.api.schemas import SERVER, TIME, UNKNOWN, field_schema
+from control_plane.model.entity import Entity, EntityKind
+from control_plane.model.sample import Reading
+from control_plane.storage import readings
+from control_plane.storage.readings import Selection
+from optiinfra.catalogue import TABLES
+
+router = APIRouter(tags=["inference"])
+
+LOAD = [
+    "requests_running_count", "requests_waiting_count", "kv_cache_usage_ratio", "kv_cache_capacity_tokens",
+    "ranks_count", "scrape_seconds",
+]  # fmt: skip
+TOTALS = [f.name for f in TABLES["inference"].scalars if f.is_counter]
+
+
+def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: list[str]) -> dict[str, Any]:
+    taken_at = reading.taken_at if reading else None
+    attributes = entity.attributes
+    return server_identity(entity) | {
+        "state_detail": attributes.get("state_detail"),
+        "state_since": entity.state_since,
+        "version": attributes.get("version"),
+        "max_model_len": attributes.get("max_model_len"),
+        "config": attributes.get("config"),
+        "found_by": attributes.get("source"),
+        "pid": attributes.get("pid"),
+        "first_seen_at": entity.first_seen_at,
+        "taken_at": taken_at,
+        "age_seconds": age_seconds(taken_at, context.clock.now()),
+        "load": values(reading, names),
+    }
+
+
+ITEM_SCHEMA = {
+    "type": "object",
+    "properties": {
+        **SERVER,
+        "state_since": TIME,
+        "version": {"type": ["string", "null"]},
+        "config": {"type": ["object", "null"], "description": "as the engine, or its command line, says"},
+        "load": {
+            "type": "object",
+            "properties": {name: field_schema(TABLES["inference"].field(name)) for name in LOAD} | {"unknown": UNKNOWN},
+        },
+    },
+}
+
+
+@router.get(
+    "/inference/servers",
+    **operation(
+        "inference_servers", "Every inference server found", answer=listed(ITEM_SCHEMA), errors=(404, 422, 503)
+    ),
+)
+async def list_servers(asked: Annotated[OfServers, Query()], context: Context) -> Response:
+    """`state` is up, gone (nothing listens any more), unreachable (no answer in time) or error."""
+    selection = await scope.of_servers(context, asked)
+    found = await readings.latest(
+        context.database.engine, context.dictionaries, "inference", selection, asked.limit + 1
+    )
+    shown = found[: asked.limit]
+    items = [_item(context, entity, reading, LOAD) for entity, reading in shown]
+    return page(items, more=len(found) > asked.limit, last_id=shown[-1][0].entity_id if shown else 0)
+
+
+@router.get(
+    "/inference/servers/{server_id}",
+    **operation(
+        "inference_server", "One inference server, with its live load", answer=ITEM_SCHEMA, errors=(404, 422, 503)
+    ),
+)
+async def get_server(
+    server_id: Annotated[str, Path(max_length=512, description="a server's id")], context: Context
+) -> Response:
+    """Its configuration, its load now, and its counters since they began."""
+    key = await scope.server_url(context, server_id)
+    after = int(server_id) - 1 if server_id.isdecimal() else 0
+    selection = Selection(kind=EntityKind.INFERENCE_SERVER, keys=[key], after=after)
+    found = await readings.latest(context.database.engine, context.dictionaries, "inference", selection, 1)
+    entity, reading = found[0]
+    return answer(_item(context, entity, reading, LOAD + TOTALS))

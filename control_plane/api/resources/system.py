@@ -1,0 +1,201 @@
+"""The machines themselves: CPU, memory, disks, network, and how long work had to wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from control_plane.api import scope
+from control_plane.api.answers import age_seconds, page, values
+from control_plane.api.context import ApiContext, Context
+from control_plane.api.operations import listed, operation
+from control_plane.api.parameters import NodeHistory, OfNodes
+from control_plane.api.schemas import TEXT, reading_schema, scalar_names
+from control_plane.api.series import POINT_SCHEMA, history
+from control_plane.model.entity import Entity, EntityKind
+from control_plane.model.sample import Reading
+from control_plane.storage import readings
+from control_plane.storage.readings import Selection
+from optiinfra.catalogue import TABLES
+
+router = APIRouter(tags=["system"])
+
+_HOST = scalar_names("host")
+CPU = [n for n in _HOST if n.startswith(("cpu_", "load_", "pressure_cpu", "cgroup_cpu"))]
+MEMORY = [n for n in _HOST if n.startswith(("memory_", "swap_", "pressure_memory", "cgroup_memory"))]
+PRESSURE_IO = [n for n in _HOST if n.startswith("pressure_io")]
+NODE = {"node": TEXT}
+# Rates are over the last minute: long enough to be smooth, short enough to be now.
+RATE_WINDOW = timedelta(minutes=1)
+MOST_DEVICES_PER_NODE = 64
+
+
+def _head(context: ApiContext, entity: Entity, reading: Reading | None) -> dict[str, Any]:
+    taken_at = reading.taken_at if reading else None
+    return {
+        "node": entity.node_name,
+        "taken_at": taken_at,
+        "age_seconds": age_seconds(taken_at, context.clock.now()),
+    }
+
+
+async def _hosts(context: ApiContext, asked: OfNodes) -> tuple[list[tuple[Entity, Reading | None]], bool]:
+    selection = await scope.of_nodes(context, asked, EntityKind.NODE)
+    found = await readings.latest(context.database.engine, context.dictionaries, "host", selection, asked.limit + 1)
+    return found[: asked.limit], len(found) > asked.limit
+
+
+async def _host_page(context: ApiContext, asked: OfNodes, names: Sequence[str]) -> Response:
+    found, more = await _hosts(context, asked)
+    items = [_head(context, entity, reading) | values(reading, names) for entity, reading in found]
+    return page(items, more=more, last_id=found[-1][0].entity_id if found else 0)
+
+
+async def _devices(
+    context: ApiContext, table: str, kind: EntityKind, label: str, hosts: Sequence[Entity]
+) -> dict[int, list[dict[str, Any]]]:
+    """This will give, by node, the newest readings of its devices, with the rates of their counters."""
+    selection = Selection(kind=kind, node_ids=[h.node_id for h in hosts])
+    limit = MOST_DEVICES_PER_NODE * max(1, len(hosts))
+    found = await readings.latest(context.database.engine, context.dictionaries, table, selection, limit)
+    now = context.clock.now()
+    counters = [f for f in TABLES[table].scalars if f.is_counter]
+    ids = [entity.entity_id for entity, reading in found if reading and reading.taken_at > now - RATE_WINDOW * 2]
+    rates = await readings.rates(context.database.engine, table, counters, ids, since=now - RATE_WINDOW, until=now)
+    out: dict[int, list[dict[str, Any]]] = {h.node_id: [] for h in hosts}
+    for entity, reading in found:
+        item: dict[str, Any] = {
+            label: entity.key,
+            "age_seconds": age_seconds(reading.taken_at if reading else None, now),
+        }
+        item |= values(reading, scalar_names(table))
+        grown = rates.get(entity.entity_id, {})
+        item["per_second"] = {f.name.removesuffix("_total"): grown.get(f.name) for f in counters}
+        out[entity.node_id].append(item)
+    return out
+
+
+async def _disks(context: ApiContext, hosts: Sequence[Entity]) -> dict[int, dict[str, Any]]:
+    disks = await _devices(context, "disk", EntityKind.DISK, "device", hosts)
+    mounts = await _devices(context, "filesystem", EntityKind.FILESYSTEM, "mount_point", hosts)
+    for entries in mounts.values():
+        for entry in entries:
+            del entry["per_second"]  # a file system's figures are levels, not counters
+    return {h.node_id: {"disks": disks[h.node_id], "filesystems": mounts[h.node_id]} for h in hosts}
+
+
+async def _interfaces(context: ApiContext, hosts: Sequence[Entity]) -> dict[int, dict[str, Any]]:
+    interfaces = await _devices(context, "network", EntityKind.NETWORK_INTERFACE, "interface", hosts)
+    return {node_id: {"interfaces": entries} for node_id, entries in interfaces.items()}
+
+
+_DEVICE_LIST = {"type": "array", "items": {"type": "object"}}
+
+
+@router.get(
+    "/system/cpu",
+    **operation(
+        "system_cpu",
+        "CPU use, load and pressure",
+        answer=listed(reading_schema("host", CPU, **NODE)),
+        errors=(404, 422, 503),
+    ),
+)
+async def system_cpu(asked: Annotated[OfNodes, Query()], context: Context) -> Response:
+    """Shares are over the last sampling interval; pressure is the kernel's PSI."""
+    return await _host_page(context, asked, CPU)
+
+
+@router.get(
+    "/system/memory",
+    **operation(
+        "system_memory",
+        "Memory, swap and pressure",
+        answer=listed(reading_schema("host", MEMORY, **NODE)),
+        errors=(404, 422, 503),
+    ),
+)
+async def system_memory(asked: Annotated[OfNodes, Query()], context: Context) -> Response:
+    """`memory_used_bytes` is what programs cannot get: total minus available."""
+    return await _host_page(context, asked, MEMORY)
+
+
+@router.get(
+    "/system/disk",
+    **operation(
+        "system_disk",
+        "Disks and file systems",
+        answer=listed({"type": "object", "properties": {**NODE, "disks": _DEVICE_LIST, "filesystems": _DEVICE_LIST}}),
+        errors=(404, 422, 503),
+    ),
+)
+async def system_disk(asked: Annotated[OfNodes, Query()], context: Context) -> Response:
+    """Counters since the machine started, and their rates over the last minute."""
+    found, more = await _hosts(context, asked)
+    disks = await _disks(context, [entity for entity, _ in found])
+    items = [
+        _head(context, entity, reading) | values(reading, PRESSURE_IO) | disks[entity.node_id]
+        for entity, reading in found
+    ]
+    return page(items, more=more, last_id=found[-1][0].entity_id if found else 0)
+
+
+@router.get(
+    "/system/network",
+    **operation(
+        "system_network",
+        "Network interfaces",
+        answer=listed({"type": "object", "properties": {**NODE, "interfaces": _DEVICE_LIST}}),
+        errors=(404, 422, 503),
+    ),
+)
+async def system_network(asked: Annotated[OfNodes, Query()], context: Context) -> Response:
+    """Counters since the machine started, and their rates over the last minute."""
+    found, more = await _hosts(context, asked)
+    interfaces = await _interfaces(context, [entity for entity, _ in found])
+    items = [_head(context, entity, reading) | interfaces[entity.node_id] for entity, reading in found]
+    return page(items, more=more, last_id=found[-1][0].entity_id if found else 0)
+
+
+@router.get(
+    "/system/all",
+    **operation(
+        "system_all",
+        "Everything about each machine",
+        answer=listed(reading_schema("host", _HOST, **NODE)),
+        errors=(404, 422, 503),
+    ),
+)
+async def system_all(asked: Annotated[OfNodes, Query()], context: Context) -> Response:
+    """CPU, memory, disks, file systems and interfaces in one answer."""
+    found, more = await _hosts(context, asked)
+    hosts = [entity for entity, _ in found]
+    disks, interfaces = await _disks(context, hosts), await _interfaces(context, hosts)
+    items = [
+        _head(context, entity, reading) | values(reading, _HOST) | disks[entity.node_id] | interfaces[entity.node_id]
+        for entity, reading in found
+    ]
+    return page(items, more=more, last_id=found[-1][0].entity_id if found else 0)
+
+
+@router.get(
+    "/system/history",
+    **operation(
+        "system_history",
+        "Fields of machines over time",
+        answer=listed(
+            {
+                "type": "object",
+                "properties": {**NODE, "field": TEXT, "points": {"type": "array", "items": POINT_SCHEMA}},
+            }
+        ),
+        errors=(404, 422, 503),
+    ),
+)
+async def system_history(asked: Annotated[NodeHistory, Query()], context: Context) -> Response:
+    """Min, mean, max and p95 for each step; counters also as a rate."""
+    selection = await scope.of_nodes(context, asked, EntityKind.NODE)
+    return await history(context, asked, "host", selection, lambda entity: {"node": entity.node_name})

@@ -1,0 +1,49 @@
+"""JSON Schemas of what sample tables look like in answers, derived from the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from optiinfra.catalogue import TABLES, FieldSpec
+
+UNKNOWN = {
+    "type": "object",
+    "additionalProperties": {"type": "string"},
+    "description": "for each null, why it is null",
+}
+TIME = {"type": ["string", "null"], "format": "date-time"}
+
+
+def field_schema(field: FieldSpec) -> dict[str, Any]:
+    """This will describe one field of the catalogue."""
+    described = f"{field.doc} Source: {field.source}."
+    if field.type == "real[]":
+        return {"type": ["array", "null"], "items": {"type": ["number", "null"]}, "description": described}
+    kind = "integer" if field.type == "bigint" else "number"
+    return {"type": [kind, "null"], "description": described}
+
+
+def reading_schema(table: str, names: Sequence[str], **identity: dict[str, Any]) -> dict[str, Any]:
+    """This will describe an item that shows the named fields of a table."""
+    fields = {name: field_schema(TABLES[table].field(name)) for name in names}
+    head = {"taken_at": TIME, "age_seconds": {"type": ["number", "null"]}}
+    return {"type": "object", "properties": {**identity, **head, **fields, "unknown": UNKNOWN}}
+
+
+def scalar_names(table: str) -> list[str]:
+    """This will name every field of a table that is one number or a list of them."""
+    return [f.name for f in TABLES[table].fields if f.type != "histogram"]
+
+
+TEXT = {"type": "string"}
+MAYBE_TEXT = {"type": ["string", "null"]}
+GPU: dict[str, Any] = {"gpu": TEXT, "node": TEXT, "index": {"type": ["integer", "null"]}, "name": MAYBE_TEXT}
+SERVER: dict[str, Any] = {
+    "server_id": {"type": "integer"},
+    "url": TEXT,
+    "node": TEXT,
+    "engine": MAYBE_TEXT,
+    "model": MAYBE_TEXT,
+    "state": MAYBE_TEXT,
+}

@@ -1,0 +1,127 @@
+"""Histories: the same question and the same answer for every table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastapi import Response
+
+from control_plane.api.answers import page, timestamp
+from control_plane.api.context import ApiContext
+from control_plane.api.parameters import History, Window, step_of, window
+from control_plane.model.entity import Entity
+from control_plane.model.errors import InvalidRequest
+from control_plane.storage import readings
+from control_plane.storage.readings import Bucket, Selection
+from optiinfra.catalogue import TABLES, FieldSpec
+
+DEFAULT_WINDOW = timedelta(hours=1)
+# Rows that one answer may make the database read: about a second's work on two cores.
+MOST_ROWS = 3_000_000
+FASTEST_SAMPLING_SECONDS = 1.0
+MOST_ENTITIES = 50
+# The same for the points of an answer: 50 series of 20 fields of 10,000 points would be gigabytes.
+MOST_POINTS = 100_000
+
+POINT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "at": {"type": "string", "format": "date-time"},
+        "min": {"type": ["number", "null"]},
+        "mean": {"type": ["number", "null"]},
+        "max": {"type": ["number", "null"]},
+        "p95": {"type": ["number", "null"]},
+        "rate_per_second": {"type": ["number", "null"], "description": "counters only"},
+        "samples": {"type": "integer"},
+        "unknown": {"type": "string", "description": "why there is no value, when there is none"},
+    },
+}
+
+
+def scalar_fields(table: str, names: Sequence[str]) -> list[FieldSpec]:
+    """This will look the asked fields up. Raises InvalidRequest for one that is no single number."""
+    known = {f.name: f for f in TABLES[table].scalars}
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(f"{name[:64]!r} is no field of {table}; known are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+async def history(
+    context: ApiContext,
+    asked: History,
+    table: str,
+    selection: Selection,
+    identify: Callable[[Entity], Mapping[str, Any]],
+) -> Response:
+    """This will answer a history: for each entity and field, a point for each step of the window."""
+    fields = scalar_fields(table, asked.field)
+    span = window(asked, context.clock.now(), DEFAULT_WINDOW)
+    step = step_of(asked, span)
+    found = await readings.select_entities(context.database.engine, selection, MOST_ENTITIES + 1)
+    shown, more = found[:MOST_ENTITIES], len(found) > MOST_ENTITIES
+    _bounded(span, step, len(shown), len(fields))
+    ids = [entity.entity_id for entity in shown]
+    items = []
+    for field in fields:
+        buckets = await readings.history(
+            context.database.engine, table, field, ids, since=span.since, until=span.until, step=step
+        )
+        await context.dictionaries.load({b.unknown_set_id for b in buckets if b.unknown_set_id is not None}, set())
+        by_entity: dict[int, dict[datetime, Bucket]] = {}
+        for bucket in buckets:
+            by_entity.setdefault(bucket.entity_id, {})[bucket.start] = bucket
+        items += [
+            dict(identify(entity)) | {"field": field.name} | {"points": _points(
+                context, field, by_entity.get(entity.entity_id, {}), span, step)}
+            for entity in shown
+        ]  # fmt: skip
+    return page(
+        items,
+        more=more,
+        last_id=shown[-1].entity_id if shown else 0,
+        since=timestamp(span.since),
+        until=timestamp(span.until),
+        resolution_seconds=step.total_seconds(),
+    )
+
+
+def _bounded(span: Window, step: timedelta, entities: int, fields: int) -> None:
+    rows = span.seconds / FASTEST_SAMPLING_SECONDS / 5 * entities * fields
+    points = span.seconds / step.total_seconds() * entities * fields
+    if rows > MOST_ROWS:
+        raise InvalidRequest(
+            f"about {rows:,.0f} samples would have to be read; name fewer of them (node, gpu, server), fewer fields, "
+            "or a shorter window"
+        )
+    if points > MOST_POINTS:
+        raise InvalidRequest(f"the answer would have {points:,.0f} points; ask for a longer step or fewer series")
+
+
+def _points(
+    context: ApiContext, field: FieldSpec, buckets: Mapping[datetime, Bucket], span: Window, step: timedelta
+) -> list[dict[str, Any]]:
+    points = []
+    start = span.since
+    while start < span.until:
+        points.append({"at": timestamp(start)} | _point(context, field, buckets.get(start), step))
+        start += step
+    return points
+
+
+def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None, step: timedelta) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"min": None, "mean": None, "max": None, "p95": None}
+    if field.is_counter:
+        nothing["rate_per_second"] = None
+    if bucket is None:
+        return nothing | {"samples": 0, "unknown": "no_samples"}
+    if bucket.known == 0:
+        why = context.dictionaries.reasons(bucket.unknown_set_id).get(field.name, "not_sent")
+        return nothing | {"samples": bucket.samples, "unknown": why}
+    shown: dict[str, Any] = {"min": bucket.minimum, "mean": bucket.mean, "max": bucket.maximum, "p95": bucket.p95}
+    if field.is_counter:
+        grown = bucket.increase
+        shown["rate_per_second"] = None if grown is None else round(grown / step.total_seconds(), 6)
+    return shown | {"samples": bucket.samples}

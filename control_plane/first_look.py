@@ -1,0 +1,68 @@
+"""What `optiinfra up` prints once it runs: where to look, and what was found on this host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from control_plane.settings import Settings
+
+# The first sample takes a look at the CPU, GPUs and engines: about a second; more, and something is wrong.
+PATIENCE_SECONDS = 20.0
+POLL_SECONDS = 0.25
+ANSWER_TIMEOUT_SECONDS = 5.0
+
+
+async def greet(settings: Settings, ready: asyncio.Event, stop: asyncio.Event) -> None:
+    """This will wait for the API and the first sample, then print what a newcomer needs."""
+    await ready.wait()
+    base = f"http://{'localhost' if settings.host in ('127.0.0.1', '0.0.0.0') else settings.host}:{settings.port}"  # noqa: S104
+    _say(f"  ready        {base}/docs (REST), {base}/health/detailed")
+    if not settings.local_agent:
+        _say(f"  agents       none here; start one with: optiinfra agent --server HOST:{settings.grpc_port}")
+        return
+    for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
+        nodes = await _get(settings, "/nodes")
+        if any(node["last_sample_at"] for node in nodes["items"] if not node["replayed"]):
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    else:
+        _say("  found        no sample yet; the agent's messages above say why")
+        return
+    _say(f"  found        {await _found(settings)}")
+    _say("  stop         Ctrl-C; history is kept and is there at the next start")
+
+
+async def _found(settings: Settings) -> str:
+    gpus = await _get(settings, "/gpu/metrics")
+    servers = await _get(settings, "/inference/servers")
+    fresh = [gpu for gpu in gpus["items"] if (gpu["age_seconds"] or 1e9) < 60]
+    if fresh:
+        gpu_text = ", ".join(
+            sorted({f"{sum(g['name'] == n for g in fresh)} × {n}" for n in {g["name"] for g in fresh}})
+        )
+    else:
+        details = [node["detail"] for node in gpus["nodes_without"]]
+        gpu_text = f"no GPU ({details[0]})" if details else "no GPU"
+    up = [s for s in servers["items"] if s["state"] == "up"]
+    engines = ", ".join(f"{s['engine']} at {s['url']}" for s in up) or "no inference server"
+    return f"{gpu_text}; {engines}"
+
+
+async def _get(settings: Settings, path: str) -> Any:
+    """This will ask the API over its own door, as a user would."""
+    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104 - compared, not bound
+    async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+        reader, writer = await asyncio.open_connection(host, settings.port)
+        try:
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+            await writer.drain()
+            answer = await reader.read()
+        finally:
+            writer.close()
+    return json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - this is the program's own output

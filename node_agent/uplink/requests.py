@@ -1,0 +1,42 @@
+"""What the control plane asks for over the stream, handed to whoever may do it, and the answer as it goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from optiinfra.telemetry.v1 import command_pb2, link_pb2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """What the control plane may cause: a closed list. Each gives why this host refuses, or None when it complies."""
+
+    collect_now: Callable[[str, float], str | None]  # the command's id, seconds it stays valid
+    set_interval: Callable[[float], str | None]  # seconds
+
+
+def refusing(why: str) -> Handlers:
+    """This will give handlers that comply with nothing."""
+    return Handlers(collect_now=lambda _id, _valid_for_seconds: why, set_interval=lambda _seconds: why)
+
+
+def answer_command(command: command_pb2.Command, handlers: Handlers) -> command_pb2.CommandResult | None:
+    """This will obey a command or say why not. None: what comes of it is the answer."""
+    if command.WhichOneof("verb") == "collect_now":
+        refused = handlers.collect_now(command.id, float(command.valid_for_seconds))
+    else:
+        refused = "this agent does not know the command"
+    if refused is None:
+        return None  # the tick that carries the command's id
+    return command_pb2.CommandResult(id=command.id, outcome=command_pb2.COMMAND_OUTCOME_REFUSED, detail=refused)
+
+
+def answer_configure(configure: link_pb2.Configure, handlers: Handlers) -> link_pb2.ConfigStatus:
+    """This will apply a configuration as a whole or not at all, and say which."""
+    refused: str | None = None
+    if configure.scrape_targets:
+        refused = "which addresses this host's agent connects to is set on the host"
+    elif configure.sampling_interval_ms:
+        refused = handlers.set_interval(configure.sampling_interval_ms / 1000)
+    return link_pb2.ConfigStatus(revision=configure.revision, applied=refused is None, detail=refused or "")
