@@ -90,6 +90,8 @@ def _migrate(settings: Settings) -> int:
 
 
 def _up(settings: Settings) -> int:
+    # We start the local agent beside gRPC's threads and exec at once; its fork handlers would only warn of that.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     import asyncio
 
     import uvloop

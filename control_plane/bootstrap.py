@@ -152,7 +152,7 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
     server = _Server(
         uvicorn.Config(
             build_app(context),
-            log_level=settings.log_level,
+            log_config=None,  # the process has one way to log
             access_log=settings.log_level == "debug",
             server_header=False,
             timeout_graceful_shutdown=5,

@@ -157,7 +157,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     # -- the stream -----------------------------------------------------------------------------
 
-    async def Connect(self, request_iterator: AsyncIterator[link_pb2.AgentMessage], context: Context) -> None:
+    async def Connect(  # type: ignore[override]  # the stubs only know servicers that yield
+        self,
+        request_iterator: AsyncIterator[link_pb2.AgentMessage],
+        context: Context,
+    ) -> None:
         """This will serve one agent until it leaves, falls silent, or is superseded."""
         try:
             session, welcome = await self._introduced(context)

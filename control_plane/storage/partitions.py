@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from control_plane.storage.session import SyncConnection
 from optiinfra.catalogue import TABLES
@@ -28,14 +29,16 @@ def ensure_days(connection: SyncConnection, days: Iterable[date]) -> None:
     for day in sorted(set(days)):
         for table in TABLES:
             start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-            connection.execute(
-                sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
-                    sql.Identifier(partition_name(table, day)),
-                    sql.Identifier(f"{table}_sample"),
-                    sql.Literal(start.isoformat()),
-                    sql.Literal((start + timedelta(days=1)).isoformat()),
+            # IF NOT EXISTS looks before it waits for the parent's lock: the replica that had it was faster.
+            with suppress(errors.DuplicateTable, errors.UniqueViolation):
+                connection.execute(
+                    sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
+                        sql.Identifier(partition_name(table, day)),
+                        sql.Identifier(f"{table}_sample"),
+                        sql.Literal(start.isoformat()),
+                        sql.Literal((start + timedelta(days=1)).isoformat()),
+                    )
                 )
-            )
 
 
 def days_ahead(today: date) -> list[date]:
@@ -47,22 +50,24 @@ def drop_before(connection: SyncConnection, oldest: date) -> list[str]:
     """This will drop every partition that only holds days before `oldest`, and name them.
 
     The connection must be in autocommit mode: each is detached concurrently, so writers never wait.
+    What a call that was interrupted left half detached, or detached and not dropped, is finished.
     """
     rows = connection.execute(
-        "SELECT c.relname, p.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-        "JOIN pg_class p ON p.oid = i.inhparent WHERE p.relname = ANY(%s)",
-        ([f"{table}_sample" for table in TABLES],),
+        "SELECT c.relname, i.inhdetachpending FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid "
+        "WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s",
+        (f"^({'|'.join(TABLES)})_sample_[0-9]{{8}}$",),
     ).fetchall()
     dropped = []
-    for child, parent in rows:
-        day = datetime.strptime(child.rsplit("_", 1)[1], "%Y%m%d").replace(tzinfo=UTC).date()
-        if day >= oldest:
+    for child, pending in sorted(rows):
+        parent, _, digits = child.rpartition("_")
+        if datetime.strptime(digits, "%Y%m%d").replace(tzinfo=UTC).date() >= oldest:
             continue
-        connection.execute(
-            sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(
-                sql.Identifier(parent), sql.Identifier(child)
+        if pending is not None:  # still its parent's
+            connection.execute(
+                sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(
+                    sql.Identifier(parent), sql.Identifier(child), sql.SQL("FINALIZE" if pending else "CONCURRENTLY")
+                )
             )
-        )
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(child)))
         dropped.append(child)
-    return sorted(dropped)
+    return dropped

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Float, Row, Select, Table, case, cast, func, literal, select
+from sqlalchemy import Float, Row, RowMapping, Select, Table, case, cast, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.entity import Entity, EntityKind
@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _unknown(mapping: Mapping[str, Any], reasons: Mapping[str, str]) -> Mapping[str, str]:
+def _unknown(mapping: RowMapping, reasons: Mapping[str, str]) -> Mapping[str, str]:
     """This will keep the reasons of what is NULL: the catch-all set names every field of the table."""
     return {
         name: reason
@@ -80,15 +80,11 @@ def reading_from(row: Row[Any], spec: TableSpec, dictionaries: Dictionaries) -> 
             distributions[histogram.name] = Distribution(
                 bounds=bounds[histogram.name], counts=tuple(counts), sum=mapping[f"{histogram.name}_sum"]
             )
-    doubles = {f.name for f in spec.fields if f.type == "double"}
+    shown = {f.name: _shown(mapping[f.name], f) for f in spec.fields if f.type != "histogram" and f.name in mapping}
     return Reading(
         entity_id=mapping["entity_id"],
         taken_at=mapping["taken_at"],
-        values={
-            f.name: mapping[f.name] if f.name in doubles else _plain(mapping[f.name])
-            for f in spec.fields
-            if f.type != "histogram" and f.name in mapping
-        },
+        values=shown,
         unknown=_unknown(mapping, dictionaries.reasons(mapping.get("unknown_set_id"))),
         distributions=distributions,
     )
@@ -170,7 +166,8 @@ class Bucket:
 def _increments(table: Table, field: FieldSpec, where: Sequence[Any]) -> Any:
     """This will give each row with the growth of a counter since the row before; a fall is a reset to zero."""
     column = cast(table.c[field.name], Float)
-    before = func.lag(column).over(partition_by=table.c.entity_id, order_by=table.c.taken_at)
+    # Among the known rows only: what grew while a value was unknown has grown all the same.
+    before = func.lag(column).over(partition_by=(table.c.entity_id, column.is_(None)), order_by=table.c.taken_at)
     growth = case((column >= before, column - before), (column < before, column), else_=None)
     return (
         select(
