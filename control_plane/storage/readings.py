@@ -60,6 +60,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _shown(value: Any, field: FieldSpec) -> Any:
+    """This will give a stored value as people expect it: whole things as whole numbers, floats without noise."""
+    if field.unit in ("count", "flag") and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if field.type == "double" else _plain(value)
+
+
 def _unknown(mapping: RowMapping, reasons: Mapping[str, str]) -> Mapping[str, str]:
     """This will keep the reasons of what is NULL: the catch-all set names every field of the table."""
     return {
