@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from node_agent.clock import Instant
@@ -35,6 +35,7 @@ _LAST_RETRY_SECONDS = 300.0  # a large model loads for minutes; then five more a
 _MAX_PROBES = 8  # per scan: a family's odd ports are few, and the rest wait for the next scan
 
 CONFIGURED = "configured"
+MOST_PIDS = 256  # an engine over 8 GPUs has some two dozen processes
 DISCOVERED = "discovered"
 
 
@@ -45,6 +46,7 @@ class Server:
     url: str  # without a path's last slash; /metrics goes behind it
     source: str  # CONFIGURED or DISCOVERED
     pid: int | None = None  # who holds the listening socket, when it is on this machine
+    pids: tuple[int, ...] = ()  # it and its family: a GPU's memory is held by a worker, not by who listens
     process_started_unix_seconds: float | None = None
     flags: Mapping[str, Plain] = field(default_factory=dict)  # of the command line, by allow-list
 
@@ -176,6 +178,7 @@ def find_candidates(sockets: Iterable[ListeningSocket], proc_root: str = "/proc"
             url=_url(here),
             source=DISCOVERED,
             pid=pid,
+            pids=tuple(sorted(p for p, family in families.items() if family == families[pid]))[:MOST_PIDS],
             process_started_unix_seconds=started_unix_seconds(holder, proc_root),
             flags={name: value for name, value in flags.items() if name != "port"},
         )
@@ -243,8 +246,16 @@ def _kept(before: Sequence[Candidate], after: Sequence[Candidate]) -> tuple[Cand
     A process's start is told from the boot time, which moves when the wall clock is set; read
     once, it cannot look like a restart.
     """
-    known = {(each.inode, each.server.url, each.server.pid): each for each in before}
-    return tuple(known.get((each.inode, each.server.url, each.server.pid), each) for each in after)
+    started = {
+        (each.inode, each.server.url, each.server.pid): each.server.process_started_unix_seconds for each in before
+    }
+    return tuple(
+        replace(each, server=replace(each.server, process_started_unix_seconds=started[key]))
+        if key in started
+        else each
+        for each in after
+        for key in ((each.inode, each.server.url, each.server.pid),)
+    )
 
 
 def _url(here: ListeningSocket) -> str:
@@ -271,6 +282,7 @@ def _with_process(target: str, found: Server | None) -> Server:
         url=target,
         source=CONFIGURED,
         pid=found.pid,
+        pids=found.pids,
         process_started_unix_seconds=found.process_started_unix_seconds,
         flags=found.flags,
     )
