@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from control_plane.bootstrap import DatabaseHandle
+    from control_plane.model.errors import OptiInfraError
     from control_plane.settings import Settings
 
 OK, FAILED, USAGE_ERROR = 0, 1, 2
@@ -91,29 +92,50 @@ def _migrate(settings: Settings) -> int:
 
 def _up(settings: Settings) -> int:
     # We start the local agent beside gRPC's threads and exec at once; its fork handlers would only warn of that.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     import asyncio
+    import signal
 
     import uvloop
 
-    from control_plane import bootstrap
+    from control_plane import bootstrap, local_agent
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until `_serve` takes over: an end in order, as Ctrl-C
 
     print(_starting(settings), flush=True)
     bootstrap.check_ports(settings)
     handle = bootstrap.open_database(settings)  # on the main thread: the server ends with the thread that started it
     try:
+        if settings.local_agent:
+            local_agent.prepare(settings)
         before, after = bootstrap.migrate(handle)
         if before != after:
             print(f"  schema       {before or 'empty'} → {after}", flush=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, handle))
+    except BaseExceptionGroup as group:
+        expected = _expected(group)
+        if expected is None:
+            raise
+        raise expected from group
     finally:
         handle.stop()
         print("stopped; the history stays where it is", flush=True)
     return OK
 
 
+def _expected(error: BaseException) -> OptiInfraError | None:
+    """This will find, in what a group of tasks failed of, the error that is a sentence for people."""
+    from control_plane.model.errors import OptiInfraError
+
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for e in error.exceptions if (found := _expected(e)) is not None), None)
+    return error if isinstance(error, OptiInfraError) else None
+
+
 def _starting(settings: Settings) -> str:
+    from control_plane.settings import host_port
+
     if settings.database_url is None:
         where = f"embedded Postgres in {settings.data_dir}"
         where += (
@@ -123,10 +145,10 @@ def _starting(settings: Settings) -> str:
         from control_plane.storage.session import redacted_url
 
         where = redacted_url(settings.database_url.get_secret_value())
-    ports = " and ".join(f"{settings.host}:{port}" for port in settings.http_ports)
+    ports = " and ".join(host_port(settings.host, port) for port in settings.http_ports)
     return (
         f"OptiInfra starts\n  database     {where}\n  HTTP         {ports}\n"
-        f"  agents       {settings.host}:{settings.grpc_port} (gRPC)"
+        f"  agents       {settings.grpc_address} (gRPC)"
     )
 
 
@@ -142,7 +164,7 @@ async def _serve(settings: Settings, handle: DatabaseHandle) -> None:
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(bootstrap.serve(settings, handle, stop, ready))
-        greeting = tasks.create_task(first_look.greet(settings, ready, stop))
+        greeting = tasks.create_task(first_look.greet(settings, ready))
         await serving
         greeting.cancel()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,9 @@ from control_plane.api.context import ApiContext
 from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService, start_server, stop_server
 from control_plane.model.errors import ConfigurationError
 from control_plane.runtime.clock import Clock, SystemClock
-from control_plane.settings import Settings
+from control_plane.settings import Settings, host_port
 from control_plane.storage import migrations, partitions
-from control_plane.storage.embedded import EmbeddedPostgres
+from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database, redacted_url, storage_errors
 from optiinfra.catalogue import TABLES
@@ -57,9 +58,13 @@ class DatabaseHandle:
 
 def check_ports(settings: Settings) -> None:
     """This will refuse to start when a port is taken, naming it and the setting that moves it."""
-    wanted = [(port, "--port" if port == settings.port else "--other-port") for port in settings.http_ports]
-    for port, flag in [*wanted, (settings.grpc_port, "--grpc-port")]:
-        _bind(settings.host, port, flag).close()
+    for listener in [*_http_listeners(settings), _bind(settings.host, settings.grpc_port, "--grpc-port")]:
+        listener.close()
+
+
+def _http_listeners(settings: Settings) -> list[socket.socket]:
+    flags = {port: "--port" if port == settings.port else "--other-port" for port in settings.http_ports}
+    return [_bind(settings.host, port, flag) for port, flag in flags.items()]
 
 
 def _bind(host: str, port: int, flag: str) -> socket.socket:
@@ -73,7 +78,7 @@ def _bind(host: str, port: int, flag: str) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             hint = " (0 for none)" if flag == "--other-port" else ""
             raise ConfigurationError(f"port {port} on {host} is taken; choose another with {flag}{hint}") from error
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise ConfigurationError(f"cannot listen on {host_port(host, port)}: {error.strerror}") from error
     return listener
 
 
@@ -81,8 +86,10 @@ def open_database(settings: Settings) -> DatabaseHandle:
     """This will start the embedded Postgres, or take the external one. Call it on the main thread."""
     if settings.database_url is not None:
         return DatabaseHandle(url=settings.database_url.get_secret_value(), embedded=None)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(settings.data_dir).free
+    data_dir = settings.data_dir.absolute()
+    # The folder itself is made by the database, which knows who has to come through.
+    existing = next(p for p in (data_dir, *data_dir.parents) if os.path.exists(p))  # noqa: PTH110 - never raises
+    free = shutil.disk_usage(existing).free
     if free < LEAST_FREE_BYTES:
         raise ConfigurationError(
             f"{settings.data_dir} has {free // 2**20} MiB free; at least {LEAST_FREE_BYTES // 2**20} MiB are needed "
@@ -136,7 +143,7 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
     clock = SystemClock()
     database = Database(handle.url)
     service = LinkService(database, clock, retention_days=settings.retention_days)
-    grpc_server, _ = await start_server(service, f"{settings.host}:{settings.grpc_port}")
+    grpc_server, _ = await start_server(service, settings.grpc_address)
     context = ApiContext(
         database=database,
         dictionaries=Dictionaries(database.engine),
@@ -159,13 +166,14 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
             lifespan="off",
         )
     )
-    sockets = [_bind(settings.host, port, "--port") for port in settings.http_ports]
+    sockets = _http_listeners(settings)
     try:
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(service.writer.run())
+            watching = tasks.create_task(keep_running(handle.embedded, clock)) if handle.embedded else None
             keeping = tasks.create_task(_keep_partitions(settings, database, clock, service))
             http = tasks.create_task(server.serve(sockets))
-            agent = tasks.create_task(local_agent.run(settings)) if settings.local_agent else None
+            agent = tasks.create_task(local_agent.run(settings, clock)) if settings.local_agent else None
             while not server.started and not http.done():  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.01)
             ready.set()
@@ -176,8 +184,9 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
             await stop_server(service, grpc_server)
             server.should_exit = True
             await asyncio.wait((http,))
-            for task in (keeping, writing):
-                task.cancel()
+            for task in (keeping, writing, watching):
+                if task is not None:
+                    task.cancel()
     finally:
         service.writer.close()
         await database.close()

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from control_plane.settings import Settings
+from control_plane.settings import LOOPBACK, WILDCARDS, Settings, host_port
 
 # The first sample takes a look at the CPU, GPUs and engines: about a second; more, and something is wrong.
 PATIENCE_SECONDS = 20.0
@@ -14,24 +14,32 @@ POLL_SECONDS = 0.25
 ANSWER_TIMEOUT_SECONDS = 5.0
 
 
-async def greet(settings: Settings, ready: asyncio.Event, stop: asyncio.Event) -> None:
+async def greet(settings: Settings, ready: asyncio.Event) -> None:
     """This will wait for the API and the first sample, then print what a newcomer needs."""
     await ready.wait()
-    base = f"http://{'localhost' if settings.host in ('127.0.0.1', '0.0.0.0') else settings.host}:{settings.port}"  # noqa: S104
+    shown_host = "localhost" if settings.host in (*LOOPBACK, *WILDCARDS) else settings.host
+    base = f"http://{host_port(shown_host, settings.port)}"
     _say(f"  ready        {base}/docs (REST), {base}/health/detailed")
     if not settings.local_agent:
         _say(f"  agents       none here; start one with: optiinfra agent --server HOST:{settings.grpc_port}")
         return
-    for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
-        nodes = await _get(settings, "/nodes")
-        if any(node["last_sample_at"] for node in nodes["items"] if not node["replayed"]):
-            break
-        await asyncio.sleep(POLL_SECONDS)
-    else:
-        _say("  found        no sample yet; the agent's messages above say why")
-        return
-    _say(f"  found        {await _found(settings)}")
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await _is_sampled(settings):  # noqa: ASYNC110 - it is another program that samples
+                await asyncio.sleep(POLL_SECONDS)
+            found = await _found(settings)
+    except (OSError, TimeoutError, ValueError, KeyError):  # a greeting: what runs must not end because of it
+        found = "no sample yet; the messages above say why"
+    _say(f"  found        {found}")
     _say("  stop         Ctrl-C; history is kept and is there at the next start")
+
+
+async def _is_sampled(settings: Settings) -> bool:
+    try:
+        nodes = await _get(settings, "/nodes")
+        return any(node["last_sample_at"] for node in nodes["items"] if not node["replayed"])
+    except KeyError:  # a problem instead of a list: the database is away for a moment
+        return False
 
 
 async def _found(settings: Settings) -> str:
@@ -52,11 +60,11 @@ async def _found(settings: Settings) -> str:
 
 async def _get(settings: Settings, path: str) -> Any:
     """This will ask the API over its own door, as a user would."""
-    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104 - compared, not bound
+    host = settings.own_host
     async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
         reader, writer = await asyncio.open_connection(host, settings.port)
         try:
-            writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: {host_port(host, settings.port)}\r\n\r\n".encode())
             await writer.drain()
             answer = await reader.read()
         finally:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from control_plane.model.errors import ConfigurationError
 
@@ -17,6 +17,8 @@ PREFIX = "OPTIINFRA_"
 # Scripts that people already have use one or the other.
 DEFAULT_PORT, OTHER_PUBLISHED_PORT = 8003, 8002
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Addresses that mean all of a host's, and where the host itself reaches them.
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
 def default_data_dir() -> Path:
@@ -33,9 +35,19 @@ def _names(*published: str, own: str) -> AliasChoices:
 class Settings(BaseSettings):
     """Everything that can be set on the control plane. A field's first environment name is its own."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True, case_sensitive=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """This will leave all reading to `load`: a shell's own `host` or `environment` must not be taken for ours."""
+        return (init_settings,)
 
     host: str = Field(
         "127.0.0.1", validation_alias=_names(own="HOST"), description="address that HTTP and gRPC listen on"
@@ -88,7 +100,8 @@ class Settings(BaseSettings):
         description="the local agent's cadence",
     )  # fmt: skip
     gpu_monitoring_enabled: bool = Field(
-        True, validation_alias=_names("GPU_MONITORING_ENABLED", own="GPU_MONITORING_ENABLED"), description="look for GPUs",
+        True, validation_alias=_names("GPU_MONITORING_ENABLED", own="GPU_MONITORING_ENABLED"),
+        description="look for GPUs",
     )  # fmt: skip
     scrape_targets: Annotated[tuple[str, ...], NoDecode] = Field(
         (), validation_alias=_names(own="SCRAPE_TARGETS"), description="inference servers by URL, separated by commas"
@@ -147,6 +160,21 @@ class Settings(BaseSettings):
             other = twins.get(self.port, 0)
         return (self.port,) if other in (0, self.port) else (self.port, other)
 
+    @property
+    def grpc_address(self) -> str:
+        """This will give the address that agents' streams are listened for at."""
+        return host_port(self.host, self.grpc_port)
+
+    @property
+    def own_host(self) -> str:
+        """This will give the address at which this host reaches its own control plane."""
+        return WILDCARDS.get(self.host, self.host)
+
+
+def host_port(host: str, port: int) -> str:
+    """This will join a host and a port, with brackets where the host is an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
 
 def _split_targets(values: dict[str, Any]) -> None:
     targets = values.get("scrape_targets")
@@ -179,9 +207,18 @@ def _from_environment(environment: Mapping[str, str | None], where: str) -> dict
     return found
 
 
+def _read_dotenv(path: Path) -> Mapping[str, str | None]:
+    try:
+        return dotenv_values(path) if path.is_file() else {}
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not text in UTF-8") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def load(flags: Mapping[str, Any], environment: Mapping[str, str], dotenv: Path = Path(".env")) -> Settings:
     """This will merge defaults, .env, environment and flags. Raises ConfigurationError."""
-    values = _from_environment(dotenv_values(dotenv) if dotenv.is_file() else {}, str(dotenv))
+    values = _from_environment(_read_dotenv(dotenv), str(dotenv))
     values |= _from_environment(environment, "the environment")
     values |= {name: value for name, value in flags.items() if value is not None}
     _split_targets(values)
@@ -190,6 +227,11 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], dotenv: Path 
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]  # an input may be a secret
         raise ConfigurationError(f"setting {first['loc'][0]}: {first['msg']}") from None
+    if settings.grpc_port in settings.http_ports:
+        raise ConfigurationError(
+            f"port {settings.grpc_port} is meant for both HTTP and agents; "
+            "move one with --port, --other-port or --grpc-port"
+        )
     if settings.host not in LOOPBACK and not settings.allow_plaintext:
         raise ConfigurationError(
             f"listening on {settings.host} would be open to its network without encryption or keys; "

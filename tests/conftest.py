@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
+
+# Before anything imports grpc: its fork handlers crash the children of a process in which it has
+# threads, and tests start Postgres from such processes.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 import pytest
 

@@ -64,6 +64,7 @@ def served(
             histograms.setdefault(name, []).append(increase(start, distribution))
         unknown |= {n: why for n, why in last.unknown.items() if n not in histograms and n not in growth}
     distributions = {name: total for name, parts in histograms.items() if (total := merged(parts)) is not None}
+    unknown |= dict.fromkeys(histograms.keys() - distributions.keys(), "bucket_bounds_differ")
     return Served(seconds=seconds, growth=growth, distributions=distributions, unknown=unknown)
 
 

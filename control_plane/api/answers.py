@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +31,11 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PAS
 
 def answer(body: Any, *, status: int = 200) -> Response:
     """This will send `body` as JSON. Infinity and NaN become null, since JSON has neither."""
-    return Response(orjson.dumps(body, _default, _OPTIONS), status, media_type="application/json")
+    try:
+        content = orjson.dumps(body, _default, _OPTIONS)
+    except orjson.JSONEncodeError:  # an agent's attributes may hold a whole number beyond 64 bits
+        content = json.dumps(body, default=_default, allow_nan=False).encode()
+    return Response(content, status, media_type="application/json")
 
 
 def page(items: Sequence[Any], *, more: bool, last_id: int, **around: Any) -> Response:
@@ -45,6 +50,18 @@ def values(reading: Reading | None, names: Sequence[str]) -> dict[str, Any]:
         return dict.fromkeys(names) | {"unknown": dict.fromkeys(names, "never_sampled")}
     picked = {name: reading.values.get(name) for name in names}
     return picked | {"unknown": {n: reading.unknown.get(n, "not_sent") for n, v in picked.items() if v is None}}
+
+
+def sampled(reading: Reading | None, names: Sequence[str], now: datetime) -> dict[str, Any]:
+    """This will give the named values of the newest sample, when it was taken and how old it is."""
+    if reading is None:
+        return values(None, ["taken_at", "age_seconds", *names])
+    return {"taken_at": reading.taken_at, "age_seconds": age_seconds(reading.taken_at, now)} | values(reading, names)
+
+
+def rated(rates: Mapping[str, float | None]) -> dict[str, Any]:
+    """This will give rates and, under `unknown`, that two samples are missing where there is none."""
+    return {**rates, "unknown": {n: "fewer_than_two_samples" for n, rate in rates.items() if rate is None}}
 
 
 def age_seconds(taken_at: datetime | None, now: datetime) -> float | None:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 import orjson
+from fastapi import Response
 
 from control_plane.api.problems import MEDIA_TYPE
 
@@ -50,6 +51,7 @@ def operation(
     scope: str = "read",
     errors: tuple[int, ...] = (422, 503),
     answer: dict[str, Any] | None = None,
+    media_type: str = "application/json",
 ) -> dict[str, Any]:
     """This will give the arguments that every route decorator takes.
 
@@ -59,7 +61,7 @@ def operation(
     shown = example(operation_id)
     if shown is not None:
         content["example"] = shown
-    responses: dict[int, Any] = {200: {"description": "the answer", "content": {"application/json": content}}}
+    responses: dict[int, Any] = {200: {"description": "the answer", "content": {media_type: content}}}
     for status in errors:
         responses[status] = {
             "description": _MEANING[status],
@@ -70,6 +72,7 @@ def operation(
         "summary": summary,
         "responses": responses,
         "response_model": None,
+        "response_class": Response,
         "openapi_extra": {"x-required-scope": scope},
     }
 

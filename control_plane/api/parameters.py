@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from control_plane.model.errors import InvalidRequest
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 DEFAULT_LIMIT, MOST_LIMIT = 1000, 10_000
+# Stamps count from here; before year 1 there is no time to subtract a look back from.
+OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -53,9 +56,16 @@ def _step(value: Any) -> Any:
     return value
 
 
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a name has no NUL character")
+    return value
+
+
 Moment = Annotated[str, StringConstraints(max_length=64), BeforeValidator(_moment)]
 Step = Annotated[str, StringConstraints(max_length=16), BeforeValidator(_step)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+# Postgres keeps no NUL in a text, so nothing can have such a name.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_no_nul)]
 
 
 class Parameters(BaseModel):
@@ -123,6 +133,7 @@ Fields = Annotated[
 class History(Paged, Stepped):
     """Series of fields."""
 
+    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MOST_LIMIT, description="most points in each series")
     field: Fields
 
 
@@ -158,8 +169,10 @@ def window(parameters: Windowed, now: datetime, default: timedelta) -> Window:
     since = _settled(parameters.since, now) or until - default
     if since >= until:
         raise InvalidRequest("since must lie before until; a duration such as 15m counts back from now")
-    if since > now:
+    if since >= now:
         raise InvalidRequest("the window lies in the future")
+    if since < OLDEST:
+        raise InvalidRequest(f"there are no samples from before {OLDEST.year}")
     return Window(since=since, until=min(until, now))
 
 
@@ -175,11 +188,14 @@ def _settled(moment: str | None, now: datetime) -> datetime | None:
 
 
 def step_of(parameters: Stepped, asked: Window) -> timedelta:
-    """This will give the width of a point: as asked, widened until the window fits the limit."""
+    """This will give the width of a point: as asked, widened until the window fits the limit.
+
+    Never wider than the window, in whole seconds: that is one point already.
+    """
     limit = getattr(parameters, "limit", DEFAULT_LIMIT)
     least = asked.seconds / limit
     wanted = parse_duration(parameters.step).total_seconds() if parameters.step else max(1.0, least)
-    return timedelta(seconds=max(1, -(-max(wanted, least) // 1)))
+    return timedelta(seconds=max(1, math.ceil(min(max(wanted, least), asked.seconds))))
 
 
 def encode_cursor(**position: int | str) -> str:

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from control_plane.model.errors import Conflict, InvalidRequest, OptiInfraError, StorageUnavailable, UnknownResource
@@ -18,6 +19,10 @@ from control_plane.model.errors import Conflict, InvalidRequest, OptiInfraError,
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+# What a caller sent is repeated no further than this: enough to recognise it, too little to abuse.
+MOST_ECHOED = 64
+# A question has fewer parameters than this; more errors would only make the answer long.
+MOST_ERRORS = 20
 # Type and title by status. docs/problems.md lists them; a type never changes its meaning.
 TYPES = {
     400: ("bad-request", "Bad request"),
@@ -52,7 +57,7 @@ def problem(
         "title": title,
         "status": int(status),
         "detail": detail,
-        "instance": request.url.path,
+        "instance": quote(request.scope["path"][:MOST_ECHOED]),  # a URI reference, whatever bytes were sent
     }
     if errors:
         body["errors"] = list(errors)
@@ -72,18 +77,18 @@ def not_ready(request: Request, missing: Mapping[str, str]) -> Response:
 
 
 def _pointer(location: Sequence[object]) -> str:
-    return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "/" + "/".join(str(part)[:MOST_ECHOED].replace("~", "~0").replace("/", "~1") for part in location)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [{"pointer": _pointer(e["loc"]), "detail": _explained(e)} for e in error.errors()]
+    errors = [{"pointer": _pointer(e["loc"]), "detail": _explained(e)} for e in error.errors()[:MOST_ERRORS]]
     # Inputs are not repeated: they may be secrets, or markup.
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(e["detail"] for e in errors[:3]), errors=errors)
 
 
 def _explained(error: Mapping[str, Any]) -> str:
-    name = str(error["loc"][-1])[:64]
+    name = str(error["loc"][-1])[:MOST_ECHOED]
     if error["type"] == "extra_forbidden":
         return f"there is no parameter {name} here; the API description at /docs lists those that are accepted"
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -106,10 +111,15 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _database(request: Request, error: Exception) -> Response:
-    away = not isinstance(error, DBAPIError) or error.connection_invalidated
-    log.warning("a request failed in the database: %s", str(error).splitlines()[0])
+    # A connection that was never made is an OperationalError too, and its pgcode is empty.
+    away = not isinstance(error, DBAPIError) or error.connection_invalidated or _never_connected(error)
+    log.warning("a request failed in the database: %s", next(iter(str(error).splitlines()), type(error).__name__))
     detail = "the database does not answer; try again in a few seconds" if away else "the database refused the question"
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
+
+
+def _never_connected(error: DBAPIError) -> bool:
+    return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

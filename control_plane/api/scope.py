@@ -14,20 +14,32 @@ from control_plane.storage.readings import Selection, select_entities
 
 # Ids are Postgres integers.
 LONGEST_ID = 9
+# A node that was set up anew keeps its name and gets another id; more of one name than this is no name.
+MOST_NAMESAKES = 10_000
+
+
+async def find_nodes(context: ApiContext, names: Sequence[str]) -> list[Node]:
+    """This will give the nodes with those names or ids, each once. Raises UnknownResource."""
+    found = await nodes.find(context.database.engine, named=names, limit=MOST_NAMESAKES) if names else []
+    chosen: dict[int, Node] = {}
+    for name in names:
+        matching = [n for n in found if n.name == name or (name.isdecimal() and str(n.node_id) == str(int(name)))]
+        if not matching:
+            raise UnknownResource(f"there is no node {name[:64]!r}; GET /nodes lists those there are")
+        # Of several with one name, the one that sampled last.
+        node = max(matching, key=lambda n: n.status.taken_at if n.status else n.first_seen_at)
+        chosen[node.node_id] = node
+    return list(chosen.values())
 
 
 async def find_node(context: ApiContext, name: str) -> Node:
     """This will give the node with that name or id. Raises UnknownResource."""
-    found = await nodes.find(context.database.engine, name_or_id=name)
-    if not found:
-        raise UnknownResource(f"there is no node {name[:64]!r}; GET /nodes lists those there are")
-    # Of several with one name, the one that sampled last.
-    return max(found, key=lambda n: n.status.taken_at if n.status else n.first_seen_at)
+    return (await find_nodes(context, [name]))[0]
 
 
 async def node_ids(context: ApiContext, names: Sequence[str]) -> list[int] | None:
     """This will give the ids of the named nodes; None when none is named. Raises UnknownResource."""
-    return [(await find_node(context, name)).node_id for name in names] or None
+    return [node.node_id for node in await find_nodes(context, names)] or None
 
 
 async def of_nodes(context: ApiContext, asked: OfNodes, kind: EntityKind) -> Selection:
@@ -54,17 +66,26 @@ async def of_gpus(context: ApiContext, asked: OfGpus) -> Selection:
     )
 
 
-async def server_url(context: ApiContext, name: str) -> str:
-    """This will give the URL of the server with that id or URL. Raises UnknownResource."""
-    everything = Selection(kind=EntityKind.INFERENCE_SERVER, keys=None if name.isdecimal() else [name])
-    if name.isdecimal() and len(name) <= LONGEST_ID:
-        everything = Selection(kind=EntityKind.INFERENCE_SERVER, after=int(name) - 1)
-        found = await select_entities(context.database.engine, everything, 1)
-        if found and found[0].entity_id == int(name):
-            return found[0].key
-    elif await select_entities(context.database.engine, everything, 1):
-        return name
-    raise UnknownResource(f"there is no inference server {name[:64]!r}; GET /inference/servers lists those there are")
+async def server_ids(context: ApiContext, names: Sequence[str]) -> list[int] | None:
+    """This will give the ids of the servers with those ids or URLs; None when none is named.
+
+    An id is one server. A URL may be several: a loopback address says the same on every node.
+    Raises UnknownResource.
+    """
+    if not names:
+        return None
+    wanted = {name: int(name) for name in names if name.isdecimal() and len(name) <= LONGEST_ID}
+    urls = [name for name in names if name not in wanted]
+    engine, kind = context.database.engine, EntityKind.INFERENCE_SERVER
+    by_id = await select_entities(engine, Selection(kind=kind, entity_ids=list(wanted.values())), len(wanted))
+    by_url = await select_entities(engine, Selection(kind=kind, keys=urls), MOST_NAMESAKES) if urls else []
+    ids, keys = {e.entity_id for e in by_id}, {e.key for e in by_url}
+    for name in names:
+        if (wanted[name] not in ids) if name in wanted else (name not in keys):
+            raise UnknownResource(
+                f"there is no inference server {name[:64]!r}; GET /inference/servers lists those there are"
+            )
+    return sorted(ids | {e.entity_id for e in by_url})
 
 
 async def of_servers(context: ApiContext, asked: OfServers) -> Selection:
@@ -72,7 +93,7 @@ async def of_servers(context: ApiContext, asked: OfServers) -> Selection:
     return Selection(
         kind=EntityKind.INFERENCE_SERVER,
         node_ids=await node_ids(context, asked.node),
-        keys=[await server_url(context, name) for name in asked.server] or None,
+        entity_ids=await server_ids(context, asked.server),
         models=asked.model or None,
         after=decode_cursor(asked.cursor, "after"),
     )

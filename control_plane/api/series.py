@@ -20,7 +20,7 @@ from optiinfra.catalogue import TABLES, FieldSpec
 DEFAULT_WINDOW = timedelta(hours=1)
 # Rows that one answer may make the database read: about a second's work on two cores.
 MOST_ROWS = 3_000_000
-FASTEST_SAMPLING_SECONDS = 1.0
+USUAL_SAMPLING_SECONDS = 5.0
 MOST_ENTITIES = 50
 # The same for the points of an answer: 50 series of 20 fields of 10,000 points would be gigabytes.
 MOST_POINTS = 100_000
@@ -35,7 +35,7 @@ POINT_SCHEMA = {
         "p95": {"type": ["number", "null"]},
         "rate_per_second": {"type": ["number", "null"], "description": "counters only"},
         "samples": {"type": "integer"},
-        "unknown": {"type": "string", "description": "why there is no value, when there is none"},
+        "unknown": {"type": "string", "description": "why there is no value, or no rate, when there is none"},
     },
 }
 
@@ -62,7 +62,8 @@ async def history(
     step = step_of(asked, span)
     found = await readings.select_entities(context.database.engine, selection, MOST_ENTITIES + 1)
     shown, more = found[:MOST_ENTITIES], len(found) > MOST_ENTITIES
-    _bounded(span, step, len(shown), len(fields))
+    bound_rows(span, entities=len(shown), fields=len(fields))
+    bound_points(span, step, series=len(shown) * len(fields))
     ids = [entity.entity_id for entity in shown]
     items = []
     for field in fields:
@@ -88,14 +89,19 @@ async def history(
     )
 
 
-def _bounded(span: Window, step: timedelta, entities: int, fields: int) -> None:
-    rows = span.seconds / FASTEST_SAMPLING_SECONDS / 5 * entities * fields
-    points = span.seconds / step.total_seconds() * entities * fields
+def bound_rows(span: Window, *, entities: int, fields: int = 1) -> None:
+    """This will refuse a question that would read more rows than one answer may. Raises InvalidRequest."""
+    rows = span.seconds / USUAL_SAMPLING_SECONDS * entities * fields
     if rows > MOST_ROWS:
         raise InvalidRequest(
             f"about {rows:,.0f} samples would have to be read; name fewer of them (node, gpu, server), fewer fields, "
             "or a shorter window"
         )
+
+
+def bound_points(span: Window, step: timedelta, *, series: int) -> None:
+    """This will refuse a question whose answer would be too large. Raises InvalidRequest."""
+    points = span.seconds / step.total_seconds() * series
     if points > MOST_POINTS:
         raise InvalidRequest(f"the answer would have {points:,.0f} points; ask for a longer step or fewer series")
 
@@ -106,12 +112,12 @@ def _points(
     points = []
     start = span.since
     while start < span.until:
-        points.append({"at": timestamp(start)} | _point(context, field, buckets.get(start), step))
+        points.append({"at": timestamp(start)} | _point(context, field, buckets.get(start)))
         start += step
     return points
 
 
-def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None, step: timedelta) -> dict[str, Any]:
+def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None) -> dict[str, Any]:
     nothing: dict[str, Any] = {"min": None, "mean": None, "max": None, "p95": None}
     if field.is_counter:
         nothing["rate_per_second"] = None
@@ -122,6 +128,9 @@ def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None, step: t
         return nothing | {"samples": bucket.samples, "unknown": why}
     shown: dict[str, Any] = {"min": bucket.minimum, "mean": bucket.mean, "max": bucket.maximum, "p95": bucket.p95}
     if field.is_counter:
-        grown = bucket.increase
-        shown["rate_per_second"] = None if grown is None else round(grown / step.total_seconds(), 6)
+        # Over the time that its samples really span: the last step may just have begun, and others have gaps.
+        grown, seconds = bucket.increase, bucket.increase_seconds
+        shown["rate_per_second"] = round(grown / seconds, 6) if grown is not None and seconds else None
+        if shown["rate_per_second"] is None:
+            shown["unknown"] = "no_sample_before"
     return shown | {"samples": bucket.samples}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from control_plane import __version__
 from control_plane.ingest import wire
@@ -20,11 +21,11 @@ from control_plane.ingest.clocks import Arrival, NodeClock
 from control_plane.ingest.counters import IngestCounters
 from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
 from control_plane.ingest.writer import StreamKey, Writer
-from control_plane.model.errors import ConfigurationError
+from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
 from control_plane.model.node import SampleLoss
 from control_plane.runtime.clock import Clock
 from control_plane.storage import cursors, nodes
-from control_plane.storage.session import Database
+from control_plane.storage.session import Database, storage_errors
 from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
 
 log = logging.getLogger(__name__)
@@ -74,9 +75,21 @@ class _Refused(Exception):
 
 
 async def _read_message(context: Context) -> link_pb2.AgentMessage | None:
-    """This will give the next message, or None when the agent has closed its side."""
-    message: object = await context.read()
+    """This will give the next message, or None when the agent has closed its side. Raises RefusedMessage."""
+    try:
+        message: object = await context.read()
+    except DecodeError as error:
+        raise wire.RefusedMessage("undecodable", f"a message cannot be decoded: {error}") from error
     return message if isinstance(message, link_pb2.AgentMessage) else None
+
+
+async def _write_message(context: Context, message: link_pb2.ServerMessage) -> bool:
+    """This will send a message and say whether the agent was still there to get it."""
+    try:
+        await context.write(message)
+    except grpc.aio.BaseError:  # how grpc.aio says that the call has ended
+        return False
+    return True
 
 
 class LinkService(link_pb2_grpc.LinkServicer):
@@ -167,13 +180,13 @@ class LinkService(link_pb2_grpc.LinkServicer):
             session, welcome = await self._introduced(context)
         except _Refused as refused:
             log.info("refused an agent: %s", refused)
-            await context.write(wire.refusal(refused.code, str(refused), refused.retry_after_seconds))
+            await _write_message(context, wire.refusal(refused.code, str(refused), refused.retry_after_seconds))
             return
         self._replace(session)
         self.counters.streams += 1
         try:
-            await context.write(welcome)
-            await self._serve(session, context)
+            if await _write_message(context, welcome):
+                await self._serve(session, context)
         finally:
             self.counters.streams -= 1
             if self._sessions.get(session.node_id) is session:
@@ -195,8 +208,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
             )
         try:
             session = await self._open(hello, arrived)
-        except wire.RefusedMessage as error:
+        except (wire.RefusedMessage, StorageRefused) as error:
             raise _Refused("INVALID_HELLO", str(error), 60) from error
+        except StorageUnavailable as error:
+            log.warning("an agent could not be admitted: %s", error)
+            raise _Refused("UNAVAILABLE", "the database does not answer", 5) from error
         except Exception as error:  # boundary: a database that is away must not look like a broken protocol
             log.exception("an agent could not be admitted")
             raise _Refused("UNAVAILABLE", "the database does not answer", 5) from error
@@ -216,14 +232,17 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 message = await _read_message(context)
         except TimeoutError as error:
             raise _Refused("INVALID_HELLO", f"no Hello came within {HELLO_TIMEOUT_SECONDS} s", 30) from error
+        except wire.RefusedMessage as error:
+            raise _Refused("INVALID_HELLO", str(error), 60) from error
         if message is None or message.WhichOneof("body") != "hello":
             raise _Refused("INVALID_HELLO", "the first message must be a Hello", 60)
         return message.hello
 
     async def _open(self, hello: link_pb2.Hello, arrived: Arrival) -> Session:
         introduction = wire.introduction_from(hello)
-        node_id = await nodes.introduce(self._database.engine, introduction, self._clock.now())
-        committed = await cursors.committed_seq(self._database.engine, node_id, hello.epoch)
+        with storage_errors():
+            node_id = await nodes.introduce(self._database.engine, introduction, self._clock.now())
+            committed = await cursors.committed_seq(self._database.engine, node_id, hello.epoch)
         clock = NodeClock()
         clock.reading(node_monotonic_us=hello.clock.monotonic_us, arrived=arrived)
         return Session(
@@ -261,9 +280,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
             if session.ack_due:
                 session.ack_due = False
                 refused, session.refused = session.refused, {}
-                await context.write(wire.ack(session.acked_seq, WINDOW_BATCHES, refused))
+                if not await _write_message(context, wire.ack(session.acked_seq, WINDOW_BATCHES, refused)):
+                    return
             while session.outbox:
-                await context.write(session.outbox.popleft())
+                if not await _write_message(context, session.outbox.popleft()):
+                    return
             if session.ended.is_set():
                 return
 
@@ -275,6 +296,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
             except TimeoutError:
                 log.info("node %d has been silent for %d s; its stream is closed", session.node_id, SILENCE_SECONDS)
                 return
+            except wire.RefusedMessage as error:
+                await self._refuse(session, error)
+                continue
             if message is None:
                 return  # the agent closed its side
             await self._handle(session, message)

@@ -5,7 +5,9 @@ Use it where no database is given. Everything after it, migrations, pools, COPY,
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -19,10 +21,12 @@ from urllib.parse import quote
 
 from control_plane.runtime.clock import Clock, SystemClock
 from control_plane.storage.postgres_account import EmbeddedPostgresError, ServerAccount
-from control_plane.storage.postgres_binaries import find_binaries, reachable_by
+from control_plane.storage.postgres_binaries import PostgresBinaries, find_binaries, reachable_by
 from control_plane.storage.postgres_folder import PostgresFolder
 
-__all__ = ["SETTINGS", "EmbeddedPostgres", "EmbeddedPostgresError"]
+__all__ = ["SETTINGS", "EmbeddedPostgres", "EmbeddedPostgresError", "keep_running"]
+
+log = logging.getLogger(__name__)
 
 _ROLE = "optiinfra"
 _DATABASE = (
@@ -37,6 +41,13 @@ _STOP_TIMEOUT_SECONDS = 60.0
 # An immediate shutdown writes nothing.
 _QUIT_TIMEOUT_SECONDS = 10.0
 _POLL_SECONDS = 0.01
+
+# How soon a server that died is noticed: below what the first retries of its clients take.
+_WATCH_SECONDS = 0.25
+# The first lets the orphans of a killed server end; the later ones do not hammer a fault that stays: a full disk, say.
+_RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+# One that answered for this long was well: its end is a first failure again.
+_WELL_SECONDS = 60.0
 
 # Given on the command line, where they win over any file: each line is a promise or fits a small neighbour of engines.
 SETTINGS: Mapping[str, str] = MappingProxyType(
@@ -106,6 +117,7 @@ class EmbeddedPostgres:
         self._clock = clock or SystemClock()
         self._start_timeout_seconds = start_timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._binaries: PostgresBinaries | None = None
         self._version: str | None = None
         self._url: str | None = None
 
@@ -134,10 +146,7 @@ class EmbeddedPostgres:
         It blocks: under a second as a rule, up to `start_timeout_seconds` after a crash. It must be
         called from the main thread, because the kernel ends the server with the thread that started it.
         """
-        if threading.current_thread() is not threading.main_thread():
-            raise EmbeddedPostgresError(
-                "the embedded Postgres must be started from the main thread: it ends with its thread"
-            )
+        _require_main_thread()
         if self._process is not None:
             raise EmbeddedPostgresError("the embedded Postgres was started before: stop it first")
         started = False
@@ -151,6 +160,35 @@ class EmbeddedPostgres:
         finally:
             if not started:  # a Ctrl-C included
                 self.stop()
+
+    def restart(self) -> None:
+        """This will start a server that died, and return before it answers: `is_ready` tells. Main thread only.
+
+        The folder stays ours meanwhile, and the URL the same. While it runs this does nothing.
+        """
+        _require_main_thread()
+        if self._process is None or self._binaries is None:
+            raise EmbeddedPostgresError("the embedded Postgres was not started")
+        if self.pid is not None:
+            return
+        try:
+            self._folder.forget_dead_server()
+            self._spawn(ServerAccount.for_data(self._folder.pgdata), self._binaries)
+        except OSError as error:
+            raise EmbeddedPostgresError(self._explain(error)) from error
+
+    @property
+    def is_ready(self) -> bool:
+        """This will tell whether the server runs and accepts connections."""
+        pid = self.pid
+        return pid is not None and self._folder.server_is_ready(pid)
+
+    def why_it_ended(self) -> str:
+        """This will say how the server that does not run any more ended."""
+        code = self._process.returncode if self._process is not None else None
+        if code is not None and code < 0:
+            return f"by signal {-code}"
+        return f"with code {code}: {self._folder.reason_in_log()}"
 
     def stop(self) -> None:
         """This will end the server, cleanly if it can within a minute, and leave the folder to others."""
@@ -168,19 +206,23 @@ class EmbeddedPostgres:
         folder.require_reachable_by(account)
         folder.acquire(self._clock)
         binaries = reachable_by(account, find_binaries(self._prefix), copies=folder.binaries)
-        self._version = binaries.version
+        self._binaries, self._version = binaries, binaries.version
         if folder.is_initialised:
             folder.require_version(binaries)
             self._await_predecessor()
         else:
             folder.initialise(binaries, account, role=_ROLE)
-        sockets = folder.socket_folder(account)
-        url = self._url_for(sockets)
-        with folder.open_log() as log:
-            command: list[str | Path] = [binaries.program("postgres"), *self._arguments(sockets)]
-            self._process = account.spawn(command, cwd=folder.root, log=log)
-        self._await_ready(self._process)
+        url, process = self._spawn(account, binaries)
+        self._await_ready(process)
         self._url = url
+
+    def _spawn(self, account: ServerAccount, binaries: PostgresBinaries) -> tuple[str, subprocess.Popen[bytes]]:
+        sockets = self._folder.socket_folder(account)
+        url = self._url_for(sockets)
+        with self._folder.open_log() as output:
+            command: list[str | Path] = [binaries.program("postgres"), *self._arguments(sockets)]
+            self._process = account.spawn(command, cwd=self._folder.root, log=output)
+        return url, self._process
 
     def _arguments(self, sockets: Path) -> list[str]:
         settings = {
@@ -235,6 +277,46 @@ class EmbeddedPostgres:
         if error.errno in {errno.EACCES, errno.EPERM}:
             return f"the data folder {self._folder.root} belongs to another user: {error}"
         return f"the embedded Postgres did not start on {self._folder.root}: {error}"
+
+
+def _require_main_thread() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise EmbeddedPostgresError(
+            "the embedded Postgres must be started from the main thread: it ends with its thread"
+        )
+
+
+async def keep_running(server: EmbeddedPostgres, clock: Clock) -> None:
+    """This will start `server` again whenever it dies, until cancelled. It must run on the main thread's loop.
+
+    The loop stays free while the server recovers, so that the API can say that it is away.
+    """
+    failures = 0
+    while True:
+        started = clock.monotonic()
+        while server.pid is not None:  # noqa: ASYNC110 - another process is waited for
+            await asyncio.sleep(_WATCH_SECONDS)
+        if clock.monotonic() - started > _WELL_SECONDS:
+            failures = 0
+        delay = _RESTART_SECONDS[min(failures, len(_RESTART_SECONDS) - 1)]
+        failures += 1
+        log.error("the embedded Postgres ended %s; it is started again in %g s", server.why_it_ended(), delay)
+        await asyncio.sleep(delay)
+        try:
+            server.restart()
+        except EmbeddedPostgresError as error:
+            log.error("%s", error)
+        if await _answers(server):
+            log.warning("the embedded Postgres runs again")
+
+
+async def _answers(server: EmbeddedPostgres) -> bool:
+    """This will wait until the server accepts connections; False when it ended instead."""
+    while not server.is_ready:
+        if server.pid is None:
+            return False
+        await asyncio.sleep(_WATCH_SECONDS)
+    return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, func, literal, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.sample import Reading
@@ -37,6 +38,11 @@ def _epoch(row: Row[Any]) -> tuple[int, float | None, int | None]:
     return row.entity_id, row.counters_since_unix_seconds, row.layout_id
 
 
+def _taken_at(row: Row[Any]) -> datetime:
+    moment: datetime = row.taken_at
+    return moment
+
+
 async def spans(
     engine: AsyncEngine,
     dictionaries: Dictionaries,
@@ -56,17 +62,17 @@ async def spans(
     epoch = (_SOURCE.c.entity_id, _SOURCE.c.counters_since_unix_seconds, _SOURCE.c.layout_id)
     last = (
         rows.where(_SOURCE.c.taken_at > since, _SOURCE.c.taken_at <= until)
-        .distinct(*epoch)
+        .ext(distinct_on(*epoch))
         .order_by(*epoch, _SOURCE.c.taken_at.desc())
     )
     before = (
         rows.where(_SOURCE.c.taken_at > since - BASE_LOOKBACK, _SOURCE.c.taken_at <= since)
-        .distinct(*epoch)
+        .ext(distinct_on(*epoch))
         .order_by(*epoch, _SOURCE.c.taken_at.desc())
     )
     after = (
         rows.where(_SOURCE.c.taken_at > since, _SOURCE.c.taken_at <= until)
-        .distinct(*epoch)
+        .ext(distinct_on(*epoch))
         .order_by(*epoch, _SOURCE.c.taken_at)
     )
     async with engine.connect() as connection:
@@ -74,13 +80,31 @@ async def spans(
         starts = {_epoch(row): row for row in await connection.execute(after)}
         starts |= {_epoch(row): row for row in await connection.execute(before)}
     await _load(dictionaries, [*ends, *starts.values()])
+    # Written over in the order of time: what stays is the newest, or the oldest, of each run of the counters.
+    newest_of = {_epoch(row)[:2]: row for row in sorted(ends, key=_taken_at)}
+    oldest_of = {_epoch(row)[:2]: row for row in sorted(starts.values(), key=_taken_at, reverse=True)}
     out = []
-    for end in ends:
-        began = end.counters_since_unix_seconds
+    for (entity_id, began), newest in newest_of.items():
+        oldest = oldest_of[entity_id, began]
+        looked, alike, stood = (
+            reading_from(row, _SPEC, dictionaries) for row in (newest, starts[_epoch(newest)], oldest)
+        )
         fresh = began is not None and began > since.timestamp()
-        first = None if fresh else reading_from(starts[_epoch(end)], _SPEC, dictionaries)
-        out.append(Span(entity_id=end.entity_id, first=first, last=reading_from(end, _SPEC, dictionaries)))
+        out.append(Span(entity_id=entity_id, first=None if fresh else _start(stood, alike, looked), last=looked))
     return out
+
+
+def _start(oldest: Reading, alike: Reading, last: Reading) -> Reading:
+    """This will give where a run stood first. A histogram that came later counts from its own first look.
+
+    The layout of a row changes when an engine shows a histogram that it did not show before: the
+    counters beside it run on, so this is no reset.
+    """
+    kept = {
+        name: d for name, d in oldest.distributions.items()
+        if name in last.distributions and d.bounds == last.distributions[name].bounds
+    }  # fmt: skip
+    return replace(oldest, distributions={**alike.distributions, **kept})
 
 
 async def stepped(
@@ -105,7 +129,7 @@ async def stepped(
             _SOURCE.c.taken_at > since - max(BASE_LOOKBACK, step),
             _SOURCE.c.taken_at <= until,
         )
-        .distinct(_SOURCE.c.entity_id, start)
+        .ext(distinct_on(_SOURCE.c.entity_id, start))
         .order_by(_SOURCE.c.entity_id, start, _SOURCE.c.taken_at.desc())
     )
     async with engine.connect() as connection:

@@ -89,13 +89,13 @@ def _from_row(row: Row[Any]) -> Node:
 async def find(
     engine: AsyncEngine,
     *,
-    name_or_id: str | None = None,
+    named: Sequence[str] | None = None,
     after: int = 0,
     limit: int = 1000,
 ) -> list[Node]:
     """This will give nodes in the order of their ids, from the one after `after`.
 
-    `name_or_id` matches a node's name or its id in digits.
+    `named` keeps those whose name, or whose id in digits, is one of these.
     """
     lost = select(func.sum(sample_loss.c.tick_count)).where(sample_loss.c.node_id == node.c.node_id)
     refused = select(func.sum(ingest_refusal.c.count)).where(ingest_refusal.c.node_id == node.c.node_id)
@@ -115,11 +115,9 @@ async def find(
         .order_by(node.c.node_id)
         .limit(limit)
     )
-    if name_or_id is not None:
-        matches = node.c.name == name_or_id
-        if name_or_id.isdecimal() and len(name_or_id) < 10:  # fits the id's type
-            matches = matches | (node.c.node_id == int(name_or_id))
-        query = query.where(matches)
+    if named is not None:
+        ids = [int(name) for name in named if name.isdecimal() and len(name) < 10]  # fits the id's type
+        query = query.where(node.c.name.in_(named) | node.c.node_id.in_(ids))
     async with engine.connect() as connection:
         return [_from_row(row) for row in await connection.execute(query)]
 

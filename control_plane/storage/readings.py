@@ -104,6 +104,7 @@ class Selection:
     kind: EntityKind
     node_ids: Sequence[int] | None = None
     keys: Sequence[str] | None = None
+    entity_ids: Sequence[int] | None = None
     models: Sequence[str] | None = None
     after: int = 0  # entities with a larger id only
 
@@ -114,6 +115,8 @@ class Selection:
             query = query.where(entity.c.node_id.in_(self.node_ids))
         if self.keys is not None:
             query = query.where(entity.c.key.in_(self.keys))
+        if self.entity_ids is not None:
+            query = query.where(entity.c.entity_id.in_(self.entity_ids))
         if self.models is not None:
             query = query.where(entity.c.attributes["model"].astext.in_(self.models))
         return query
@@ -130,22 +133,45 @@ async def latest(
     engine: AsyncEngine, dictionaries: Dictionaries, table: str, selection: Selection, limit: int
 ) -> list[tuple[Entity, Reading | None]]:
     """This will give the newest reading of each selected entity; None for one that was never sampled."""
-    source = LATEST_TABLES[table]
-    columns = [c for c in source.c if c.name not in ("node_id", "entity_id")]
-    query = (
-        selection.apply(
-            select(entity, node.c.name.label("node_name"), *columns)
-            .join(node, node.c.node_id == entity.c.node_id)
-            .outerjoin(source, source.c.entity_id == entity.c.entity_id)
-        )
-        .order_by(entity.c.entity_id)
-        .limit(limit)
-    )
+    query = _newest(LATEST_TABLES[table], selection).order_by(entity.c.entity_id).limit(limit)
     async with engine.connect() as connection:
         rows = (await connection.execute(query)).all()
+    return await _with_readings(rows, dictionaries, table)
+
+
+async def latest_of_each_node(
+    engine: AsyncEngine, dictionaries: Dictionaries, table: str, selection: Selection, most_per_node: int
+) -> list[tuple[Entity, Reading | None]]:
+    """This will give the same, of each node only the `most_per_node` entities that were sampled last.
+
+    A host that has made thousands of interfaces must not push the others out of an answer.
+    """
+    source = LATEST_TABLES[table]
+    newest_first = (source.c.taken_at.desc().nulls_last(), entity.c.entity_id)
+    place = func.row_number().over(partition_by=entity.c.node_id, order_by=newest_first).label("place")
+    ranked = _newest(source, selection).add_columns(place).subquery()
+    query = select(ranked).where(ranked.c.place <= most_per_node).order_by(ranked.c.entity_id)
+    async with engine.connect() as connection:
+        rows = (await connection.execute(query)).all()
+    return await _with_readings(rows, dictionaries, table)
+
+
+def _newest(source: Table, selection: Selection) -> Select[Any]:
+    """This will give the query for the selected entities with their rows of a latest table."""
+    columns = [c for c in source.c if c.name not in ("node_id", "entity_id")]
+    return selection.apply(
+        select(entity, node.c.name.label("node_name"), *columns)
+        .join(node, node.c.node_id == entity.c.node_id)
+        .outerjoin(source, source.c.entity_id == entity.c.entity_id)
+    )
+
+
+async def _with_readings(
+    rows: Sequence[Row[Any]], dictionaries: Dictionaries, table: str
+) -> list[tuple[Entity, Reading | None]]:
     await dictionaries.load(
         {r.unknown_set_id for r in rows if r.unknown_set_id is not None},
-        {r.layout_id for r in rows if r.layout_id is not None} if "layout_id" in source.c else set(),
+        {r.layout_id for r in rows if r.layout_id is not None} if TABLES[table].histograms else set(),
     )
     spec = TABLES[table]
     return [
@@ -167,6 +193,7 @@ class Bucket:
     maximum: float | None
     p95: float | None
     increase: float | None  # counters: by how much it grew, resets allowed for
+    increase_seconds: float | None  # the time between the samples that show the growth
     unknown_set_id: int | None  # of some row in which the field was unknown
 
 
@@ -175,7 +202,11 @@ def _increments(table: Table, field: FieldSpec, where: Sequence[Any]) -> Any:
     column = cast(table.c[field.name], Float)
     # Among the known rows only: what grew while a value was unknown has grown all the same.
     before = func.lag(column).over(partition_by=(table.c.entity_id, column.is_(None)), order_by=table.c.taken_at)
+    before_at = func.lag(table.c.taken_at).over(
+        partition_by=(table.c.entity_id, column.is_(None)), order_by=table.c.taken_at
+    )
     growth = case((column >= before, column - before), (column < before, column), else_=None)
+    seconds = case((before.is_not(None), func.extract("epoch", table.c.taken_at - before_at)), else_=None)
     return (
         select(
             table.c.entity_id,
@@ -183,6 +214,7 @@ def _increments(table: Table, field: FieldSpec, where: Sequence[Any]) -> Any:
             table.c.unknown_set_id,
             column.label("value"),
             growth.label("growth"),
+            cast(seconds, Float).label("growth_seconds"),
         )
         .where(*where)
         .subquery()
@@ -228,6 +260,7 @@ async def history(
             func.max(value).label("maximum"),
             func.percentile_cont(0.95).within_group(value).label("p95"),
             func.sum(rows.c.growth).label("increase"),
+            func.sum(rows.c.growth_seconds).label("increase_seconds"),
             func.max(case((value.is_(None), rows.c.unknown_set_id))).label("unknown_set_id"),
         )
         .where(rows.c.taken_at >= since)
@@ -247,6 +280,7 @@ async def history(
             maximum=_plain(row.maximum),
             p95=_plain(row.p95),
             increase=_plain(row.increase) if field.is_counter else None,
+            increase_seconds=row.increase_seconds if field.is_counter else None,
             unknown_set_id=row.unknown_set_id,
         )
         for row in found

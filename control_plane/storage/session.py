@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import psycopg
 from sqlalchemy import URL, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
@@ -29,12 +29,14 @@ def storage_errors() -> Iterator[None]:
     """This will turn the driver's errors into StorageUnavailable (try again) or StorageRefused (do not)."""
     try:
         yield
-    except (psycopg.DataError, psycopg.IntegrityError) as error:
-        raise StorageRefused(f"{type(error).__name__}: {error}".splitlines()[0]) from error
-    except psycopg.Error as error:
+    except (psycopg.Error, SQLAlchemyError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        text = f"{type(cause).__name__}: {cause}".splitlines()[0]
+        if isinstance(cause, psycopg.DataError | psycopg.IntegrityError):
+            raise StorageRefused(text) from error
         # A restart, a full disk, a deadlock, a standby, a missing right, a plan older than a migration:
         # none of it is the data's fault, so the data must wait and not be refused.
-        raise StorageUnavailable(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        raise StorageUnavailable(text) from error
 
 
 def sqlalchemy_url(url: str) -> URL:

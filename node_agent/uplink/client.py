@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -94,7 +95,8 @@ class Uplink:
         self._window = 1
         self._sent_seq = 0  # handed to gRPC, whether or not it has left
         self._committed_seq = 0
-        self._waiting_since = 0.0  # monotonic; the last progress while a batch is unacknowledged
+        self._under_way: deque[int] = deque()  # batches sent and not acknowledged; lost ones are not among them
+        self._waiting_since = 0.0  # monotonic; the last progress while a batch is under way
         self._write_lock = asyncio.Lock()
         self._told_of_outage = False
         self.connected = asyncio.Event()
@@ -130,8 +132,11 @@ class Uplink:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                     welcome = await self._hello(stream)
+                    await _write(stream, link_pb2.AgentMessage(announce=self._everything()))
+                    if welcome.HasField("configure"):
+                        await self._configure(stream, welcome.configure)
                 self._resume(welcome)
-                await self._serve(stream, welcome)
+                await self._serve(stream, welcome.heartbeat_interval_seconds)
             finally:
                 stream.cancel()
 
@@ -159,6 +164,7 @@ class Uplink:
 
     def _resume(self, welcome: link_pb2.Welcome) -> None:
         self._committed_seq = self._sent_seq = self._believable(welcome.committed_seq)
+        self._under_way.clear()
         self._window = max(1, welcome.window_batches)
         self._spool.committed(self._committed_seq)
         log.info("linked to %s (control plane %s)", self._server, welcome.server_version)
@@ -171,19 +177,16 @@ class Uplink:
             log.error("the control plane acknowledged batch %d, which was never made", committed_seq)
         return min(committed_seq, self._spool.last_seq)
 
-    async def _serve(self, stream: Stream, welcome: link_pb2.Welcome) -> None:
+    async def _serve(self, stream: Stream, heartbeat_interval_seconds: int) -> None:
         self._write_lock = asyncio.Lock()  # an order of messages belongs to one stream
-        await _write(stream, link_pb2.AgentMessage(announce=self._everything()))
-        if welcome.HasField("configure"):
-            await self._configure(stream, welcome.configure)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send_batches(stream))
-                tasks.create_task(self._heartbeats(stream, max(1, welcome.heartbeat_interval_seconds)))
+                tasks.create_task(self._heartbeats(stream, max(1, heartbeat_interval_seconds)))
                 tasks.create_task(self._receive(stream))
                 tasks.create_task(self._watch())
         except ExceptionGroup as group:  # one end of the stream failed and took the others along
-            raise _most_telling(group) from group
+            raise most_telling(group) from group
 
     async def _send_batches(self, stream: Stream) -> None:
         while True:
@@ -196,7 +199,7 @@ class Uplink:
 
     def _next(self) -> Entry[Outgoing] | None:
         """This will give the batch to send, None while there is none or the window is full."""
-        if self._sent_seq - self._committed_seq >= self._window:
+        if len(self._under_way) >= self._window:
             return None
         return self._spool.after(self._sent_seq)
 
@@ -219,8 +222,9 @@ class Uplink:
             messages.append(link_pb2.AgentMessage(announce=entry.payload.announce))
         batch = telemetry_pb2.Batch(seq=entry.seq, ticks=[entry.payload.tick])
         messages.append(link_pb2.AgentMessage(batch=batch))
-        if self._sent_seq == self._committed_seq:
+        if not self._under_way:
             self._waiting_since = self._clock.now().monotonic_seconds
+        self._under_way.append(entry.seq)
         self._sent_seq = entry.seq
         for message in messages:
             await _write(stream, message)
@@ -230,7 +234,7 @@ class Uplink:
         while True:
             await asyncio.sleep(min(1.0, self._ack_timeout_seconds / 4))
             waiting = self._clock.now().monotonic_seconds - self._waiting_since
-            if self._sent_seq > self._committed_seq and waiting > self._ack_timeout_seconds:
+            if self._under_way and waiting > self._ack_timeout_seconds:
                 raise Disconnected(f"nothing was acknowledged for {self._ack_timeout_seconds:g} s")
 
     async def _heartbeats(self, stream: Stream, interval_seconds: int) -> None:
@@ -279,6 +283,8 @@ class Uplink:
             self._waiting_since = self._clock.now().monotonic_seconds
         self._committed_seq = max(self._committed_seq, committed)
         self._sent_seq = max(self._sent_seq, self._committed_seq)
+        while self._under_way and self._under_way[0] <= self._committed_seq:
+            self._under_way.popleft()
         self._window = max(1, ack.window_batches)
         self._spool.committed(self._committed_seq)
 
@@ -312,11 +318,9 @@ def _loss(loss: Loss) -> link_pb2.Loss:
     )
 
 
-def _most_telling(group: ExceptionGroup[Exception]) -> Exception:
+def most_telling(group: ExceptionGroup[Exception]) -> Exception:
     """This will give the error to act on: one that says when to come back, else the first."""
-    errors: list[Exception] = []
-    for error in group.exceptions:
-        errors.append(_most_telling(error) if isinstance(error, ExceptionGroup) else error)
+    errors = [most_telling(error) if isinstance(error, ExceptionGroup) else error for error in group.exceptions]
     return next((e for e in errors if isinstance(e, Disconnected) and e.retry_after_seconds is not None), errors[0])
 
 

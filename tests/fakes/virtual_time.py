@@ -58,10 +58,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """This will give the virtual time."""
         return self._jumping.seconds
 
-    def pass_time(self, seconds: float) -> None:
-        """This will let time pass while nobody else runs: work that takes long."""
-        self._jumping.seconds += seconds
-
 
 class LoopClock:
     """Both of a node's clocks, as the running virtual loop has them."""

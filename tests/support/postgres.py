@@ -29,9 +29,10 @@ def with_database(url: str, name: str) -> str:
 class PostgresForTests:
     """One server, and the databases that tests make on it."""
 
-    def __init__(self, url: str) -> None:
-        """`url` names a database from which others can be created."""
+    def __init__(self, url: str, embedded: EmbeddedPostgres | None = None) -> None:
+        """`url` names a database from which others can be created; `embedded` is the server when it is ours."""
         self.url = url
+        self.embedded = embedded
         self._template: str | None = None
 
     def empty(self) -> str:
@@ -84,7 +85,14 @@ def running_postgres() -> Iterator[PostgresForTests]:
             server.close()
         return
     with embedded_postgres() as embedded:
-        yield PostgresForTests(embedded.url)
+        yield PostgresForTests(embedded.url, embedded)
+
+
+class _WithoutSync(EmbeddedPostgres):
+    """The embedded server without waiting for the disk: tests outlive no power cut, and make many databases."""
+
+    def _arguments(self, sockets: Path) -> list[str]:
+        return [*super()._arguments(sockets), "-c", "fsync=off"]  # of two, the later one counts
 
 
 @contextmanager
@@ -92,7 +100,7 @@ def embedded_postgres() -> Iterator[EmbeddedPostgres]:
     """This will start an embedded server on a folder of its own. Main thread only."""
     folder = Path(tempfile.mkdtemp(prefix="optiinfra-postgres-"))
     folder.chmod(0o755)  # as root the server runs as nobody, who has to come through here
-    embedded = EmbeddedPostgres(folder / "data")
+    embedded = _WithoutSync(folder / "data")
     try:
         embedded.start()
         yield embedded

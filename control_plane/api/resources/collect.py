@@ -30,6 +30,7 @@ HELP = {
     "batches_refused": "Batches that could not be stored.",
     "values_impossible": "Values outside their range, stored as unknown.",
     "ticks_lost": "Ticks that agents reported lost.",
+    "stamps_corrected": "Ticks of nodes whose wall clock was wrong, stamped by ours.",
     "commits": "Transactions committed.",
     "commit_seconds": "Time spent committing.",
     "commit_failures": "Transactions that failed and were tried again.",
@@ -50,7 +51,7 @@ class CollectQuestion(Parameters):
 )
 async def collect(asked: Annotated[CollectQuestion, Query()], context: Context) -> Response:
     """Answers when the samples are committed, or says of each node why its sample did not come."""
-    wanted = [await scope.find_node(context, name) for name in asked.node]
+    wanted = await scope.find_nodes(context, asked.node)
     if not wanted:
         live = context.ingest.connected_nodes()
         wanted = [n for n in await nodes.find(context.database.engine, limit=100_000) if n.node_id in live]
@@ -74,18 +75,20 @@ class _Figures(Collector):
         yield GaugeMetricFamily("optiinfra_uptime_seconds", "Time since the process started.", value=uptime)
         for name, value in self._context.ingest.figures().items():
             family = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
-            yield family(f"optiinfra_ingest_{name}", HELP[name], value=value)
+            yield family(f"optiinfra_ingest_{name}", HELP.get(name, name), value=value)
 
 
 @router.get(
     "/metrics",
-    operation_id="metrics_exposition",
-    summary="The control plane's own metrics, for Prometheus",
-    response_class=Response,
-    responses={200: {"description": "text exposition", "content": {"text/plain": {"schema": {"type": "string"}}}}},
-    openapi_extra={"x-required-scope": "read"},
+    **operation(
+        "metrics_exposition",
+        "The control plane's own metrics, for Prometheus",
+        answer={"type": "string"},
+        media_type="text/plain",
+        errors=(422,),
+    ),
 )
-async def exposition(context: Context) -> Response:
+async def exposition(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Ingest's counters and gauges."""
     registry = CollectorRegistry()
     registry.register(_Figures(context))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from control_plane import __version__
 from control_plane.api.answers import answer
 from control_plane.api.context import Context
 from control_plane.api.operations import operation
+from control_plane.api.parameters import Parameters
 
 router = APIRouter(tags=["configuration"])
 
 
-@router.get("/config", **operation("config", "The settings in force", errors=()))
-async def get_config(context: Context) -> Response:
+@router.get("/config", **operation("config", "The settings in force", errors=(422,)))
+async def get_config(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Secrets are shown as set or not set, never as they are."""
     return answer({"version": __version__, "database": context.database_description, "settings": context.settings})
 
 
-@router.get("/capabilities", **operation("capabilities", "What this control plane can do", errors=()))
-async def get_capabilities(context: Context) -> Response:
+@router.get("/capabilities", **operation("capabilities", "What this control plane can do", errors=(422,)))
+async def get_capabilities(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Engines, tables and features; what is missing says why."""
     return answer(context.capabilities)

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Query, Response
 from control_plane.analysis import activity
 from control_plane.analysis.activity import Activity, GpuParts
 from control_plane.api import scope
-from control_plane.api.answers import age_seconds, evidence, gpu_identity, page, timestamp, values
+from control_plane.api.answers import evidence, gpu_identity, page, rated, sampled, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import GpuHistory, GpuWindow, OfGpus, Window, window
 from control_plane.api.schemas import GPU, TEXT, UNKNOWN, reading_schema, scalar_names
-from control_plane.api.series import POINT_SCHEMA, history
+from control_plane.api.series import POINT_SCHEMA, bound_rows, history
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.sample import Reading
@@ -68,9 +68,7 @@ async def _latest(context: ApiContext, asked: OfGpus) -> tuple[list[tuple[Entity
 
 
 def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: Sequence[str]) -> dict[str, Any]:
-    taken_at = reading.taken_at if reading else None
-    head = {"taken_at": taken_at, "age_seconds": age_seconds(taken_at, context.clock.now())}
-    return gpu_identity(entity) | head | values(reading, names)
+    return gpu_identity(entity) | sampled(reading, names, context.clock.now())
 
 
 async def _without_gpu(context: ApiContext, asked: OfGpus) -> list[dict[str, str]]:
@@ -160,11 +158,13 @@ def _utilization(entity: Entity, rows: Sequence[Mapping[str, Any]], span: Window
 
 def _summary(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """This will average GPUs; a figure that some lack says over how many it was taken."""
-    out: dict[str, Any] = {"gpus": len(items)}
+    out: dict[str, Any] = {"gpus": len(items), "unknown": {}}
     for name in ("gpu_utilization_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio"):
         known = [item[name] for item in items if item[name] is not None]
         out[name] = round(sum(known) / len(known), 4) if known else None
         out[f"{name}_gpus"] = len(known)
+        if not known:
+            out["unknown"][name] = "no_gpu_knows_it"
     return out
 
 
@@ -230,6 +230,14 @@ def clock_event_reasons(bits: int | None) -> list[str] | None:
     return named + ([f"unnamed_0x{rest:x}"] if rest else [])
 
 
+def _described(entity: Entity, name: str, attribute: str, unknown: dict[str, str]) -> dict[str, Any]:
+    """This will give what the agent says of a GPU, and note in `unknown` when it does not."""
+    described = entity.attributes.get(attribute)
+    if described is None:
+        unknown[name] = "not_collected"
+    return {name: described}
+
+
 @router.get(
     "/gpu/temperature",
     **operation(
@@ -251,11 +259,15 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
     for entity, reading in found:
         item = _item(context, entity, reading, TEMPERATURE + THROTTLE_SECONDS)
         item["clock_event_reasons"] = clock_event_reasons(item["clock_event_reasons_bits"])
-        item["thresholds"] = entity.attributes.get("temperature_thresholds_celsius")
-        item["throttled_share_of_5m"] = {
-            name.removeprefix("throttled_").removesuffix("_seconds_total"): rates[entity.entity_id][name]
-            for name in THROTTLE_SECONDS
-        }
+        if item["clock_event_reasons"] is None:
+            item["unknown"]["clock_event_reasons"] = item["unknown"]["clock_event_reasons_bits"]
+        item |= _described(entity, "thresholds", "temperature_thresholds_celsius", item["unknown"])
+        item["throttled_share_of_5m"] = rated(
+            {
+                name.removeprefix("throttled_").removesuffix("_seconds_total"): rates[entity.entity_id][name]
+                for name in THROTTLE_SECONDS
+            }
+        )
         items.append(item)
     return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
 
@@ -272,10 +284,10 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
 async def gpu_memory(asked: Annotated[OfGpus, Query()], context: Context) -> Response:
     """`processes` is null where the driver or the agent's rights do not show them."""
     found, more = await _latest(context, asked)
-    items = [
-        _item(context, entity, reading, MEMORY) | {"processes": entity.attributes.get("processes")}
-        for entity, reading in found
-    ]
+    items = []
+    for entity, reading in found:
+        item = _item(context, entity, reading, MEMORY)
+        items.append(item | _described(entity, "processes", "processes", item["unknown"]))
     return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
 
 
@@ -292,6 +304,7 @@ async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> R
     """Mean and peak come from the driver's 20 ms samples; energy from its counter, over the asked window (1 h)."""
     span = window(asked, context.clock.now(), timedelta(hours=1))
     found, more = await _latest(context, asked)
+    bound_rows(span, entities=len(found))
     energy = TABLES["gpu"].field("energy_joules_total")
     buckets = await readings.history(
         context.database.engine, "gpu", energy, [e.entity_id for e, _ in found],
@@ -304,7 +317,8 @@ async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> R
         joules = grown.get(entity.entity_id)
         item["energy_joules"] = None if joules is None else round(joules, 3)
         if joules is None:
-            item["unknown"]["energy_joules"] = "fewer_than_two_samples"
+            why = reading.unknown.get(energy.name) if reading else None
+            item["unknown"]["energy_joules"] = why or "fewer_than_two_samples"
         # A price of energy is not set yet; an invented one would be a lie about money.
         item["energy_cost_usd"] = None
         item["unknown"]["energy_cost_usd"] = "no_energy_price_configured"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane import __version__
 from control_plane.api.answers import answer, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import operation
+from control_plane.api.parameters import Parameters
 from control_plane.api.problems import not_ready
 from control_plane.model.errors import OptiInfraError
 from control_plane.model.node import NodeState, node_state
@@ -24,8 +25,8 @@ router = APIRouter(tags=["health"])
 LEAST_FREE_BYTES = 1024**3
 
 
-@router.get("/", **operation("root", "What this is, and where to look", errors=()))
-async def root(context: Context) -> Response:
+@router.get("/", **operation("root", "What this is, and where to look", errors=(422,)))
+async def root(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Name, version, roles, and links."""
     return answer(
         {
@@ -38,8 +39,8 @@ async def root(context: Context) -> Response:
     )
 
 
-@router.get("/health", **operation("health", "Up, and since when", errors=()))
-async def health(context: Context) -> Response:
+@router.get("/health", **operation("health", "Up, and since when", errors=(422,)))
+async def health(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Answers as long as the process does; it asks nobody else."""
     now = context.clock.now()
     return answer(
@@ -52,8 +53,8 @@ async def health(context: Context) -> Response:
     )
 
 
-@router.get("/health/live", **operation("health_live", "The process's loop answers", errors=()))
-async def health_live() -> Response:
+@router.get("/health/live", **operation("health_live", "The process's loop answers", errors=(422,)))
+async def health_live(_: Annotated[Parameters, Query()]) -> Response:
     """For liveness probes: never depends on anything outside the process."""
     return answer({"status": "alive"})
 
@@ -63,7 +64,7 @@ async def _timed(context: ApiContext, check: Callable[[ApiContext], Awaitable[di
     try:
         part = await check(context)
     except (OptiInfraError, SQLAlchemyError, OSError) as error:
-        part = {"state": "failed", "error": str(error).splitlines()[0]}
+        part = {"state": "failed", "error": next(iter(str(error).splitlines()), type(error).__name__)}
     return part | {"latency_seconds": round(context.clock.monotonic() - started, 6)}
 
 
@@ -135,8 +136,8 @@ CHECKS: dict[str, Callable[[ApiContext], Awaitable[dict[str, Any]]]] = {
 NEEDED = ("database", "migrations", "ingest")
 
 
-@router.get("/health/detailed", **operation("health_detailed", "Every part, its state and last error", errors=()))
-async def health_detailed(context: Context) -> Response:
+@router.get("/health/detailed", **operation("health_detailed", "Every part, its state and last error", errors=(422,)))
+async def health_detailed(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """`status` is the worst of the parts that matter: healthy, degraded or unhealthy."""
     parts = {name: await _timed(context, check) for name, check in CHECKS.items()}
     status = "healthy"
@@ -147,8 +148,8 @@ async def health_detailed(context: Context) -> Response:
     return answer({"status": status, "version": __version__, "parts": parts})
 
 
-@router.get("/health/ready", **operation("health_ready", "Ready to serve", errors=(503,)))
-async def health_ready(request: Request, context: Context) -> Response:
+@router.get("/health/ready", **operation("health_ready", "Ready to serve", errors=(422, 503)))
+async def health_ready(_: Annotated[Parameters, Query()], request: Request, context: Context) -> Response:
     """200 when the database answers, the schema is at head and agents can connect; else 503 with what is missing."""
     parts = {name: await _timed(context, CHECKS[name]) for name in NEEDED}
     missing = {name: part for name, part in parts.items() if part["state"] != "ok"}

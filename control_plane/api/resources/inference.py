@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from control_plane.api import scope
-from control_plane.api.answers import age_seconds, answer, page, server_identity, values
+from control_plane.api.answers import answer, page, sampled, server_identity, values
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
-from control_plane.api.parameters import OfServers
+from control_plane.api.parameters import Name, OfServers, Parameters
 from control_plane.api.schemas import SERVER, TIME, UNKNOWN, field_schema
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Reading
@@ -28,7 +28,6 @@ TOTALS = [f.name for f in TABLES["inference"].scalars if f.is_counter]
 
 
 def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: list[str]) -> dict[str, Any]:
-    taken_at = reading.taken_at if reading else None
     attributes = entity.attributes
     return server_identity(entity) | {
         "state_detail": attributes.get("state_detail"),
@@ -39,9 +38,8 @@ def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: l
         "found_by": attributes.get("source"),
         "pid": attributes.get("pid"),
         "first_seen_at": entity.first_seen_at,
-        "taken_at": taken_at,
-        "age_seconds": age_seconds(taken_at, context.clock.now()),
         "load": values(reading, names),
+        **sampled(reading, (), context.clock.now()),
     }
 
 
@@ -50,6 +48,9 @@ ITEM_SCHEMA = {
     "properties": {
         **SERVER,
         "state_since": TIME,
+        "taken_at": TIME,
+        "age_seconds": {"type": ["number", "null"]},
+        "unknown": UNKNOWN,
         "version": {"type": ["string", "null"]},
         "config": {"type": ["object", "null"], "description": "as the engine, or its command line, says"},
         "load": {
@@ -84,12 +85,14 @@ async def list_servers(asked: Annotated[OfServers, Query()], context: Context) -
     ),
 )
 async def get_server(
-    server_id: Annotated[str, Path(max_length=512, description="a server's id")], context: Context
+    server_id: Annotated[Name, Path(description="a server's id")],
+    _: Annotated[Parameters, Query()],
+    context: Context,
 ) -> Response:
     """Its configuration, its load now, and its counters since they began."""
-    key = await scope.server_url(context, server_id)
-    after = int(server_id) - 1 if server_id.isdecimal() else 0
-    selection = Selection(kind=EntityKind.INFERENCE_SERVER, keys=[key], after=after)
+    selection = Selection(
+        kind=EntityKind.INFERENCE_SERVER, entity_ids=await scope.server_ids(context, [server_id]) or []
+    )
     found = await readings.latest(context.database.engine, context.dictionaries, "inference", selection, 1)
     entity, reading = found[0]
     return answer(_item(context, entity, reading, LOAD + TOTALS))

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from control_plane.analysis import distributions, serving
+from control_plane.analysis.distributions import Quantile
 from control_plane.analysis.serving import Served
 from control_plane.api import scope
 from control_plane.api.answers import evidence, gpu_identity, page, server_identity, timestamp, values
@@ -17,6 +18,7 @@ from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import OfServers, ServerWindow, Window, window
 from control_plane.api.schemas import SERVER, UNKNOWN
+from control_plane.api.series import bound_rows
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Distribution, Reading
 from control_plane.storage import inference, readings
@@ -39,6 +41,7 @@ QUANTILE_SCHEMA = {
         "value": {"type": ["number", "null"], "description": "interpolated within its bucket"},
         "low": {"type": "number", "description": "the true value is above this"},
         "high": {"type": ["number", "null"], "description": "and not above this; null: no bound is known"},
+        "unknown": UNKNOWN,
     },
 }
 DISTRIBUTION_SCHEMA = {
@@ -47,6 +50,7 @@ DISTRIBUTION_SCHEMA = {
         "count": {"type": "integer"},
         "mean": {"type": ["number", "null"]},
         **dict.fromkeys(QUANTILES, QUANTILE_SCHEMA),
+        "unknown": UNKNOWN,
     },
 }
 
@@ -76,6 +80,7 @@ async def _asked(context: ApiContext, asked: ServerWindow) -> Question:
     selection = await scope.of_servers(context, asked)
     found = await readings.select_entities(context.database.engine, selection, asked.limit + 1)
     shown = found[: asked.limit]
+    bound_rows(span, entities=len(shown))
     spans = await inference.spans(
         context.database.engine, context.dictionaries, [e.entity_id for e in shown], since=span.since, until=span.until
     )
@@ -93,8 +98,14 @@ def quantiles(distribution: Distribution | None) -> dict[str, Any] | None:
     out: dict[str, Any] = {"count": sum(distribution.counts), "mean": _rounded(distributions.mean(distribution))}
     for name, share in QUANTILES.items():
         found = distributions.quantile(distribution, share)
-        out[name] = found and {"value": _rounded(found.value), "low": found.low, "high": found.high}
-    return out
+        out[name] = found and _shown_quantile(found)
+    why = "no_observations" if not out["count"] else "sum_unknown"
+    return out | {"unknown": {name: why for name, value in out.items() if value is None}}
+
+
+def _shown_quantile(found: Quantile) -> dict[str, Any]:
+    out = {"value": _rounded(found.value), "low": found.low, "high": found.high}
+    return out | {"unknown": {name: "above_the_last_bound" for name, value in out.items() if value is None}}
 
 
 def _rounded(value: float | None) -> float | None:
@@ -173,7 +184,11 @@ def _throughput(served: Served | None) -> dict[str, Any]:
         ),
     }
     rates = {name: None if v is None else round(v / served.seconds, 4) for name, v in figures.items()}
-    return rates | {"unknown": {name: "not_exposed" for name, rate in rates.items() if rate is None}}
+    counters = dict(
+        zip(names, ("requests_finished_total", "prompt_tokens_total", "generation_tokens_total"), strict=True)
+    )
+    unknown = {n: served.unknown.get(counters[n], "not_exposed") for n, rate in rates.items() if rate is None}
+    return rates | {"unknown": unknown}
 
 
 @router.get(
@@ -192,7 +207,7 @@ async def metrics_throughput(asked: Annotated[ServerWindow, Query()], context: C
         item["covered_seconds"] = round(served.seconds, 3) if served else 0.0
         item["evidence"] = evidence(
             series=COUNTERS, since=question.span.since, until=question.span.until,
-            numbers={"growth": dict(served.growth) if served else {}},
+            numbers={"growth": {n: v for n, v in served.growth.items() if v is not None} if served else {}},
         )  # fmt: skip
         items.append(item)
     return question.page(items, models=_model_throughput(items))
@@ -208,7 +223,8 @@ def _model_throughput(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     for model, group in models.items():
         # A sum that leaves one server out would be too small, and look like the whole.
         sums = {n: None if any(i[n] is None for i in group) else round(sum(i[n] for i in group), 4) for n in names}
-        out.append({"model": model, "servers": len(group)} | sums)
+        unknown = {name: "unknown_for_a_server" for name, total in sums.items() if total is None}
+        out.append({"model": model, "servers": len(group)} | sums | {"unknown": unknown})
     return out
 
 
@@ -216,13 +232,15 @@ def _per_resource(item: Mapping[str, Any], gpus: Sequence[tuple[Entity, Reading 
     tokens = item["output_tokens_per_second"]
     watts = [r.values.get("power_draw_watts") if r else None for _, r in gpus]
     known = [w for w in watts if isinstance(w, int | float)]
+    total = sum(known) if len(known) == len(watts) else 0.0
     per_gpu = round(tokens / len(gpus), 4) if gpus and tokens is not None else None
-    per_watt = round(tokens / sum(known), 6) if tokens is not None and known and len(known) == len(watts) else None
+    per_watt = round(tokens / total, 6) if tokens is not None and total else None
     unknown = dict(item["unknown"])
+    without_gpus = "gpus_of_server_unknown" if not gpus else unknown.get("output_tokens_per_second")
     if per_gpu is None:
-        unknown["output_tokens_per_second_per_gpu"] = "gpus_of_server_unknown"
+        unknown["output_tokens_per_second_per_gpu"] = without_gpus
     if per_watt is None:
-        unknown["output_tokens_per_joule"] = "gpus_of_server_unknown" if not gpus else "power_unknown"
+        unknown["output_tokens_per_joule"] = without_gpus or "power_unknown"
     unknown["output_tokens_per_usd"] = "no_prices_configured"
     return {
         "output_tokens_per_second_per_gpu": per_gpu,
@@ -242,22 +260,21 @@ async def _gpus_behind(
         return out
     selection = Selection(kind=EntityKind.GPU, node_ids=node_ids)
     gpus = await readings.latest(context.database.engine, context.dictionaries, "gpu", selection, 10_000)
+    on_node: dict[int, list[tuple[set[int], tuple[Entity, Reading | None]]]] = {}
+    for gpu, reading in gpus:
+        processes = gpu.attributes.get("processes")
+        holders = [p.get("pid") for p in processes if isinstance(p, dict)] if isinstance(processes, list) else []
+        on_node.setdefault(gpu.node_id, []).append((_numbers(holders), (gpu, reading)))
     for server in servers:
-        pids = _pids(server)
-        for gpu, reading in gpus:
-            processes = gpu.attributes.get("processes")
-            if gpu.node_id != server.node_id or not isinstance(processes, list):
-                continue
-            if any(isinstance(p, dict) and p.get("pid") in pids for p in processes):
-                out[server.entity_id].append((gpu, reading))
+        many, one = server.attributes.get("pids"), server.attributes.get("pid")
+        pids = _numbers([*(many if isinstance(many, list) else []), one])
+        out[server.entity_id] = [found for held_by, found in on_node.get(server.node_id, ()) if held_by & pids]
     return out
 
 
-def _pids(server: Entity) -> set[int]:
-    """This will give the processes of a server that its agent knows of."""
-    many, one = server.attributes.get("pids"), server.attributes.get("pid")
-    listed_pids = many if isinstance(many, list) else []
-    return {pid for pid in [*listed_pids, one] if isinstance(pid, int)}
+def _numbers(values: Sequence[object]) -> set[int]:
+    """This will keep the process ids of what an agent says, which may be anything."""
+    return {value for value in values if isinstance(value, int)}
 
 
 GPU_FIGURES = [
@@ -347,17 +364,18 @@ async def metrics_memory(asked: Annotated[ServerWindow, Query()], context: Conte
         growth = served.growth if served else {}
         now = values(newest.get(server.entity_id), ["kv_cache_usage_ratio", "kv_cache_capacity_tokens"])
         hits, queries = growth.get("prefix_cache_hits_total"), growth.get("prefix_cache_queries_total")
+        preemptions = growth.get("preemptions_total")
         item: dict[str, Any] = {
             "prefix_cache_hit_ratio": _rounded(serving.ratio(hits, queries)),
-            "preemptions": growth.get("preemptions_total"),
+            "preemptions": None if preemptions is None else int(preemptions),
             "weights_bytes": None,
             "headroom_tokens": _headroom(now),
         }
-        why = {
-            "prefix_cache_hit_ratio": "no_lookups"
-            if queries == 0
-            else _why(served, ["prefix_cache_hits_total"])["prefix_cache_hits_total"],
-            "preemptions": _why(served, ["preemptions_total"])["preemptions_total"],
+        lookups = "prefix_cache_queries_total" if queries is None else "prefix_cache_hits_total"
+        why = _why(served, [lookups, "preemptions_total"])
+        why |= {
+            "prefix_cache_hit_ratio": "no_lookups" if queries == 0 else why[lookups],
+            "preemptions": why["preemptions_total"],
             "weights_bytes": "not_exposed",
             "headroom_tokens": "kv_cache_unknown",
         }
@@ -368,4 +386,4 @@ async def metrics_memory(asked: Annotated[ServerWindow, Query()], context: Conte
 
 def _headroom(now: Mapping[str, Any]) -> int | None:
     usage, capacity = now["kv_cache_usage_ratio"], now["kv_cache_capacity_tokens"]
-    return None if usage is None or capacity is None else round((1 - usage) * capacity)
+    return None if usage is None or capacity is None else max(0, round((1 - usage) * capacity))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -12,12 +11,12 @@ from fastapi import APIRouter, Query, Response
 from control_plane.analysis import distributions
 from control_plane.api import scope
 from control_plane.api.answers import page, server_identity, timestamp
-from control_plane.api.context import ApiContext, Context
+from control_plane.api.context import Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import ServerHistory, Window, step_of, window
 from control_plane.api.resources.metrics import quantiles
 from control_plane.api.schemas import SERVER, TEXT
-from control_plane.api.series import DEFAULT_WINDOW, MOST_ENTITIES, POINT_SCHEMA, history
+from control_plane.api.series import DEFAULT_WINDOW, MOST_ENTITIES, POINT_SCHEMA, bound_points, bound_rows, history
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.sample import Reading
@@ -55,14 +54,17 @@ async def metrics_history(asked: Annotated[ServerHistory, Query()], context: Con
     step = step_of(asked, span)
     found = await readings.select_entities(context.database.engine, selection, MOST_ENTITIES + 1)
     shown = found[:MOST_ENTITIES]
+    bound_rows(span, entities=len(shown))
+    bound_points(span, step, series=len(shown) * len(set(wanted)))
     looks = await inference.stepped(
         context.database.engine, context.dictionaries, [e.entity_id for e in shown],
         since=span.since, until=span.until, step=step,
     )  # fmt: skip
+    by_entity: dict[int, list[tuple[datetime, Reading]]] = {}
+    for at, look in looks:
+        by_entity.setdefault(look.entity_id, []).append((at, look))
     items = [
-        _series(
-            context, entity, name, [(at, look) for at, look in looks if look.entity_id == entity.entity_id], span, step
-        )
+        _series(entity, name, by_entity.get(entity.entity_id, []), span, step)
         for entity in shown
         for name in dict.fromkeys(wanted)
     ]
@@ -77,18 +79,13 @@ async def metrics_history(asked: Annotated[ServerHistory, Query()], context: Con
 
 
 def _series(
-    context: ApiContext,
-    entity: Entity,
-    name: str,
-    looks: Sequence[tuple[datetime, Reading]],
-    span: Window,
-    step: timedelta,
+    entity: Entity, name: str, looks: Sequence[tuple[datetime, Reading]], span: Window, step: timedelta
 ) -> dict[str, Any]:
     """This will give what was observed in each step: the difference of the looks at its two ends."""
     by_start = {}
-    for (_, before), (start, look) in pairwise(looks):
+    for before, (start, look) in zip([None, *(look for _, look in looks)], looks, strict=False):
         if start >= span.since:
-            by_start[start] = _observed(name, before, look)
+            by_start[start] = _first_observed(name, look, span) if before is None else _observed(name, before, look)
     points = []
     start = span.since
     while start < span.until:
@@ -97,12 +94,24 @@ def _series(
     return server_identity(entity) | {"field": name, "points": points}
 
 
+def _first_observed(name: str, look: Reading, span: Window) -> dict[str, Any]:
+    """This will judge a look with none before it: all of it is of this window if its counters began in it."""
+    began, last = look.values.get("counters_since_unix_seconds"), look.distributions.get(name)
+    if last is None:
+        return {"count": None, "unknown": look.unknown.get(name, "not_sent")}
+    if not isinstance(began, int | float) or began < span.since.timestamp():
+        return {"count": None, "unknown": "no_sample_before"}
+    return quantiles(last) or {}
+
+
 def _observed(name: str, before: Reading, look: Reading) -> dict[str, Any]:
     last = look.distributions.get(name)
     if last is None:
         return {"count": None, "unknown": look.unknown.get(name, "not_sent")}
     first = before.distributions.get(name)
     same_run = before.values.get("counters_since_unix_seconds") == look.values.get("counters_since_unix_seconds")
-    if same_run and (first is None or first.bounds != last.bounds):
+    if same_run and first is None:
         return {"count": None, "unknown": before.unknown.get(name, "not_sent")}
+    if same_run and first is not None and first.bounds != last.bounds:
+        return {"count": None, "unknown": "bucket_bounds_differ"}
     return quantiles(distributions.increase(first if same_run else None, last)) or {}

@@ -10,8 +10,8 @@ from control_plane.api import scope
 from control_plane.api.answers import age_seconds, answer, gpu_identity, page, server_identity
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
-from control_plane.api.parameters import Paged, decode_cursor
-from control_plane.api.schemas import TEXT, TIME
+from control_plane.api.parameters import Name, Paged, Parameters, decode_cursor
+from control_plane.api.schemas import TEXT, TIME, UNKNOWN
 from control_plane.model.entity import EntityKind
 from control_plane.model.node import Node, NodeState, node_state
 from control_plane.storage import nodes
@@ -27,6 +27,15 @@ def _shown(context: ApiContext, node: Node) -> dict[str, Any]:
     status = node.status
     age = age_seconds(status.taken_at, now) if status else None
     interval = status.sampling_interval_seconds if status else None
+    read = {
+        "last_sample_at": status.taken_at if status else None,
+        "age_seconds": age,
+        "sampling_interval_seconds": interval,
+        "lag_seconds": round((status.received_at - status.taken_at).total_seconds(), 3) if status else None,
+        "clock_offset_seconds": round(status.clock_offset_seconds, 3)
+        if status and status.clock_offset_seconds is not None
+        else None,
+    }
     return {
         "node_id": node.node_id,
         "name": node.name,
@@ -35,13 +44,8 @@ def _shown(context: ApiContext, node: Node) -> dict[str, Any]:
         "replayed": node.replayed,
         "agent_version": node.agent_version,
         "first_seen_at": node.first_seen_at,
-        "last_sample_at": status.taken_at if status else None,
-        "age_seconds": age,
-        "sampling_interval_seconds": interval,
-        "lag_seconds": round((status.received_at - status.taken_at).total_seconds(), 3) if status else None,
-        "clock_offset_seconds": round(status.clock_offset_seconds, 3)
-        if status and status.clock_offset_seconds is not None
-        else None,
+        **read,
+        "unknown": {n: "not_sent" if status else "never_sampled" for n, value in read.items() if value is None},
         "collectors": [
             {
                 "collector": c.collector,
@@ -68,6 +72,7 @@ NODE_SCHEMA = {
         "age_seconds": {"type": ["number", "null"]},
         "lag_seconds": {"type": ["number", "null"], "description": "from taking the newest sample to its arrival"},
         "clock_offset_seconds": {"type": ["number", "null"], "description": "the node's clock minus ours"},
+        "unknown": UNKNOWN,
         "collectors": {"type": "array", "items": {"type": "object"}},
         "lost_ticks": {"type": "integer"},
         "refused_batches": {"type": "integer"},
@@ -86,7 +91,9 @@ async def list_nodes(asked: Annotated[Paged, Query()], context: Context) -> Resp
 
 @router.get("/nodes/{node_id}", **operation("node", "One node, with what is on it", errors=(404, 422, 503)))
 async def get_node(
-    node_id: Annotated[str, Path(max_length=253, description="a node's id or name")], context: Context
+    node_id: Annotated[Name, Path(description="a node's id or name")],
+    _: Annotated[Parameters, Query()],
+    context: Context,
 ) -> Response:
     """Identity, GPUs, inference servers, what was lost and what was refused."""
     node = await scope.find_node(context, node_id)

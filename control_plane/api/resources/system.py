@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from control_plane.api import scope
-from control_plane.api.answers import age_seconds, page, values
+from control_plane.api.answers import page, rated, sampled
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import NodeHistory, OfNodes
@@ -33,13 +33,8 @@ RATE_WINDOW = timedelta(minutes=1)
 MOST_DEVICES_PER_NODE = 64
 
 
-def _head(context: ApiContext, entity: Entity, reading: Reading | None) -> dict[str, Any]:
-    taken_at = reading.taken_at if reading else None
-    return {
-        "node": entity.node_name,
-        "taken_at": taken_at,
-        "age_seconds": age_seconds(taken_at, context.clock.now()),
-    }
+def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: Sequence[str]) -> dict[str, Any]:
+    return {"node": entity.node_name} | sampled(reading, names, context.clock.now())
 
 
 async def _hosts(context: ApiContext, asked: OfNodes) -> tuple[list[tuple[Entity, Reading | None]], bool]:
@@ -50,7 +45,7 @@ async def _hosts(context: ApiContext, asked: OfNodes) -> tuple[list[tuple[Entity
 
 async def _host_page(context: ApiContext, asked: OfNodes, names: Sequence[str]) -> Response:
     found, more = await _hosts(context, asked)
-    items = [_head(context, entity, reading) | values(reading, names) for entity, reading in found]
+    items = [_item(context, entity, reading, names) for entity, reading in found]
     return page(items, more=more, last_id=found[-1][0].entity_id if found else 0)
 
 
@@ -59,21 +54,19 @@ async def _devices(
 ) -> dict[int, list[dict[str, Any]]]:
     """This will give, by node, the newest readings of its devices, with the rates of their counters."""
     selection = Selection(kind=kind, node_ids=[h.node_id for h in hosts])
-    limit = MOST_DEVICES_PER_NODE * max(1, len(hosts))
-    found = await readings.latest(context.database.engine, context.dictionaries, table, selection, limit)
+    found = await readings.latest_of_each_node(
+        context.database.engine, context.dictionaries, table, selection, MOST_DEVICES_PER_NODE
+    )
     now = context.clock.now()
     counters = [f for f in TABLES[table].scalars if f.is_counter]
     ids = [entity.entity_id for entity, reading in found if reading and reading.taken_at > now - RATE_WINDOW * 2]
     rates = await readings.rates(context.database.engine, table, counters, ids, since=now - RATE_WINDOW, until=now)
     out: dict[int, list[dict[str, Any]]] = {h.node_id: [] for h in hosts}
     for entity, reading in found:
-        item: dict[str, Any] = {
-            label: entity.key,
-            "age_seconds": age_seconds(reading.taken_at if reading else None, now),
-        }
-        item |= values(reading, scalar_names(table))
-        grown = rates.get(entity.entity_id, {})
-        item["per_second"] = {f.name.removesuffix("_total"): grown.get(f.name) for f in counters}
+        item = {label: entity.key} | sampled(reading, scalar_names(table), now)
+        if counters:
+            grown = rates.get(entity.entity_id, {})
+            item["per_second"] = rated({f.name.removesuffix("_total"): grown.get(f.name) for f in counters})
         out[entity.node_id].append(item)
     return out
 
@@ -81,9 +74,6 @@ async def _devices(
 async def _disks(context: ApiContext, hosts: Sequence[Entity]) -> dict[int, dict[str, Any]]:
     disks = await _devices(context, "disk", EntityKind.DISK, "device", hosts)
     mounts = await _devices(context, "filesystem", EntityKind.FILESYSTEM, "mount_point", hosts)
-    for entries in mounts.values():
-        for entry in entries:
-            del entry["per_second"]  # a file system's figures are levels, not counters
     return {h.node_id: {"disks": disks[h.node_id], "filesystems": mounts[h.node_id]} for h in hosts}
 
 
@@ -136,10 +126,7 @@ async def system_disk(asked: Annotated[OfNodes, Query()], context: Context) -> R
     """Counters since the machine started, and their rates over the last minute."""
     found, more = await _hosts(context, asked)
     disks = await _disks(context, [entity for entity, _ in found])
-    items = [
-        _head(context, entity, reading) | values(reading, PRESSURE_IO) | disks[entity.node_id]
-        for entity, reading in found
-    ]
+    items = [_item(context, entity, reading, PRESSURE_IO) | disks[entity.node_id] for entity, reading in found]
     return page(items, more=more, last_id=found[-1][0].entity_id if found else 0)
 
 
@@ -156,7 +143,7 @@ async def system_network(asked: Annotated[OfNodes, Query()], context: Context) -
     """Counters since the machine started, and their rates over the last minute."""
     found, more = await _hosts(context, asked)
     interfaces = await _interfaces(context, [entity for entity, _ in found])
-    items = [_head(context, entity, reading) | interfaces[entity.node_id] for entity, reading in found]
+    items = [_item(context, entity, reading, ()) | interfaces[entity.node_id] for entity, reading in found]
     return page(items, more=more, last_id=found[-1][0].entity_id if found else 0)
 
 
@@ -175,7 +162,7 @@ async def system_all(asked: Annotated[OfNodes, Query()], context: Context) -> Re
     hosts = [entity for entity, _ in found]
     disks, interfaces = await _disks(context, hosts), await _interfaces(context, hosts)
     items = [
-        _head(context, entity, reading) | values(reading, _HOST) | disks[entity.node_id] | interfaces[entity.node_id]
+        _item(context, entity, reading, _HOST) | disks[entity.node_id] | interfaces[entity.node_id]
         for entity, reading in found
     ]
     return page(items, more=more, last_id=found[-1][0].entity_id if found else 0)

@@ -109,7 +109,7 @@ def test_ticks_lie_on_a_grid_that_every_agent_of_one_interval_shares() -> None:
 
 
 def test_slow_collectors_do_not_shift_the_cadence() -> None:
-    assert times(sampled([Scripted("a", taking(*[3.9] * 9))], seconds=16)) == [0, 5, 10, 15]
+    assert times(sampled([Scripted("a", taking(*[3.9] * 9))], seconds=19)) == [0, 5, 10, 15]
 
 
 def test_values_of_one_tick_share_one_moment() -> None:
@@ -119,7 +119,7 @@ def test_values_of_one_tick_share_one_moment() -> None:
 
 
 def test_a_late_collector_is_reported_and_its_entities_are_unknown_not_absent() -> None:
-    ticks = sampled([Scripted("late", taking(0, 99)), Scripted("fine")], seconds=11)
+    ticks = sampled([Scripted("late", taking(0, 99)), Scripted("fine")], seconds=14.5)
     for tick in ticks[1:]:
         assert report(tick, "late").outcome is Outcome.TIMED_OUT
         assert report(tick, "late").detail == "did not finish within 4.0 s"
@@ -142,7 +142,7 @@ def test_a_collector_that_came_back_between_ticks_looks_again_at_the_next() -> N
 
 
 def test_what_a_late_first_look_found_is_known_from_then_on() -> None:
-    ticks = sampled([Scripted("late", taking(4.5, 99))], seconds=9)
+    ticks = sampled([Scripted("late", taking(4.5, 99))], seconds=9.5)
     assert [reads(tick, "late") for tick in ticks] == [None, Reason.TIMED_OUT]
     assert [entity.key for entity in ticks[1].entities] == ["late"]
 

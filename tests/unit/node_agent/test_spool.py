@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -67,7 +68,7 @@ class SpoolAgainstModel(RuleBasedStateMachine):
     @invariant()
     def neighbouring_drops_are_one_loss(self) -> None:
         losses = self.spool.losses()
-        assert all(a.last_seq + 1 < b.first_seq for a, b in zip(losses, losses[1:], strict=False))
+        assert all(a.last_seq + 1 < b.first_seq for a, b in pairwise(losses))
         for loss in losses:
             assert loss.last_taken_at_unix_us == loss.last_seq * 10
             assert loss.first_taken_at_unix_us <= loss.first_seq * 10, "the range may be too wide, never too narrow"
