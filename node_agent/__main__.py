@@ -43,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _progress(text: str) -> None:
+    """This will show how far it is, where somebody watches."""
+    if sys.stderr.isatty():
+        print(f"\r{text}", end="", file=sys.stderr, flush=True)
+
+
 def _record(settings: Settings, path: Path, seconds: float | None) -> int:
     from node_agent import agent
 
@@ -52,10 +58,11 @@ def _record(settings: Settings, path: Path, seconds: float | None) -> int:
     def progress(count: int, tick: Tick) -> None:
         gpus = sum(1 for e in tick.entities if e.kind is EntityKind.GPU)
         servers = sum(1 for e in tick.entities if e.kind is EntityKind.INFERENCE_SERVER)
-        print(f"\r{count} ticks, {gpus} GPUs, {servers} inference servers", end="", file=sys.stderr, flush=True)
+        _progress(f"{count} ticks, {gpus} GPUs, {servers} inference servers")
 
     count = asyncio.run(agent.record(settings, path, seconds=seconds, progress=progress))
-    print(f"\n{path}: {count} ticks, {path.stat().st_size} bytes", file=sys.stderr)
+    _progress("\n")
+    print(f"{path}: {count} ticks, {path.stat().st_size} bytes", file=sys.stderr)
     return 0
 
 
@@ -78,10 +85,11 @@ def _replay(settings: Settings, arguments: argparse.Namespace) -> int:
             speed=arguments.speed,
             keep_times=arguments.keep_times,
             node_name=arguments.as_node,
-            progress=lambda done: print(f"\r{done}/{len(loaded.ticks)}", end="", file=sys.stderr, flush=True),
+            progress=lambda done: _progress(f"{done}/{len(loaded.ticks)}"),
         )
     )
-    print(f"\n{count} ticks acknowledged", file=sys.stderr)
+    _progress("\n")
+    print(f"{count} ticks acknowledged", file=sys.stderr)
     return 0
 
 

@@ -9,11 +9,11 @@ import random
 import secrets
 import signal
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from node_agent import __version__
-from node_agent.clock import SystemClock
+from node_agent.clock import Clock, SystemClock
 from node_agent.collectors.engine import EngineCollector
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
@@ -22,7 +22,7 @@ from node_agent.commands.set_interval import set_interval
 from node_agent.host.identity import node_attributes
 from node_agent.host.nvml import PynvmlDriver
 from node_agent.model import Collector, Tick
-from node_agent.sampler import Sampler
+from node_agent.sampler import Sampler, deadline_seconds
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Settings, SettingsError
 from node_agent.spool import Spool
 from node_agent.uplink import wire
@@ -36,6 +36,11 @@ log = logging.getLogger(__name__)
 HEARTBEAT_FILE = "alive"
 # At a stop, time for the last tick to be acknowledged; longer, and a restart would wait for a dead server.
 DRAIN_SECONDS = 3.0
+# A run of the engine collector takes up to five thirds of its time limit: it must end before the
+# sampler's deadline, or one server that hangs would make all the others look late.
+ENGINE_SHARE = 0.55
+# A replay is run by a person: better an answer than patience.
+REPLAY_CONNECT_SECONDS = 10.0
 # A day of an 8-GPU host at 5 s, when the control plane is slower than the replay.
 REPLAY_BYTES = 1 << 30
 
@@ -75,6 +80,7 @@ def build_sampler(settings: Settings) -> Sampler:
     collectors.append(
         EngineCollector(
             clock=clock,
+            timeout_seconds=ENGINE_SHARE * deadline_seconds(settings.sampling_interval_seconds),
             targets=settings.scrape_targets,
             discover=settings.discover_engines,
             proc_root=str(settings.host_proc),
@@ -187,24 +193,36 @@ async def replay(
         handlers=refusing("this is a replay, not a host"),
         backoff=Backoff(random.Random()),  # noqa: S311 - spreads reconnects, guards nothing
     )
-    play_seconds = recording.seconds / speed if speed else 0.0
     async with asyncio.TaskGroup() as tasks:
         linking = tasks.create_task(uplink.run())
-        await uplink.connected.wait()
-        start = clock.now()
-        shift_us = 0
-        if not keep_times:
-            shift_us = wire.unix_us(start) + round(play_seconds * 1e6) - recording.ticks[-1].unix_us
-        for count, tick in enumerate(recording.ticks, 1):
-            if speed:
-                due = (tick.unix_us - recording.ticks[0].unix_us) / 1e6 / speed
-                await asyncio.sleep(max(0.0, start.monotonic_seconds + due - clock.now().monotonic_seconds))
-            announced.learn(tick.outgoing)
-            append(spool, restamped(tick.outgoing, taken_at_unix_us=tick.unix_us + shift_us, now=clock.now()))
-            progress(count)
-        await uplink.drained()
+        await _within(uplink.connected.wait(), REPLAY_CONNECT_SECONDS)
+        reached = uplink.connected.is_set()
+        if reached:
+            async for count, outgoing in paced(recording, clock, speed=speed, keep_times=keep_times):
+                announced.learn(outgoing)
+                append(spool, outgoing)
+                progress(count)
+            await uplink.drained()
         linking.cancel()
+    if not reached:
+        raise SettingsError(f"no control plane answers at {server}; start one, or name another with --server")
     return len(recording.ticks) - spool.lost_ticks
+
+
+async def paced(
+    recording: Recording, clock: Clock, *, speed: float, keep_times: bool
+) -> AsyncIterator[tuple[int, Outgoing]]:
+    """This will give each tick when it is due, counted from 1 and stamped as it is to be sent."""
+    start = clock.now()
+    shift_us = 0
+    if not keep_times:
+        play_us = round(recording.seconds / speed * 1e6) if speed else 0
+        shift_us = wire.unix_us(start) + play_us - recording.ticks[-1].unix_us
+    for count, tick in enumerate(recording.ticks, 1):
+        if speed:
+            due = (tick.unix_us - recording.ticks[0].unix_us) / 1e6 / speed
+            await asyncio.sleep(max(0.0, start.monotonic_seconds + due - clock.now().monotonic_seconds))
+        yield count, restamped(tick.outgoing, taken_at_unix_us=tick.unix_us + shift_us, now=clock.now())
 
 
 def encode(encoder: wire.Encoder, tick: Tick) -> Outgoing:

@@ -17,6 +17,13 @@ log = logging.getLogger(__name__)
 # A collector may use this share of the interval; the rest is for encoding and sending.
 DEADLINE_SHARE = 0.8
 LONGEST_DEADLINE_SECONDS = 4.0
+
+
+def deadline_seconds(interval_seconds: float) -> float:
+    """This will give how long a collector may take at a cadence."""
+    return min(interval_seconds * DEADLINE_SHARE, LONGEST_DEADLINE_SECONDS)
+
+
 # Samples that commands may have waiting: a person's impatient clicks, not a second cadence.
 MOST_REQUESTS = 8
 
@@ -127,7 +134,7 @@ class Sampler:
 
     async def _tick(self, tasks: asyncio.TaskGroup, command_id: str) -> Tick:
         now = self._clock.now()
-        deadline = min(self.interval_seconds * DEADLINE_SHARE, LONGEST_DEADLINE_SECONDS)
+        deadline = deadline_seconds(self.interval_seconds)
         late_before = {seat.collector.name for seat in self._seats if seat.running and not seat.running.done()}
         for seat in self._seats:
             if seat.running is not None and seat.running.done():  # late, but it came back before this tick

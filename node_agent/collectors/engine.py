@@ -43,8 +43,8 @@ class _Watched:
 class EngineCollector:
     """Scrapes every known inference server at once, each within its own time limit.
 
-    A run takes at most twice `timeout_seconds`, and once a minute three times that, when a
-    server's configuration is read too.
+    A run takes at most five thirds of `timeout_seconds`: a third to look whether a new socket is an
+    engine's, the whole to scrape, and once a minute a third to read the configuration.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class EngineCollector:
             scan=discover,
             proc_root=proc_root,
             scan_interval_seconds=scan_interval_seconds,
-            probe_timeout_seconds=timeout_seconds,
+            probe_timeout_seconds=timeout_seconds / 3,
             max_bytes=max_bytes,
         )
 
@@ -145,7 +145,7 @@ class EngineCollector:
             watched.since = since
             watched.config_due_at = now.monotonic_seconds + self._config_interval_seconds
             said = await read_configuration(
-                found.engine, watched.server.url, found.exposition, timeout_seconds=self._timeout_seconds
+                found.engine, watched.server.url, found.exposition, timeout_seconds=self._timeout_seconds / 3
             )
             watched.configuration = _refreshed(watched.configuration, said)
             if said.version is not None or said.model is not None:

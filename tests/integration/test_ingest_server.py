@@ -17,7 +17,7 @@ from control_plane.ingest import server, wire, writer
 from control_plane.ingest.server import start_server
 from control_plane.model.entity import EntityKind
 from control_plane.model.errors import ConfigurationError
-from control_plane.storage import migrations, nodes, readings
+from control_plane.storage import nodes, readings
 from control_plane.storage.session import Database
 from node_agent.model import Histogram, Reason
 from node_agent.uplink.client import Outgoing
@@ -93,7 +93,9 @@ async def test_every_value_reads_back_as_the_agent_saw_it(
     plane: ControlPlane, clock: FakeClock, database: Database
 ) -> None:
     async with Agent(plane, clock) as agent:
-        agent.sample({"power_draw_watts": 321.5, "memory_used_bytes": 2**40 + 1, "sm_active_ratio": Reason.NO_PERMISSION})
+        agent.sample(
+            {"power_draw_watts": 321.5, "memory_used_bytes": 2**40 + 1, "sm_active_ratio": Reason.NO_PERMISSION}
+        )
         await agent.drained()
     cache = readings.Dictionaries(database.engine)
     ((entity, reading),) = await readings.latest(
@@ -204,7 +206,12 @@ async def test_a_reported_loss_is_stored_once_however_often_it_is_told(
         await agent.connect()
         at = unix_us(agent.node)
         loss = link_pb2.Loss(
-            first_seq=1, last_seq=3, first_taken_at_unix_us=at, last_taken_at_unix_us=at + 10, tick_count=3, reason="full\0"
+            first_seq=1,
+            last_seq=3,
+            first_taken_at_unix_us=at,
+            last_taken_at_unix_us=at + 10,
+            tick_count=3,
+            reason="full\0",
         )
         await agent.send(loss=loss)
         await agent.send(loss=loss)
@@ -244,7 +251,9 @@ async def test_a_loss_that_makes_no_sense_is_refused_and_the_stream_goes_on(
 ) -> None:
     async with RawAgent(plane, clock) as agent:
         await agent.connect()
-        await agent.send(loss=link_pb2.Loss(first_seq=first, last_seq=last, first_taken_at_unix_us=at, tick_count=2**63))
+        await agent.send(
+            loss=link_pb2.Loss(first_seq=first, last_seq=last, first_taken_at_unix_us=at, tick_count=2**63)
+        )
         await agent.send_watts(100.0)
         await agent.acked()
     assert store.watts() == [100.0]
@@ -356,7 +365,9 @@ async def test_an_impossible_value_is_stored_as_unknown_and_counted(
         await agent.connect()
         await agent.send_watts(-5.0)
         await agent.acked()
-    ((watts, reasons),) = store.rows("SELECT power_draw_watts, reasons FROM gpu_sample JOIN unknown_set USING (unknown_set_id)")
+    ((watts, reasons),) = store.rows(
+        "SELECT power_draw_watts, reasons FROM gpu_sample JOIN unknown_set USING (unknown_set_id)"
+    )
     assert watts is None
     assert reasons["power_draw_watts"] == "out_of_range"
     assert reasons["sm_active_ratio"] == "not_sent"
@@ -453,7 +464,12 @@ async def test_a_sample_older_than_retention_is_refused_and_makes_no_partition(
         await agent.send(batch=telemetry_pb2.Batch(seq=2, ticks=[old]))
         await agent.acked(2)
         assert "15.0 days old" in agent.refused[2]
-    days = {name for (name,) in store.rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE %s", "gpu_sample_2%")}
+    days = {
+        name
+        for (name,) in store.rows(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE %s", "gpu_sample_2%"
+        )
+    }
     assert days == {"gpu_sample_20260304"}
 
 
@@ -544,7 +560,9 @@ async def test_control_characters_in_names_never_reach_the_database(
     plane: ControlPlane, clock: FakeClock, store: Store
 ) -> None:
     async with RawAgent(plane, clock) as agent:
-        await agent.welcome(node_name="no\x00de\x1b", attributes_json=b'{"cpu": "a\\u0000b\\ud800", "sampling_interval_seconds": 1e308}')
+        await agent.welcome(
+            node_name="no\x00de\x1b", attributes_json=b'{"cpu": "a\\u0000b\\ud800", "sampling_interval_seconds": 1e308}'
+        )
     assert store.rows("SELECT name, attributes->>'cpu' FROM node") == [("node", "ab")]
 
 
@@ -827,12 +845,12 @@ async def test_a_control_plane_that_goes_down_commits_and_acknowledges_what_it_h
     assert store.watts() == [1.0, 2.0, 3.0]
 
 
-async def test_histograms_are_stored_with_their_bounds(
-    plane: ControlPlane, clock: FakeClock, store: Store
-) -> None:
+async def test_histograms_are_stored_with_their_bounds(plane: ControlPlane, clock: FakeClock, store: Store) -> None:
     agent = Agent(plane, clock)
     found = Histogram(bounds=(0.1, 1.0), counts=(1, 2, 3), sum=4.5)
-    announce, message = agent.encoder.encode(tick(agent.node.now(), {("inference", "http://x"): {"ttft_seconds": found}}))
+    announce, message = agent.encoder.encode(
+        tick(agent.node.now(), {("inference", "http://x"): {"ttft_seconds": found}})
+    )
     agent.spool.append(Outgoing(announce=announce, tick=message), size_bytes=1, taken_at_unix_us=0)
     async with agent:
         await agent.drained()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import struct
 from collections import deque
 from contextlib import AsyncExitStack
 
@@ -17,14 +18,14 @@ from control_plane.ingest import writer
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support.ingest import ControlPlane, RawAgent, Store, until
-from tests.support.streams import F32, F64, raw_entity, raw_schema, unix_us
+from tests.support.streams import F32, F64, RawStream, raw_entity, raw_schema, unix_us
 
 STEPS = 60
 EPOCH = b"simulated--epoch"
 
 
 class SimulatedAgent:
-    """An agent as the protocol allows it to be: it numbers ticks, forgets some, and sends the rest as often as it likes."""
+    """An agent as the protocol allows it to be: it forgets some ticks, and sends the rest as often as it likes."""
 
     def __init__(self, chance: random.Random, planes: list[ControlPlane], clock: FakeClock) -> None:
         self.chance = chance
@@ -69,9 +70,8 @@ class SimulatedAgent:
         seq = len(self.taken) + 1
         watts = self.chance.choice((100.0, 100.0, math.nan, -7.0))
         self.taken[seq] = watts if watts > 0 else math.nan
-        row = _record(seq, watts)
-        assert_node = RawAgentTick(self.node)
-        self.kept.append(telemetry_pb2.Batch(seq=seq, ticks=[assert_node.tick(row)]))
+        row = struct.pack("<Idf", 2, float(seq), watts)
+        self.kept.append(telemetry_pb2.Batch(seq=seq, ticks=[RawStream(self.node).tick([(3, row)])]))
 
     def drop_oldest(self) -> None:
         for _ in range(self.chance.randint(1, 4)):
@@ -104,29 +104,10 @@ class SimulatedAgent:
             self.committed(self.link.acked_seq)
 
 
-class RawAgentTick:
-    """Stamps one tick with a node's clock."""
-
-    def __init__(self, node: FakeNodeClock) -> None:
-        self._node = node
-
-    def tick(self, record: bytes) -> telemetry_pb2.Tick:
-        now = self._node.now()
-        return telemetry_pb2.Tick(
-            taken_at_unix_us=round(now.wall.timestamp() * 1e6),
-            taken_at_monotonic_us=round(now.monotonic_seconds * 1e6),
-            rows=[telemetry_pb2.Rows(schema_id=3, records=record)],
-        )
-
-
-def _record(seq: int, watts: float) -> bytes:
-    import struct
-
-    return struct.pack("<Idf", 2, float(seq), watts)
-
-
 async def _step(agent: SimulatedAgent, store: Store, chance: random.Random) -> None:
-    match chance.choice(("sample",) * 6 + ("send",) * 4 + ("hear",) * 3 + ("connect", "drop", "jump", "ours", "cut", "crash")):
+    match chance.choice(
+        ("sample",) * 6 + ("send",) * 4 + ("hear",) * 3 + ("connect", "drop", "jump", "ours", "cut", "crash")
+    ):
         case "sample":
             agent.sample()
         case "send":
@@ -167,7 +148,9 @@ async def simulate(seed: int, url: str, clock: FakeClock) -> None:
             await agent.link.acked(len(agent.taken))
         finally:
             await agent.disconnect()
-        await until(lambda: not one.service.counters.pending_bytes + two.service.counters.pending_bytes, "all is settled")
+        await until(
+            lambda: not one.service.counters.pending_bytes + two.service.counters.pending_bytes, "all is settled"
+        )
     _check(agent, store)
 
 

@@ -76,7 +76,9 @@ def test_keys_and_references_are_those_that_the_code_knows(database_url: str) ->
                 for c in table.constraints
                 if c.__visit_name__ == "unique_constraint"
             }
-            uniques = {frozenset(str(c) for c in u["column_names"]) for u in inspector.get_unique_constraints(table.name)}
+            uniques = {
+                frozenset(str(c) for c in u["column_names"]) for u in inspector.get_unique_constraints(table.name)
+            }
             assert uniques == unique, table.name
     finally:
         engine.dispose()

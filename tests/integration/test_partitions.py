@@ -122,7 +122,9 @@ def test_a_drop_that_was_interrupted_is_finished_by_the_next(database_url: str, 
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute(f"ALTER TABLE gpu_sample DETACH PARTITION {name} CONCURRENTLY")
         connection.execute("SET statement_timeout = 0")
-    row = connection.execute("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = %s::regclass", (name,)).fetchone()
+    row = connection.execute(
+        "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = %s::regclass", (name,)
+    ).fetchone()
     assert row == (True,)
     assert set(drop_before(connection, TODAY)) == names(old)
     assert existing(connection) == names(TODAY)
@@ -142,6 +144,8 @@ def test_tables_that_are_not_day_partitions_are_left_alone(connection: SyncConne
     connection.execute("CREATE TABLE my_gpu_sample_20200101 (n int)")
     connection.execute("CREATE TABLE gpu_sample_keep PARTITION OF gpu_sample DEFAULT")
     assert drop_before(connection, TODAY) == []
-    row = connection.execute("SELECT to_regclass('gpu_sample_backup'), to_regclass('my_gpu_sample_20200101')").fetchone()
+    row = connection.execute(
+        "SELECT to_regclass('gpu_sample_backup'), to_regclass('my_gpu_sample_20200101')"
+    ).fetchone()
     assert row is not None
     assert None not in row

@@ -316,9 +316,7 @@ class Agent:
             tick(self.node.now(), {("gpu", key): values for key in keys}, command_id=command_id)
         )
         outgoing = Outgoing(announce=announce, tick=message)
-        return self.spool.append(
-            outgoing, size_bytes=outgoing.size_bytes, taken_at_unix_us=message.taken_at_unix_us
-        )
+        return self.spool.append(outgoing, size_bytes=outgoing.size_bytes, taken_at_unix_us=message.taken_at_unix_us)
 
     async def drained(self) -> None:
         """This will wait until the control plane has taken everything."""

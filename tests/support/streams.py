@@ -69,7 +69,9 @@ def raw_schema(
     """This will make a schema of (name, type, count[, bounds])."""
     schema = telemetry_pb2.Schema(id=number, table=table)
     for name, kind, count, *bounds in fields:
-        schema.fields.add(name=name, type=telemetry_pb2.ValueType.ValueType(kind), count=count, bounds=bounds[0] if bounds else ())
+        schema.fields.add(
+            name=name, type=telemetry_pb2.ValueType.ValueType(kind), count=count, bounds=bounds[0] if bounds else ()
+        )
     return schema
 
 

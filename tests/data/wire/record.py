@@ -1,6 +1,6 @@
 """Records what this release's agent sends, byte by byte: run once at each release, never for an old one.
 
-    python -m tests.data.wire.record 0.1
+python -m tests.data.wire.record 0.1
 """
 
 from __future__ import annotations

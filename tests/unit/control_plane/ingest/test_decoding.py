@@ -251,7 +251,11 @@ def test_fields_of_a_newer_agent_are_passed_over_wherever_they_stand() -> None:
 def test_a_field_may_be_sent_in_the_other_width_than_its_column_has() -> None:
     fields = [("power_draw_watts", F64, 1), ("energy_joules_total", F32, 1), ("memory_total_bytes", F32, 1)]
     found, _ = decode_raw(fields, struct.pack("<dff", 250.5, 1024.0, 2.0**30))
-    assert (found["power_draw_watts"], found["energy_joules_total"], found["memory_total_bytes"]) == (250.5, 1024, 2**30)
+    assert (found["power_draw_watts"], found["energy_joules_total"], found["memory_total_bytes"]) == (
+        250.5,
+        1024,
+        2**30,
+    )
 
 
 def test_a_machine_with_one_core_has_an_array_of_one() -> None:
