@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from control_plane import __version__
 from control_plane.api import problems
+from control_plane.api.body_limit import BodyLimit
 from control_plane.api.context import ApiContext
 from control_plane.api.operations import PROBLEM_SCHEMA
 from control_plane.api.resources import (
@@ -27,8 +28,6 @@ DESCRIPTION = (
     "What every GPU host and inference server of a fleet is doing, kept in Postgres. A value that could not be read "
     "is null, with its reason under `unknown`; it is never zero. Units stand at the end of field names."
 )
-# A question is a line; the few bodies there are hold a handful of names.
-MOST_BODY_BYTES = 1024 * 1024
 
 
 def build_app(context: ApiContext) -> FastAPI:
@@ -38,9 +37,9 @@ def build_app(context: ApiContext) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         redoc_url=None,
-        max_body_size=MOST_BODY_BYTES,
     )
     app.state.context = context
+    app.add_middleware(BodyLimit)
     problems.install(app)
     for resource in (health, gpu, system, nodes, inference, metrics, metrics_history, collect, configuration):
         app.include_router(resource.router)

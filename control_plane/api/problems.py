@@ -11,10 +11,10 @@ from urllib.parse import quote
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from control_plane.model.errors import Conflict, InvalidRequest, OptiInfraError, StorageUnavailable, UnknownResource
+from control_plane.storage.failures import DatabaseError, is_away
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,20 @@ def not_ready(request: Request, missing: Mapping[str, str]) -> Response:
     )
 
 
+class BodyTooLarge(HTTPException):
+    """A body whose size was not declared turns out to be larger than a question can be."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """`most_bytes` is what would have been accepted."""
+        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {most_bytes:,} bytes")
+
+
+def body_too_large(request: Request, most_bytes: int) -> Response:
+    """This will refuse a body that says it is too large, without reading it."""
+    error = BodyTooLarge(most_bytes)
+    return problem(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.detail, headers={"Connection": "close"})
+
+
 def _pointer(location: Sequence[object]) -> str:
     return "/" + "/".join(str(part)[:MOST_ECHOED].replace("~", "~0").replace("/", "~1") for part in location)
 
@@ -111,15 +125,14 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _database(request: Request, error: Exception) -> Response:
-    # A connection that was never made is an OperationalError too, and its pgcode is empty.
-    away = not isinstance(error, DBAPIError) or error.connection_invalidated or _never_connected(error)
+    assert isinstance(error, DatabaseError)
     log.warning("a request failed in the database: %s", next(iter(str(error).splitlines()), type(error).__name__))
-    detail = "the database does not answer; try again in a few seconds" if away else "the database refused the question"
+    detail = (
+        "the database does not answer; try again in a few seconds"
+        if is_away(error)
+        else "the database refused the question"
+    )
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "5"})
-
-
-def _never_connected(error: DBAPIError) -> bool:
-    return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -132,5 +145,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(OptiInfraError, _refused)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(DatabaseError, _database)
     app.add_exception_handler(Exception, _unexpected)

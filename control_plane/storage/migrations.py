@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -63,6 +64,8 @@ def upgrade(url: str) -> tuple[str | None, str]:
             connection.commit()
         return before, head_revision()
     except OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            raise StorageUnavailable("a table to be migrated is in use by a long transaction; try again") from error
         raise StorageUnavailable(f"Postgres does not answer at {redacted_url(url)}") from error
     finally:
         engine.dispose()

@@ -695,7 +695,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_twice(
 async def test_an_error_that_is_not_the_data_s_fault_makes_the_data_wait(
     plane: ControlPlane, clock: FakeClock, store: Store
 ) -> None:
-    """A right taken away, a standby, a table that is not there yet: an operator's matter, not a reason to lose samples."""
+    """A right taken away, a standby, a table that is not there yet: an operator's matter, and no sample is lost."""
     async with RawAgent(plane, clock) as agent:
         await agent.connect()
         store.rows("ALTER TABLE gpu_latest RENAME TO gpu_latest_away")
@@ -755,11 +755,11 @@ async def test_a_postgres_that_crashes_in_the_middle_loses_nothing_that_was_ackn
 async def test_while_postgres_is_away_agents_are_told_to_come_back(
     clock: FakeClock, caplog: pytest.LogCaptureFixture, database_url: str
 ) -> None:
-    async with ControlPlane(with_database(database_url, "optiinfra_there_is_none"), clock) as plane:
-        async with RawAgent(plane, clock) as agent:
-            answer = await agent.ask(hello=agent.hello())
-            assert answer.refusal.code == link_pb2.REFUSAL_CODE_UNAVAILABLE
-            assert answer.refusal.retry_after_seconds > 0
+    url = with_database(database_url, "optiinfra_there_is_none")
+    async with ControlPlane(url, clock) as plane, RawAgent(plane, clock) as agent:
+        answer = await agent.ask(hello=agent.hello())
+        assert answer.refusal.code == link_pb2.REFUSAL_CODE_UNAVAILABLE
+        assert answer.refusal.retry_after_seconds > 0
 
 
 async def test_what_is_kept_while_postgres_is_away_is_bounded_and_then_all_committed(
@@ -768,7 +768,8 @@ async def test_what_is_kept_while_postgres_is_away_is_bounded_and_then_all_commi
     monkeypatch.setattr(writer, "MOST_PENDING_BYTES", 20_000)
     async with RawAgent(plane, clock) as agent:
         await agent.connect()
-        await agent.send(announce=link_pb2.Announce(schemas=[raw_schema(1, "gpu", [("power_draw_watts", F32, 1), ("padding", F32, 250)])]))  # fmt: skip
+        padded = raw_schema(1, "gpu", [("power_draw_watts", F32, 1), ("padding", F32, 250)])
+        await agent.send(announce=link_pb2.Announce(schemas=[padded]))
         record = gpu_records(1.0) + b"\0" * 1000
         async with commits_held_back(database_url):
             sending = asyncio.create_task(_send_all(agent, [(1, record)], 400))
@@ -855,6 +856,7 @@ async def test_histograms_are_stored_with_their_bounds(plane: ControlPlane, cloc
     async with agent:
         await agent.drained()
     ((buckets, total, bounds),) = store.rows(
-        "SELECT ttft_seconds_buckets, ttft_seconds_sum, bounds FROM inference_sample JOIN histogram_layout USING (layout_id)"
+        "SELECT ttft_seconds_buckets, ttft_seconds_sum, bounds FROM inference_sample "
+        "JOIN histogram_layout USING (layout_id)"
     )
     assert (buckets, total, bounds["ttft_seconds"]) == ([1, 2, 3], 4.5, [0.1, 1.0])

@@ -179,6 +179,16 @@ def test_a_postgres_that_does_not_answer_is_unavailable_and_no_password_is_shown
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.slow  # as long as a migration waits for a lock
+def test_a_migration_that_cannot_get_its_lock_gives_up_and_says_so(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url) as other:
+        other.execute("CREATE TABLE node (n int)")
+        with pytest.raises(StorageUnavailable, match="long transaction"):
+            migrations.upgrade(empty_database_url)
+    migrations_left = columns_in_postgres(empty_database_url)
+    assert "gpu_sample" not in migrations_left
+
+
 def test_a_database_that_does_not_exist_is_unavailable(database_url: str) -> None:
     with pytest.raises(StorageUnavailable):
         migrations.upgrade(with_database(database_url, "optiinfra_there_is_none"))

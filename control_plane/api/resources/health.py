@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane import __version__
 from control_plane.api.answers import answer, timestamp
@@ -18,6 +17,7 @@ from control_plane.api.problems import not_ready
 from control_plane.model.errors import OptiInfraError
 from control_plane.model.node import NodeState, node_state
 from control_plane.storage import migrations, nodes
+from control_plane.storage.failures import DatabaseError
 
 router = APIRouter(tags=["health"])
 
@@ -63,7 +63,7 @@ async def _timed(context: ApiContext, check: Callable[[ApiContext], Awaitable[di
     started = context.clock.monotonic()
     try:
         part = await check(context)
-    except (OptiInfraError, SQLAlchemyError, OSError) as error:
+    except (OptiInfraError, DatabaseError, OSError) as error:
         part = {"state": "failed", "error": next(iter(str(error).splitlines()), type(error).__name__)}
     return part | {"latency_seconds": round(context.clock.monotonic() - started, 6)}
 

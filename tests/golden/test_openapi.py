@@ -1,0 +1,115 @@
+"""The API as published: a change of it is a change of the golden document, and nobody makes one by accident."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.golden.write import GOLDEN, document
+
+# Published already: people have them in scripts (docs of the project name them).
+PUBLISHED = {
+    ("get", "/"), ("get", "/health"), ("get", "/health/detailed"), ("get", "/health/ready"), ("get", "/health/live"),
+    ("get", "/gpu/metrics"), ("get", "/gpu/metrics/history"), ("get", "/gpu/utilization"), ("get", "/gpu/temperature"),
+    ("get", "/gpu/memory"), ("get", "/gpu/power"),
+    ("get", "/system/cpu"), ("get", "/system/memory"), ("get", "/system/disk"), ("get", "/system/network"),
+    ("get", "/system/all"), ("get", "/system/history"),
+    ("get", "/metrics/latency"), ("get", "/metrics/throughput"), ("get", "/metrics/gpu"), ("post", "/metrics/collect"),
+}  # fmt: skip
+ADDED = {
+    ("get", "/nodes"), ("get", "/nodes/{node_id}"), ("get", "/inference/servers"),
+    ("get", "/inference/servers/{server_id}"), ("get", "/metrics/tokens"), ("get", "/metrics/memory"),
+    ("get", "/metrics/history"), ("get", "/metrics"), ("get", "/config"), ("get", "/capabilities"),
+}  # fmt: skip
+# Filled from a real run by scripts/capture_examples.py; a new operation brings its example, so this only shrinks.
+WITHOUT_EXAMPLE = {
+    "root", "health", "health_detailed", "health_ready", "health_live",
+    "gpu_metrics", "gpu_history", "gpu_utilization", "gpu_temperature", "gpu_memory", "gpu_power",
+    "system_cpu", "system_memory", "system_disk", "system_network", "system_all", "system_history",
+    "nodes", "node", "inference_servers", "inference_server",
+    "metrics_latency", "metrics_throughput", "metrics_gpu", "metrics_tokens", "metrics_memory", "metrics_history",
+    "metrics_collect", "metrics_exposition", "config", "capabilities",
+}  # fmt: skip
+SCOPES = {"read", "operate", "approve", "admin"}
+# These ask nobody, so nothing but the question can be wrong with them.
+WITHOUT_DATABASE = {"root", "health", "health_detailed", "health_live", "config", "capabilities", "metrics_exposition"}
+
+
+@pytest.fixture(scope="module")
+def api() -> dict[str, Any]:
+    """The document of this tree."""
+    made = json.loads(json.dumps(document()))
+    assert isinstance(made, dict)
+    return made
+
+
+def _operations(api: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in api["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def test_the_api_is_the_published_one(api: dict[str, Any]) -> None:
+    assert api == json.loads(GOLDEN.read_bytes()), "the API has changed; if that is wanted, run `make openapi`"
+
+
+def test_every_published_path_is_still_there_and_none_came_unannounced(api: dict[str, Any]) -> None:
+    found = {(method, path) for method, path, _ in _operations(api)}
+    assert found == PUBLISHED | ADDED
+
+
+def test_every_operation_has_an_id_of_its_own_a_summary_and_a_scope(api: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, _, operation in _operations(api)]
+    assert len(ids) == len(set(ids))
+    for _, path, operation in _operations(api):
+        assert operation["summary"], path
+        assert operation["description"], path
+        assert operation["tags"], path
+        assert operation["x-required-scope"] in SCOPES, path
+
+
+def test_only_reading_is_open_to_readers(api: dict[str, Any]) -> None:
+    for method, path, operation in _operations(api):
+        assert (operation["x-required-scope"] == "read") == (method == "get"), path
+
+
+def test_every_operation_shows_an_answer_from_a_real_run(api: dict[str, Any]) -> None:
+    missing = {
+        operation["operationId"]
+        for _, _, operation in _operations(api)
+        if not any("example" in content for content in operation["responses"]["200"]["content"].values())
+    }
+    assert missing <= WITHOUT_EXAMPLE, "run scripts/capture_examples.py against a real run"
+
+
+def test_every_operation_documents_its_problems_in_the_one_shape(api: dict[str, Any]) -> None:
+    for _, path, operation in _operations(api):
+        problems = {status: body for status, body in operation["responses"].items() if status != "200"}
+        assert "422" in problems, path  # an unknown parameter is refused everywhere
+        assert "503" in problems or operation["operationId"] in WITHOUT_DATABASE, path
+        named = {"node", "gpu", "server"} & {parameter["name"] for parameter in operation.get("parameters", [])}
+        assert "404" in problems or not (named or "{" in path), path
+        for body in problems.values():
+            assert body["content"] == {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            }, path
+
+
+def test_every_reference_leads_somewhere(api: dict[str, Any]) -> None:
+    def references(part: Any) -> Iterator[str]:
+        for entry in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from references(entry)
+        if isinstance(part, dict) and isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+
+    known = {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
+    assert set(references(api)) <= known
+
+
+def test_every_parameter_says_what_it_takes(api: dict[str, Any]) -> None:
+    for _, path, operation in _operations(api):
+        for parameter in operation.get("parameters", []):
+            assert parameter.get("description") or parameter["schema"].get("description"), (path, parameter["name"])
