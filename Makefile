@@ -1,6 +1,6 @@
 # Two commands are enough: `make run` and `make test`. Both set up everything they need.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check lint types imports format proto proto-check lock bench openapi examples clean
+.PHONY: help run test test-slow check lint types imports format proto proto-check lock bench configuration openapi examples clean
 
 ARGS ?=
 PYTEST ?= .venv/bin/python -m pytest
@@ -57,6 +57,9 @@ lock: ## resolve the locks again (needs uv)
 	    -o requirements/$$extra.lock; done
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --extra gen pyproject.toml -o requirements/gen.lock
+
+configuration: ## rewrite docs/configuration.md from the settings
+	@.venv/bin/python scripts/write_configuration.py
 
 openapi: ## rewrite the golden OpenAPI document after a wanted change
 	@.venv/bin/python -m tests.golden.write

@@ -16,6 +16,9 @@ from control_plane.model.errors import ConfigurationError
 PREFIX = "OPTIINFRA_"
 # Scripts that people already have use one or the other.
 DEFAULT_PORT, OTHER_PUBLISHED_PORT = 8003, 8002
+# One .env or environment may serve both programs on a host; these are the agent's
+# (tests/architecture/test_settings_names.py compares).
+AGENT_NAMES = frozenset({"BUFFER_BYTES", "HOST_PROC", "SERVER", "STATE_DIR"})
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Addresses that mean all of a host's, and where the host itself reaches them.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
@@ -197,7 +200,7 @@ def _from_environment(environment: Mapping[str, str | None], where: str) -> dict
     """This will pick what is meant for us: our own names win over the published ones."""
     known = environment_names()
     for key in environment:
-        if key.startswith(PREFIX) and key not in known:
+        if key.startswith(PREFIX) and key not in known and key.removeprefix(PREFIX) not in AGENT_NAMES:
             raise ConfigurationError(f"{key} in {where} is no setting; `optiinfra settings` lists those that are")
     found: dict[str, Any] = {}
     for key, name in sorted(known.items(), key=lambda item: item[0].startswith(PREFIX)):

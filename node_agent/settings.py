@@ -62,6 +62,15 @@ PUBLISHED_NAMES = {
     "METRICS_COLLECTION_INTERVAL": "sampling_interval_seconds",
     "GPU_MONITORING_ENABLED": "gpu_monitoring_enabled",
 }
+# One .env or environment may serve both programs on a host; these are the other one's
+# (tests/architecture/test_settings_names.py compares).
+CONTROL_PLANE_NAMES = frozenset(
+    {
+        "AGENT_ID", "AGENT_NAME", "DATABASE_PORT", "DATABASE_URL", "DATA_DIR", "ENVIRONMENT", "GROQ_API_KEY",
+        "GROQ_MODEL", "GRPC_PORT", "HEARTBEAT_INTERVAL", "HOST", "LLM_MAX_RETRIES", "LLM_TIMEOUT", "LOCAL_AGENT",
+        "ORCHESTRATOR_URL", "OTHER_PORT", "PORT", "REGISTRATION_ENABLED", "RETENTION_DAYS",
+    }
+)  # fmt: skip
 _KINDS: Mapping[str, type[object]] = {field.name: type(field.default) for field in fields(Settings)}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -116,6 +125,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
         if not key.startswith(PREFIX):
             continue
         name = key.removeprefix(PREFIX).lower()
+        if name.upper() in CONTROL_PLANE_NAMES:
+            continue
         if name not in _KINDS:
             known = ", ".join(sorted(PREFIX + n.upper() for n in _KINDS))
             raise SettingsError(f"{key} is no setting of the agent; known are {known}")

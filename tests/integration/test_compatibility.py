@@ -66,7 +66,7 @@ async def test_the_stream_of_every_released_agent_is_stored_as_it_meant(
 ) -> None:
     said = json.loads(recording.with_suffix(".json").read_text())
     async with grpc.aio.insecure_channel(plane.address) as channel:
-        call = channel.stream_stream(METHOD)()
+        call: Any = channel.stream_stream(METHOD)()
         first, *rest = messages_in(recording)
         await call.write(first)
         assert link_pb2.ServerMessage.FromString(await call.read()).WhichOneof("body") == "welcome"
@@ -85,6 +85,10 @@ async def test_the_stream_of_every_released_agent_is_stored_as_it_meant(
             await assert_stored(database, cache, row, tick=number)
 
 
+def _known(number: int | None) -> set[int]:
+    return set() if number is None else {number}
+
+
 async def assert_stored(database: Database, cache: readings.Dictionaries, row: dict[str, Any], *, tick: int) -> None:
     table = row["table"]
     source = SAMPLE_TABLES[table]
@@ -96,7 +100,7 @@ async def assert_stored(database: Database, cache: readings.Dictionaries, row: d
         query = source.select().where(source.c.entity_id == entity.entity_id).order_by(source.c.taken_at)
         stored = (await connection.execute(query)).all()
     (found,) = [r for r in stored if round((r.taken_at - START).total_seconds() / 5) == tick]
-    await cache.load({found.unknown_set_id} - {None}, {getattr(found, "layout_id", None)} - {None})
+    await cache.load(_known(found.unknown_set_id), _known(getattr(found, "layout_id", None)))
     reading = readings.reading_from(found, TABLES[table], cache)
     for name, value in row["values"].items():
         if isinstance(value, dict) and "unknown" in value:
@@ -165,7 +169,7 @@ async def test_messages_and_fields_of_a_newer_agent_are_passed_over(
 ) -> None:
     extra = field_of_a_later_release(99, b"something new")
     async with RawAgent(plane, clock) as known, grpc.aio.insecure_channel(plane.address) as channel:
-        call = channel.stream_stream(METHOD)()
+        call: Any = channel.stream_stream(METHOD)()
 
         async def send(message: link_pb2.AgentMessage) -> None:
             await call.write(message.SerializeToString() + extra)
@@ -230,7 +234,7 @@ class OtherControlPlane:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         server = grpc.aio.server()
-        handlers = {"Connect": grpc.stream_stream_rpc_method_handler(self.connect)}
+        handlers: Any = {"Connect": grpc.stream_stream_rpc_method_handler(self.connect)}
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("optiinfra.telemetry.v1.Link", handlers),)
         )

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import psycopg
@@ -401,7 +402,7 @@ async def test_bytes_that_are_no_protobuf_are_refused_like_any_other_message(
     plane: ControlPlane, clock: FakeClock, store: Store
 ) -> None:
     async with grpc.aio.insecure_channel(plane.address) as channel, RawAgent(plane, clock) as agent:
-        call = channel.stream_stream("/optiinfra.telemetry.v1.Link/Connect")()
+        call: Any = channel.stream_stream("/optiinfra.telemetry.v1.Link/Connect")()
         await call.write(b"\xff\xff\xff\xff")
         answer = link_pb2.ServerMessage.FromString(await call.read())
         assert answer.refusal.code == link_pb2.REFUSAL_CODE_INVALID_HELLO
@@ -673,7 +674,8 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_twice(
 ) -> None:
     """The worst moment: Postgres has committed, and the connection breaks before it says so."""
     flusher = plane.service.writer._flusher
-    original, broken = flusher.flush, []
+    original = flusher.flush
+    broken: list[bool] = []
 
     def flush_and_break(*arguments: object) -> object:
         outcome = original(*arguments)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Double, Engine, MetaData, create_engine, inspect
+from sqlalchemy import Double, Engine, MetaData, UniqueConstraint, create_engine, inspect
 from sqlalchemy.dialects import postgresql
 
 from control_plane.model.errors import ConfigurationError, StorageUnavailable
@@ -72,9 +72,7 @@ def test_keys_and_references_are_those_that_the_code_knows(database_url: str) ->
             found = reflected.tables[table.name].foreign_keys
             assert {(f.parent.name, f.target_fullname, f.ondelete) for f in found} == references, table.name
             unique = {
-                frozenset(col.name for col in c.columns)
-                for c in table.constraints
-                if c.__visit_name__ == "unique_constraint"
+                frozenset(col.name for col in c.columns) for c in table.constraints if isinstance(c, UniqueConstraint)
             }
             uniques = {
                 frozenset(str(c) for c in u["column_names"]) for u in inspector.get_unique_constraints(table.name)

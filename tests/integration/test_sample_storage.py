@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from control_plane.model.errors import StorageRefused, StorageUnavailable
 from control_plane.model.reason import Reason
-from control_plane.model.sample import KNOWN, HistogramColumn, SampleBlock
+from control_plane.model.sample import KNOWN, HistogramColumn, Reading, SampleBlock
 from control_plane.storage import readings
 from control_plane.storage.dictionaries import RowDictionary, unknown_sets
 from control_plane.storage.partitions import ensure_days
@@ -123,7 +123,7 @@ def test_histogram_bounds_without_end_are_refused_and_not_stored(connection: Syn
         writer.write(connection, [histogram_block((2.0,))])
 
 
-async def stored(database: Database) -> list[readings.Reading]:
+async def stored(database: Database) -> list[Reading]:
     cache = readings.Dictionaries(database.engine)
     async with database.engine.connect() as reading:
         rows = (await reading.execute(SAMPLE_TABLES["gpu"].select())).all()

@@ -42,7 +42,7 @@ class CollectQuestion(Parameters):
     """Which nodes, and how long to wait for them."""
 
     node: list[Name] = Field(default_factory=list, max_length=1000, description="node name or id; default: all")
-    timeout_seconds: float = Field(10.0, ge=0.1, le=60)
+    timeout_seconds: float = Field(10.0, ge=0.1, le=60, description="how long to wait for the samples")
 
 
 @router.post(

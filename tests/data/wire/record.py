@@ -77,7 +77,7 @@ class _Listener:
 async def _record(clock: FakeClock) -> list[bytes]:
     listener = _Listener()
     server = grpc.aio.server()
-    handler = grpc.stream_stream_rpc_method_handler(listener.connect)
+    handler: Any = grpc.stream_stream_rpc_method_handler(listener.connect)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("optiinfra.telemetry.v1.Link", {"Connect": handler}),)
     )

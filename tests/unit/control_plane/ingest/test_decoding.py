@@ -237,7 +237,7 @@ def test_a_field_that_an_older_agent_does_not_have_is_unknown_as_not_sent() -> N
 
 
 def test_fields_of_a_newer_agent_are_passed_over_wherever_they_stand() -> None:
-    fields = [
+    fields: list[tuple[str, int, int] | tuple[str, int, int, Sequence[float]]] = [
         ("novel_ratio", F32, 3),
         ("power_draw_watts", F32, 1),
         ("novel_seconds", HISTOGRAM, 2, [1.0]),

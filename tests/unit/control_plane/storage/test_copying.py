@@ -22,7 +22,7 @@ TYPES = {
     "timestamptz": "timestamptz", "bigint": "bigint", "double": "double precision", "integer": "integer",
     "real": "real", "bigint[]": "bigint[]", "real[]": "real[]",
 }  # fmt: skip
-DTYPES: dict[str, type[np.generic]] = {
+DTYPES: dict[str, Any] = {
     "timestamptz": np.int64, "bigint": np.int64, "double": np.float64, "integer": np.int32, "real": np.float32,
     "bigint[]": np.int64, "real[]": np.float32,
 }  # fmt: skip
@@ -48,8 +48,8 @@ def columns(draw: st.DrawFn) -> tuple[list[CopyColumn], int]:
     found = []
     for kind in draw(st.permutations(list(TYPES))):
         shape = (count, draw(st.integers(1, 4))) if kind.endswith("[]") else (count,)
-        elements = {"elements": st.integers(EARLIEST_US, LATEST_US)} if kind == "timestamptz" else {}
-        array = npst.arrays(DTYPES[kind], shape, **elements)  # type: ignore[arg-type]
+        elements: dict[str, Any] = {"elements": st.integers(EARLIEST_US, LATEST_US)} if kind == "timestamptz" else {}
+        array = npst.arrays(DTYPES[kind], shape, **elements)
         found.append(CopyColumn(name=kind, type=kind, values=draw(st.none() | array)))
     return found, count
 

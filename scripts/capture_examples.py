@@ -1,0 +1,119 @@
+"""Takes the API's examples from a running server: asks every operation and keeps the answers, cut short.
+
+    python scripts/capture_examples.py http://127.0.0.1:8003
+
+Lists keep 2 items, series 3 points, long lists of names 3; every answer goes to <operation_id>.json under
+control_plane/api/examples (or --folder). Needs nothing but Python. `make openapi` puts them into the document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "control_plane" / "api" / "examples"
+TIMEOUT_SECONDS = 60
+MOST_ITEMS, MOST_POINTS, MOST_NAMES = 2, 3, 3
+LONGEST_TEXT = 12  # lines of the Prometheus exposition
+# Questions that need more than their defaults; a window of a minute at 20 s is three points.
+PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "gpu_history": {"field": "sm_active_ratio", "since": "1m", "step": "20s"},
+    "system_history": {"field": "cpu_busy_ratio", "since": "1m", "step": "20s"},
+    "metrics_history": {"field": "ttft_seconds", "since": "1m", "step": "20s"},
+}
+
+
+def ask(base: str, path: str, parameters: Mapping[str, str], method: str = "GET") -> Any:
+    """This will ask one question and give the answer: JSON, or a text as it is."""
+    query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
+    request = urllib.request.Request(base + path + query, method=method)  # noqa: S310 - the operator's own URL
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+        body = answer.read().decode()
+        return json.loads(body) if answer.headers.get_content_type() == "application/json" else body
+
+
+def shortened(value: Any, name: str = "") -> Any:
+    """This will cut an answer to what a reader needs to see its shape."""
+    match value:
+        case dict():
+            return {key: shortened(entry, key) for key, entry in value.items()}
+        case list():
+            most = MOST_POINTS if name == "points" else MOST_ITEMS if _holds_things(value) else MOST_NAMES
+            return [shortened(entry) for entry in value[:most]]
+        case str() if value.count("\n") > LONGEST_TEXT:
+            return "".join(value.splitlines(keepends=True)[:LONGEST_TEXT])
+        case _:
+            return value
+
+
+def _holds_things(value: list[Any]) -> bool:
+    return any(isinstance(entry, dict) for entry in value)
+
+
+def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """This will give method, path and id of every operation."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation["operationId"]
+
+
+def identifiers(base: str) -> dict[str, str]:
+    """This will give for each placeholder of a path the thing that has most to show."""
+    nodes = ask(base, "/nodes", {})["items"]
+    servers = ask(base, "/inference/servers", {})["items"]
+    up = [server for server in servers if server["state"] == "up"] or servers
+    found: dict[str, str] = {}
+    if nodes:
+        details = [ask(base, f"/nodes/{node['node_id']}", {}) for node in nodes[:20]]
+        fullest = max(details, key=lambda node: len(node["gpus"]) + len(node["inference_servers"]))
+        found["node_id"] = str(fullest["node_id"])
+    if up:
+        found["server_id"] = str(up[0]["server_id"])
+    return found
+
+
+def capture(base: str, folder: Path) -> tuple[list[str], list[str]]:
+    """This will write every example that can be had, and give their ids and why others are missing."""
+    written, missing = [], []
+    known = identifiers(base)
+    for method, path, operation_id in operations(ask(base, "/openapi.json", {})):
+        if method not in ("GET", "POST") or (method == "POST" and operation_id != "metrics_collect"):
+            missing.append(f"{operation_id}: a {method} changes things")
+            continue
+        try:
+            answer = ask(base, path.format(**known), PARAMETERS.get(operation_id, {}), method)
+        except KeyError as error:
+            missing.append(f"{operation_id}: there is nothing to name for {error}")
+            continue
+        except OSError as error:
+            missing.append(f"{operation_id}: {error}")
+            continue
+        if isinstance(answer, dict) and answer.get("items") == []:
+            missing.append(f"{operation_id}: the list is empty, which shows nothing")
+            continue
+        text = json.dumps(shortened(answer), indent=2, ensure_ascii=False)
+        (folder / f"{operation_id}.json").write_text(text + "\n", encoding="utf-8")
+        written.append(operation_id)
+    return written, missing
+
+
+def main() -> int:
+    """This will capture every example and say what is missing; 1 when something is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", help="the running server, such as http://127.0.0.1:8003")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    written, missing = capture(arguments.base.rstrip("/"), arguments.folder)
+    sys.stdout.write(f"{len(written)} examples in {arguments.folder}\n" + "".join(f"missing: {m}\n" for m in missing))
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

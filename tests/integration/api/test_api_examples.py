@@ -1,0 +1,76 @@
+"""The script that takes the API's examples from a running server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import uvicorn
+
+from control_plane.api.app import build_app
+from tests.golden.test_openapi import WITHOUT_EXAMPLE
+from tests.support.rest import Api, unexplained
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "capture_examples.py"
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("capture_examples", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+@asynccontextmanager
+async def _served(api: Api) -> AsyncIterator[str]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(build_app(api.context), log_config=None, lifespan="off", ws="none")
+        server = _Server(config)
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server._serve([listener]))
+            await server.listening.wait()
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            server.should_exit = True
+            await serving
+
+
+async def test_every_operation_gets_a_short_example_from_a_running_server(
+    api: Api, script: ModuleType, tmp_path: Path
+) -> None:
+    async with _served(api) as base:
+        written, missing = await asyncio.to_thread(script.capture, base, tmp_path)
+    assert missing == ["metrics_collect: the list is empty, which shows nothing"]  # no agent is connected here
+    assert set(written) == WITHOUT_EXAMPLE - {"metrics_collect"}
+    for operation_id in written:
+        text = (tmp_path / f"{operation_id}.json").read_text()
+        answer = json.loads(text)
+        assert list(unexplained(answer)) == [], operation_id
+        assert len(text) < 40_000, operation_id
+    history = json.loads((tmp_path / "gpu_history.json").read_text())
+    assert (len(history["items"]), len(history["items"][0]["points"])) == (2, 3)
+    capabilities = json.loads((tmp_path / "capabilities.json").read_text())
+    assert all(len(names) == 3 for names in capabilities["tables"].values())
