@@ -13,7 +13,7 @@ command -v "$python" >/dev/null || stop "$python was not found; install Python 3
 sum=$(cat "$lock" pyproject.toml | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
 for installed in .venv/.installed-dev .venv/.installed-"$1"; do
     # The dev lock holds everything that the server lock holds, in the same versions.
-    [ -f "$installed" ] && grep -q "$1 $sum" "$installed" && exit 0
+    [ -x .venv/bin/python ] && [ -f "$installed" ] && grep -q "$1 $sum" "$installed" && exit 0
 done
 free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
 [ "$free" -ge 1024 ] || stop "only $free MiB are free here; setting up needs 1024 MiB"

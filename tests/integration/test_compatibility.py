@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 import pytest
 
-from control_plane.ingest import writer
 from control_plane.model.entity import EntityKind
 from control_plane.storage import readings
 from control_plane.storage.schema import SAMPLE_TABLES
@@ -25,22 +24,6 @@ from tests.support.streams import F32, KIND_OF_TABLE, gpu_records, raw_entity, r
 
 RECORDINGS = sorted((Path(__file__).parents[1] / "data" / "wire").glob("agent-*.bin"))
 METHOD = "/optiinfra.telemetry.v1.Link/Connect"
-
-
-@pytest.fixture(autouse=True)
-def _quick_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "GATHER_SECONDS", 0.01)
-
-
-@pytest.fixture
-async def plane(database_url: str, clock: FakeClock) -> AsyncIterator[ControlPlane]:
-    async with ControlPlane(database_url, clock) as plane:
-        yield plane
-
-
-@pytest.fixture
-def store(database_url: str) -> Store:
-    return Store(database_url)
 
 
 def field_of_a_later_release(number: int, payload: bytes) -> bytes:

@@ -66,7 +66,7 @@ def questions(draw: st.DrawFn) -> tuple[str, dict[str, Any], dict[str, Any]]:
     return path, operation, asked
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=questions())
 async def test_every_answer_is_a_declared_one_and_every_null_is_explained(
     api: Api, question: tuple[str, dict[str, Any], dict[str, Any]]

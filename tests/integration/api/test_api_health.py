@@ -153,6 +153,20 @@ async def test_the_configuration_says_of_secrets_only_whether_they_are_set(
         assert secret not in "".join(shown)
 
 
+async def test_the_configuration_shows_no_credentials_of_urls(api: Api, clock: FakeClock) -> None:
+    service = api.context.ingest
+    assert isinstance(service, LinkService)
+    environment = {
+        "ORCHESTRATOR_URL": "http://somebody:hunter2@orchestrator:8080/v1",
+        "OPTIINFRA_SCRAPE_TARGETS": "http://127.0.0.1:8000,http://token-of-ours@127.0.0.1:8001",
+    }
+    context = context_of(api.context.database, clock, service, environment=environment)
+    async with client_of(context) as client:
+        settings = (await client.get("/config"))["settings"]
+    assert settings["orchestrator_url"] == "http://***@orchestrator:8080/v1"
+    assert settings["scrape_targets"] == ["http://127.0.0.1:8000", "http://***@127.0.0.1:8001"]
+
+
 async def test_capabilities_name_every_engine_and_field(api: Api) -> None:
     body = await api.get("/capabilities")
     assert body["engines"] == ["vllm", "sglang", "tgi"]
