@@ -28,8 +28,9 @@ from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.client import Identity, Outgoing, Uplink
-from node_agent.uplink.recording import Announced, Recorder, Recording, restamped
+from node_agent.uplink.recording import Announced, Recorder, Recording
 from node_agent.uplink.requests import Handlers, refusing
+from node_agent.uplink.restamp import Restamper
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +214,7 @@ async def paced(
     recording: Recording, clock: Clock, *, speed: float, keep_times: bool
 ) -> AsyncIterator[tuple[int, Outgoing]]:
     """This will give each tick when it is due, counted from 1 and stamped as it is to be sent."""
-    start = clock.now()
+    start, restamper = clock.now(), Restamper()
     shift_us = 0
     if not keep_times:
         play_us = round(recording.seconds / speed * 1e6) if speed else 0
@@ -222,7 +223,7 @@ async def paced(
         if speed:
             due = (tick.unix_us - recording.ticks[0].unix_us) / 1e6 / speed
             await asyncio.sleep(max(0.0, start.monotonic_seconds + due - clock.now().monotonic_seconds))
-        yield count, restamped(tick.outgoing, taken_at_unix_us=tick.unix_us + shift_us, now=clock.now())
+        yield count, restamper.moved(tick.outgoing, taken_at_unix_us=tick.unix_us + shift_us, now=clock.now())
 
 
 def encode(encoder: wire.Encoder, tick: Tick) -> Outgoing:

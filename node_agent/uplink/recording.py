@@ -164,12 +164,3 @@ def load(path: Path) -> Recording:
     if hello is None or not ticks:
         raise RecordingError(f"{path} holds no tick; is it a recording of `optiinfra record`?")
     return Recording(hello=hello, ticks=tuple(ticks))
-
-
-def restamped(outgoing: Outgoing, *, taken_at_unix_us: int, now: Instant) -> Outgoing:
-    """This will give a copy that was taken at another time, on both clocks."""
-    tick = telemetry_pb2.Tick()
-    tick.CopyFrom(outgoing.tick)
-    tick.taken_at_unix_us = taken_at_unix_us
-    tick.taken_at_monotonic_us = wire.monotonic_us(now) - (wire.unix_us(now) - taken_at_unix_us)
-    return Outgoing(announce=outgoing.announce, tick=tick)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from node_agent.clock import Instant
-from node_agent.model import CollectorReport, Entity, EntityKind, Outcome, Sample, Tick
+from node_agent.model import CollectorReport, Entity, EntityKind, Outcome, Reason, Sample, Tick, Value
 from node_agent.uplink.client import Identity, Outgoing
-from node_agent.uplink.recording import LARGEST_MESSAGE, Announced, Recorder, RecordingError, load, restamped
+from node_agent.uplink.recording import LARGEST_MESSAGE, Announced, Recorder, RecordingError, load
+from node_agent.uplink.restamp import Restamper
 from node_agent.uplink.wire import Encoder, unix_us
+from tests.fakes.wire_reader import Reader
 
 START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 IDENTITY = Identity(
@@ -104,12 +106,12 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     [
         b"",
         b"plain text, not gzip at all",
-        gzip.compress(b""),
-        gzip.compress(b"hello, this is some other gzip file"),
-        gzip.compress(b"\x05\x00\x00\x00\xff\xff\xff\xff\xff"),
-        gzip.compress((LARGEST_MESSAGE + 1).to_bytes(4, "little") + b"x"),
-        gzip.compress(b"x" * 1000)[:-200],
-        gzip.compress(bytes(range(256)) * 40)[:30] + b"\x00" * 50,
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"hello, this is some other gzip file", mtime=0),
+        gzip.compress(b"\x05\x00\x00\x00\xff\xff\xff\xff\xff", mtime=0),
+        gzip.compress((LARGEST_MESSAGE + 1).to_bytes(4, "little") + b"x", mtime=0),
+        gzip.compress(b"x" * 1000, mtime=0)[:-200],
+        gzip.compress(bytes(range(256)) * 40, mtime=0)[:30] + b"\x00" * 50,
     ],
 )
 def test_a_file_that_is_no_recording_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
@@ -146,13 +148,35 @@ def test_restamping_moves_a_tick_on_both_clocks_and_leaves_the_rest(tmp_path: Pa
     record(path, 3)
     played = load(path).ticks
     now, shift_us = instant(1000.0), 900_000_000
-    stamped = [restamped(t.outgoing, taken_at_unix_us=t.unix_us + shift_us, now=now).tick for t in played]
+    restamper = Restamper()
+    stamped = [restamper.moved(t.outgoing, taken_at_unix_us=t.unix_us + shift_us, now=now).tick for t in played]
     assert [t.taken_at_unix_us for t in stamped] == [t.unix_us + shift_us for t in played]
     for tick in stamped:
         age_us = unix_us(now) - tick.taken_at_unix_us
         assert round(now.monotonic_seconds * 1e6) - tick.taken_at_monotonic_us == age_us, "one age by both clocks"
     assert [t.rows for t in stamped] == [t.outgoing.tick.rows for t in played]
     assert played[0].outgoing.tick.taken_at_unix_us == played[0].unix_us, "the recording itself stays as it was"
+
+
+def test_a_moment_among_the_values_moves_along_and_an_unknown_one_keeps_its_reason() -> None:
+    server = (EntityKind.INFERENCE_SERVER, "http://127.0.0.1:8000")
+    began = START.timestamp() - 60
+
+    def values(since: Value) -> Tick:
+        sample = Sample(table="inference", entity=server, values={"counters_since_unix_seconds": since, "up_flag": 1.0})
+        entity = Entity(kind=server[0], key=server[1])
+        return Tick(taken_at=instant(0), entities=[entity], samples=[sample], reports=[])
+
+    encoder, restamper = Encoder(), Restamper()
+    for since in (began, Reason.NOT_EXPOSED):
+        announce, message = encoder.encode(values(since))
+        before = Outgoing(announce=announce, tick=message)
+        moved = restamper.moved(before, taken_at_unix_us=message.taken_at_unix_us + 3_600_000_000, now=instant(3600))
+        reader = Reader()
+        reader.learn(encoder.everything())
+        (_, _, read) = reader.rows(moved.tick)[0]
+        assert read["counters_since_unix_seconds"] == (began + 3600 if isinstance(since, float) else since)
+        assert read["up_flag"] == 1.0
 
 
 def test_a_connection_in_the_midst_of_a_replay_is_told_all_that_came_before(tmp_path: Path) -> None:
