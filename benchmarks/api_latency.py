@@ -86,8 +86,8 @@ def measure(*, quick: bool) -> Result:
         explanation=(
             f"`GET {PATH}`, the newest sample of every GPU with all its 45 fields, over kept connections, with 8 and "
             "with 1,000 GPUs in store. Clients ask again as soon as they have their answer; they run in one process "
-            f"beside the control plane. The floor is `GET {FLOOR_PATH}`, asked in turns with it by as many clients: the way "
-            "through the socket, HTTP and the framework, without database or data."
+            f"beside the control plane. The floor is `GET {FLOOR_PATH}`, asked in turns by as many clients: the "
+            "way through the socket, HTTP and the framework, without database or data."
         ),
         figures=figures,
         notes=notes,

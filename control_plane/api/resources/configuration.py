@@ -14,6 +14,7 @@ from control_plane.api.parameters import Parameters
 
 router = APIRouter(tags=["configuration"])
 
+
 @router.get("/config", **operation("config", "The settings in force", errors=(422,)))
 async def get_config(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Secrets are shown as set or not set, never as they are."""

@@ -238,6 +238,14 @@ def _described(entity: Entity, name: str, attribute: str, unknown: dict[str, str
     return {name: described}
 
 
+def _thresholds(entity: Entity, unknown: dict[str, str]) -> dict[str, Any]:
+    """This will give the temperatures at which the GPU slows down and stops, as its agent read them."""
+    known = {n: v for n, v in entity.attributes.items() if n.startswith("temperature_") and v is not None}
+    if not known:
+        unknown["thresholds"] = "not_collected"
+    return {"thresholds": known or None}
+
+
 @router.get(
     "/gpu/temperature",
     **operation(
@@ -261,7 +269,7 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
         item["clock_event_reasons"] = clock_event_reasons(item["clock_event_reasons_bits"])
         if item["clock_event_reasons"] is None:
             item["unknown"]["clock_event_reasons"] = item["unknown"]["clock_event_reasons_bits"]
-        item |= _described(entity, "thresholds", "temperature_thresholds_celsius", item["unknown"])
+        item |= _thresholds(entity, item["unknown"])
         item["throttled_share_of_5m"] = rated(
             {
                 name.removeprefix("throttled_").removesuffix("_seconds_total"): rates[entity.entity_id][name]

@@ -100,12 +100,17 @@ def quantiles(distribution: Distribution | None) -> dict[str, Any] | None:
         found = distributions.quantile(distribution, share)
         out[name] = found and _shown_quantile(found)
     why = "no_observations" if not out["count"] else "sum_unknown"
-    return out | {"unknown": {name: why for name, value in out.items() if value is None}}
+    return _explained(out, why)
 
 
 def _shown_quantile(found: Quantile) -> dict[str, Any]:
-    out = {"value": _rounded(found.value), "low": found.low, "high": found.high}
-    return out | {"unknown": {name: "above_the_last_bound" for name, value in out.items() if value is None}}
+    return _explained({"value": _rounded(found.value), "low": found.low, "high": found.high}, "above_the_last_bound")
+
+
+def _explained(shown: dict[str, Any], why: str) -> dict[str, Any]:
+    """This will say why of each null, where there is one: three quantiles of seven histograms are enough to read."""
+    unknown = {name: why for name, value in shown.items() if value is None}
+    return shown | {"unknown": unknown} if unknown else shown
 
 
 def _rounded(value: float | None) -> float | None:
@@ -199,11 +204,12 @@ async def metrics_throughput(asked: Annotated[ServerWindow, Query()], context: C
     """By server and model; per GPU and joule where a server's GPUs are known; per dollar once prices are set."""
     question = await _asked(context, asked)
     gpus = await _gpus_behind(context, question.servers)
+    watts = await _mean_watts(context, [gpu for behind in gpus.values() for gpu, _ in behind], question.span)
     items = []
     for server in question.servers:
         served = question.served[server.entity_id]
         item = server_identity(server) | _throughput(served)
-        item |= _per_resource(item, gpus[server.entity_id])
+        item |= _per_resource(item, [gpu for gpu, _ in gpus[server.entity_id]], watts)
         item["covered_seconds"] = round(served.seconds, 3) if served else 0.0
         item["evidence"] = evidence(
             series=COUNTERS, since=question.span.since, until=question.span.until,
@@ -228,11 +234,11 @@ def _model_throughput(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return out
 
 
-def _per_resource(item: Mapping[str, Any], gpus: Sequence[tuple[Entity, Reading | None]]) -> dict[str, Any]:
+def _per_resource(item: Mapping[str, Any], gpus: Sequence[Entity], watts: Mapping[int, float | None]) -> dict[str, Any]:
+    """This will divide the token rate by GPUs and by their mean power, as their energy counters show it."""
     tokens = item["output_tokens_per_second"]
-    watts = [r.values.get("power_draw_watts") if r else None for _, r in gpus]
-    known = [w for w in watts if isinstance(w, int | float)]
-    total = sum(known) if len(known) == len(watts) else 0.0
+    known = [watts[gpu.entity_id] for gpu in gpus]
+    total = sum(w for w in known if w is not None) if None not in known else 0.0
     per_gpu = round(tokens / len(gpus), 4) if gpus and tokens is not None else None
     per_watt = round(tokens / total, 6) if tokens is not None and total else None
     unknown = dict(item["unknown"])
@@ -248,6 +254,14 @@ def _per_resource(item: Mapping[str, Any], gpus: Sequence[tuple[Entity, Reading 
         "output_tokens_per_usd": None,
         "unknown": unknown,
     }
+
+
+async def _mean_watts(context: ApiContext, gpus: Sequence[Entity], span: Window) -> dict[int, float | None]:
+    """This will give each GPU's mean power over the window: a look at the newest sample would say nothing of it."""
+    energy = TABLES["gpu"].field("energy_joules_total")
+    ids = sorted({gpu.entity_id for gpu in gpus})
+    rates = await readings.rates(context.database.engine, "gpu", [energy], ids, since=span.since, until=span.until)
+    return {entity_id: found[energy.name] for entity_id, found in rates.items()}
 
 
 async def _gpus_behind(

@@ -277,7 +277,7 @@ async def test_the_step_of_a_restart_counts_the_new_run_from_zero(api: Api) -> N
 async def test_the_first_look_at_a_server_that_ran_before_has_no_start_to_count_from(api: Api) -> None:
     alpha = (await _by_node(api, "/inference/servers"))["alpha"]["server_id"]
     series = await api.one("/metrics/history", server=alpha, field="ttft_seconds", since="11m", step="1m")
-    assert [point.get("unknown") for point in series["points"]][:2] == ["no_sample_before", {}]
+    assert [point.get("unknown") for point in series["points"]][:2] == ["no_sample_before", None]
 
 
 async def test_scalars_have_a_history_with_rates(api: Api) -> None:
