@@ -6,6 +6,8 @@ import asyncio
 import statistics
 import time
 
+import psycopg
+
 from benchmarks.figures import Figure, Result
 from benchmarks.ingest import fleet
 from benchmarks.processes import ControlPlane, control_plane, until
@@ -54,6 +56,18 @@ def _fill(server: ControlPlane, nodes: int, *, first: int) -> None:
     until(lambda: len(server.get(f"{PATH}?limit=10000")["items"]) == wanted, f"{wanted} GPUs")
 
 
+def _rows_alone(server: ControlPlane) -> list[float]:
+    """This will fetch what the answer is made of, and nothing more, and give the times in ms."""
+    query = "SELECT * FROM entity JOIN node USING (node_id) JOIN gpu_latest USING (entity_id) ORDER BY entity_id"
+    took = []
+    with psycopg.connect(server.database_url) as connection:
+        for _ in range(20):
+            started = time.perf_counter()
+            connection.execute(query).fetchall()
+            took.append((time.perf_counter() - started) * 1000)
+    return took
+
+
 def measure(*, quick: bool) -> Result:
     """This will ask for the newest sample of every GPU, of few and of many, alone and in company."""
     runs, seconds = (1, 0.5) if quick else (RUNS, SECONDS_PER_RUN)
@@ -64,8 +78,11 @@ def measure(*, quick: bool) -> Result:
         for gpus, nodes in GPUS.items():
             _fill(server, nodes - stored, first=stored)
             stored = nodes
-            size = len(str(server.get(PATH)))
-            notes.append(f"The answer with {gpus} GPUs has some {size // 1024:,} KiB.")
+            size, rows = len(str(server.get(PATH))), statistics.median(_rows_alone(server))
+            notes.append(
+                f"The answer with {gpus} GPUs has some {size // 1024:,} KiB; "
+                f"psycopg alone takes {rows:.1f} ms to fetch its rows."
+            )
             for clients in CLIENTS:
                 company = f"{gpus} GPUs, {clients} client{'s' * (clients > 1)}"
                 measured: dict[str, list[list[float]]] = {FLOOR_PATH: [], PATH: []}

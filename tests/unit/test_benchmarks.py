@@ -1,0 +1,80 @@
+"""Benchmarks are not timed here: only that they can be asked for, and that their document says what it must."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks.figures import Figure, Result, document, machine_line, number, table, versions_line
+
+REPOSITORY = Path(__file__).parents[2]
+RESULT = Result(
+    name="example",
+    title="An example",
+    explanation="What is measured, and the floor.",
+    figures=[
+        Figure(name="ours", unit="ms", values=[4.0, 2.0, 9.0], floor="floor"),
+        Figure(name="floor", unit="ms", values=[1.0, 2.0, 3.0]),
+    ],
+    notes=["A remark."],
+)
+
+
+def test_help_names_every_benchmark() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--help"],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (answer.returncode, answer.stderr) == (0, "")
+    for name in benchmarks.BENCHMARKS:
+        assert name in answer.stdout
+
+
+def test_a_table_gives_the_spread_and_the_ratio_to_the_floor() -> None:
+    head, rule, ours, floor = table(RESULT).splitlines()
+    assert head.count("|") == rule.count("|") == ours.count("|")
+    assert ours == "| ours | ms | 2 | 4 | 9 | 3 | 2 | floor |"
+    assert floor == "| floor | ms | 1 | 2 | 3 | 3 |  |  |"
+
+
+def test_a_floor_of_zero_gives_no_ratio() -> None:
+    figures = [Figure(name="ours", unit="%", values=[1.0], floor="floor"), Figure(name="floor", unit="%", values=[0.0])]
+    result = Result(name="n", title="t", explanation="e", figures=figures)
+    assert result.ratio(figures[0]) is None
+
+
+def test_the_document_says_where_how_and_that_the_machine_is_noisy() -> None:
+    text = document([RESULT], machine=machine_line(), versions=versions_line("18.4"))
+    for part in (
+        "# Benchmarks\n", "shared, noisy virtual machine with two cores", "logical CPUs", "Postgres 18.4", "numpy ",
+        "## An example\n", "`python -m benchmarks example`", "- A remark.\n",
+    ):  # fmt: skip
+        assert part in text
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (0.01234, "0.0123"), (1.5, "1.5"), (99.96, "100"), (1234.5, "1,234"), (2e6, "2,000,000")],
+)
+def test_numbers_have_the_digits_that_count(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_without_a_name_all_run_and_the_document_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", {"example": lambda *, quick: RESULT})
+    assert benchmarks.main(["--output", str(tmp_path / "benchmarks.md"), "--quick"]) == 0
+    assert "## An example" in (tmp_path / "benchmarks.md").read_text()
+
+
+def test_with_a_name_one_runs_and_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "startup", lambda *, quick: RESULT)
+    assert benchmarks.main(["startup"]) == 0
+    assert capsys.readouterr().out.startswith("## An example\n")
