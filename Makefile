@@ -27,8 +27,8 @@ test-slow: ## the tests that take longer
 
 test-engine: ## the tests with a real vLLM on the CPU (2.4 GB; or set OPTIINFRA_TEST_VLLM to a command that serves on {port})
 	@./scripts/setup.sh dev
-	@[ -n "$(OPTIINFRA_TEST_VLLM)" ] || ./scripts/setup_vllm.sh
-	@OPTIINFRA_TEST_VLLM="$${OPTIINFRA_TEST_VLLM:-$(VLLM_ON_CPU)}" $(PYTEST) -q -m engine $(ARGS)
+	@[ -n "$$OPTIINFRA_TEST_VLLM" ] || ./scripts/setup_vllm.sh
+	@[ -n "$$OPTIINFRA_TEST_VLLM" ] || export OPTIINFRA_TEST_VLLM='$(VLLM_ON_CPU)'; $(PYTEST) -q -m engine $(ARGS)
 
 check: lint types imports proto-check test ## what CI runs
 

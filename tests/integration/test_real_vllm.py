@@ -38,7 +38,7 @@ def vllm() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     )  # fmt: skip
     base = f"http://127.0.0.1:{port}"
     try:
-        eventually(lambda: _answers(base), within_seconds=240, what="vLLM")
+        eventually(lambda: _answers(base, process), within_seconds=240, what="vLLM")
         yield base, process
     finally:
         if process.poll() is None:
@@ -46,7 +46,8 @@ def vllm() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def _answers(base: str) -> bool:
+def _answers(base: str, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, f"vLLM ended with {process.returncode}; try the command by hand"
     try:
         return httpx2.get(f"{base}/health", timeout=2).status_code == 200
     except httpx2.HTTPError:
