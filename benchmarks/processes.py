@@ -61,18 +61,21 @@ def until(look: Callable[[], Any], what: str) -> Any:
 
 
 def cpu_seconds(pids: set[int]) -> float:
-    """This will give the CPU time that processes have used, all threads, to the nanosecond.
+    """This will give the CPU time that processes have used: all threads, and children that have ended.
 
-    From /proc/PID/task/*/schedstat (Documentation/scheduler/sched-stats.rst); threads that ended are not in it.
+    From /proc/PID/task/*/schedstat, in nanoseconds (Documentation/scheduler/sched-stats.rst; threads that ended are
+    not in it), and cutime and cstime of /proc/PID/stat, in clock ticks (proc(5)).
     """
-    total = 0
+    seconds = 0.0
     for pid in pids:
-        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-            try:
-                total += int(path.read_text(encoding="utf-8").split()[0])
-            except OSError:  # it ended
-                continue
-    return total / 1e9
+        try:
+            for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                seconds += int(path.read_text(encoding="utf-8").split()[0]) / 1e9
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
+        except OSError:  # it ended
+            continue
+        seconds += (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def resident_bytes(pid: int) -> int:

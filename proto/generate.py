@@ -129,7 +129,8 @@ def render_docs(catalogue: dict[str, Any]) -> str:
     """This will give the text of docs/metrics.md."""
     out = [
         "# Metrics\n",
-        "Every value that an agent sends and the database keeps. Generated from `proto/metrics.toml` by `make proto`.\n",
+        "Every value that an agent sends and the database keeps. Generated from `proto/metrics.toml` by\n"
+        "`make proto`.\n",
         "A name ends in its unit. `_total` marks a counter; everything else is a gauge. A value outside its range is",
         "impossible: it is stored as unknown with the reason `out_of_range`, and counted.\n",
     ]

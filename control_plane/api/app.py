@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from control_plane import __version__
-from control_plane.api import problems
+from control_plane.api import docs_page, problems
 from control_plane.api.body_limit import BodyLimit
 from control_plane.api.context import ApiContext
 from control_plane.api.operations import PROBLEM_SCHEMA
@@ -36,11 +36,13 @@ def build_app(context: ApiContext) -> FastAPI:
         title="OptiInfra",
         version=__version__,
         description=DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.context = context
     app.add_middleware(BodyLimit)
     problems.install(app)
+    docs_page.install(app)
     for resource in (health, gpu, system, nodes, inference, metrics, metrics_history, collect, configuration):
         app.include_router(resource.router)
 
