@@ -23,7 +23,7 @@ test: ## set up, then run the fast tests
 
 test-slow: ## the tests that take longer
 	@./scripts/setup.sh dev
-	@$(PYTEST) -q -m slow $(ARGS)
+	@$(PYTEST) -q -n $(WORKERS) -m slow $(ARGS)
 
 test-engine: ## the tests with a real vLLM on the CPU (2.4 GB; or set OPTIINFRA_TEST_VLLM to a command that serves on {port})
 	@./scripts/setup.sh dev

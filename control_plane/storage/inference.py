@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.sample import Reading
-from control_plane.storage.readings import Dictionaries, reading_from
+from control_plane.storage.readings import Dictionaries, ReadingMaker
 from control_plane.storage.schema import SAMPLE_TABLES
 from optiinfra.catalogue import TABLES
 
@@ -80,15 +80,14 @@ async def spans(
         starts = {_epoch(row): row for row in await connection.execute(after)}
         starts |= {_epoch(row): row for row in await connection.execute(before)}
     await _load(dictionaries, [*ends, *starts.values()])
+    maker = ReadingMaker(ends, _SPEC, dictionaries)
     # Written over in the order of time: what stays is the newest, or the oldest, of each run of the counters.
     newest_of = {_epoch(row)[:2]: row for row in sorted(ends, key=_taken_at)}
     oldest_of = {_epoch(row)[:2]: row for row in sorted(starts.values(), key=_taken_at, reverse=True)}
     out = []
     for (entity_id, began), newest in newest_of.items():
         oldest = oldest_of[entity_id, began]
-        looked, alike, stood = (
-            reading_from(row, _SPEC, dictionaries) for row in (newest, starts[_epoch(newest)], oldest)
-        )
+        looked, alike, stood = (maker.reading(row) for row in (newest, starts[_epoch(newest)], oldest))
         fresh = began is not None and began > since.timestamp()
         out.append(Span(entity_id=entity_id, first=None if fresh else _start(stood, alike, looked), last=looked))
     return out
@@ -135,7 +134,8 @@ async def stepped(
     async with engine.connect() as connection:
         rows = (await connection.execute(query)).all()
     await _load(dictionaries, rows)
-    return [(row.step_start, reading_from(row, _SPEC, dictionaries)) for row in rows]
+    maker = ReadingMaker(rows, _SPEC, dictionaries)
+    return [(row.step_start, maker.reading(row)) for row in rows]
 
 
 async def _load(dictionaries: Dictionaries, rows: Sequence[Row[Any]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -36,6 +35,16 @@ async def introduce(engine: AsyncEngine, hello: NodeIntroduction, now: datetime)
         return int(await connection.scalar(statement) or 0)
 
 
+def _stored(state: CollectorState) -> dict[str, Any]:
+    """This will give a collector's state as it is stored. Written out: asdict() takes four times as long."""
+    return {
+        "collector": state.collector,
+        "outcome": state.outcome,
+        "duration_seconds": state.duration_seconds,
+        "detail": state.detail,
+    }
+
+
 def update_status(connection: SyncConnection, statuses: Sequence[NodeStatus]) -> None:
     """This will store the newest status of each node; an older one never replaces a newer one."""
     newest: dict[int, NodeStatus] = {}
@@ -53,7 +62,7 @@ def update_status(connection: SyncConnection, statuses: Sequence[NodeStatus]) ->
             [
                 (
                     s.node_id, s.taken_at, s.received_at, s.clock_offset_seconds, s.sampling_interval_seconds,
-                    json.dumps([asdict(c) for c in s.collectors]),
+                    json.dumps([_stored(c) for c in s.collectors]),
                 )
                 for _, s in sorted(newest.items())
             ],

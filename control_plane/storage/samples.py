@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,29 @@ def null_patterns(codes: npt.NDArray[np.uint8]) -> Iterator[tuple[npt.NDArray[np
         yield codes[row], np.flatnonzero(inverse.ravel() == group)
 
 
+@cache  # composing a statement of fifty names costs as much as copying a hundred rows
+def _copy_statement(table: str, target: str) -> bytes:
+    columns = sql.SQL(", ").join(sql.Identifier(name) for name, _ in COLUMNS[table])
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(target), columns).as_bytes()
+
+
+@cache
+def _latest_statements(table: str) -> tuple[bytes, bytes]:
+    """This will give the statements that make a table's stage, and that move the newest rows from it."""
+    names = [sql.Identifier(name) for name, _ in COLUMNS[table]]
+    stage, latest = sql.Identifier(f"{table}_stage"), sql.Identifier(f"{table}_latest")
+    make_stage = sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS")
+    upsert = sql.SQL(
+        "INSERT INTO {latest} ({columns}) SELECT DISTINCT ON (entity_id) {columns} FROM {stage} "
+        "ORDER BY entity_id, taken_at DESC ON CONFLICT (entity_id) DO UPDATE SET ({columns}) = ({excluded}) "
+        "WHERE excluded.taken_at >= {latest}.taken_at"
+    )
+    excluded = sql.SQL(", ").join(sql.SQL("excluded.{}").format(name) for name in names)
+    return make_stage.format(stage, latest).as_bytes(), upsert.format(
+        latest=latest, stage=stage, columns=sql.SQL(", ").join(names), excluded=excluded
+    ).as_bytes()
+
+
 class SampleWriter:
     """Writes blocks inside the caller's transaction. One per writing thread."""
 
@@ -73,37 +97,18 @@ class SampleWriter:
         self._layouts.rolled_back()
 
     def _copy(self, connection: SyncConnection, table: str, target: str, blocks: Sequence[SampleBlock]) -> None:
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.Identifier(target), sql.SQL(", ").join(sql.Identifier(name) for name, _ in COLUMNS[table])
-        )
         pieces = [piece for block in blocks for piece in self._pieces(connection, block)]
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        with connection.cursor() as cursor, cursor.copy(_copy_statement(table, target)) as copy:
             copy.write(HEADER)
             for piece in pieces:
                 copy.write(piece)
             copy.write(TRAILER)
 
     def _upsert_latest(self, connection: SyncConnection, table: str, blocks: Sequence[SampleBlock]) -> None:
-        stage = f"{table}_stage"
-        connection.execute(
-            sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
-                sql.Identifier(stage), sql.Identifier(f"{table}_latest")
-            )
-        )
-        self._copy(connection, table, stage, blocks)
-        names = [name for name, _ in COLUMNS[table]]
-        connection.execute(
-            sql.SQL(
-                "INSERT INTO {latest} ({columns}) SELECT DISTINCT ON (entity_id) {columns} FROM {stage} "
-                "ORDER BY entity_id, taken_at DESC ON CONFLICT (entity_id) DO UPDATE SET ({columns}) = ({excluded}) "
-                "WHERE excluded.taken_at >= {latest}.taken_at"
-            ).format(
-                latest=sql.Identifier(f"{table}_latest"),
-                stage=sql.Identifier(stage),
-                columns=sql.SQL(", ").join(map(sql.Identifier, names)),
-                excluded=sql.SQL(", ").join(sql.SQL("excluded.{}").format(sql.Identifier(n)) for n in names),
-            )
-        )
+        make_stage, upsert = _latest_statements(table)
+        connection.execute(make_stage)
+        self._copy(connection, table, f"{table}_stage", blocks)
+        connection.execute(upsert)
 
     def _pieces(self, connection: SyncConnection, block: SampleBlock) -> Iterator[bytes]:
         layout_id = self._layout_id(connection, block)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -46,12 +47,16 @@ def sqlalchemy_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise ConfigurationError(
             "DATABASE_URL is not a URL; write postgresql://user:password@host:5432/name"
         ) from error
     if parsed.drivername.split("+")[0] not in ("postgres", "postgresql"):
         raise ConfigurationError(f"DATABASE_URL names {parsed.drivername}; only Postgres 15 or newer is supported")
+    try:
+        conninfo_to_dict(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
+    except psycopg.ProgrammingError as error:  # libpq says which option it does not know
+        raise ConfigurationError(f"DATABASE_URL: {str(error).splitlines()[0]}") from error
     return parsed.set(drivername="postgresql+psycopg")
 
 

@@ -128,7 +128,8 @@ async def stored(database: Database) -> list[Reading]:
     async with database.engine.connect() as reading:
         rows = (await reading.execute(SAMPLE_TABLES["gpu"].select())).all()
     await cache.load({row.unknown_set_id for row in rows}, set())
-    return [readings.reading_from(row, TABLES["gpu"], cache) for row in rows]
+    maker = readings.ReadingMaker(rows, TABLES["gpu"], cache)
+    return [maker.reading(row) for row in rows]
 
 
 # -- blocks -------------------------------------------------------------------------------------

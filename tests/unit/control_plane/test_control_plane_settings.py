@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from control_plane import bootstrap, settings
 from control_plane.local_agent import agent_command
 from control_plane.model.errors import ConfigurationError
+from control_plane.storage.session import sqlalchemy_url
 
 NO_FILE = Path("/nonexistent/.env")
 PUBLISHED = {
@@ -252,3 +253,20 @@ def test_the_local_agent_is_given_its_settings_and_no_secret(tmp_path: Path) -> 
     ):  # fmt: skip
         assert flag in command
     assert "s3cret" not in command
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("not a url", "is not a URL"),
+        ("postgresql://u:hunter2@host:many/db", "is not a URL"),
+        ("mysql://u:hunter2@host/db", "names mysql"),
+        ("postgresql://u:hunter2@host/db?foo=1", "foo"),
+    ],
+)
+def test_a_database_url_that_cannot_be_used_is_one_sentence_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        sqlalchemy_url(url)
+    assert said in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert "\n" not in str(refused.value)
