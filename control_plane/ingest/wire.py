@@ -40,6 +40,8 @@ class ForeignSchema(RefusedMessage):
 
 def clean_text(text: str, most: int = MOST_NAME_LENGTH) -> str:
     """This will drop control characters, which Postgres or a terminal would choke on, and cut to `most`."""
+    if text.isprintable():  # nearly always; the loop costs ten times as much
+        return text[:most]
     return "".join(c for c in text if c.isprintable())[:most]
 
 
