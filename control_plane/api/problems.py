@@ -96,15 +96,23 @@ def _pointer(location: Sequence[object]) -> str:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [{"pointer": _pointer(e["loc"]), "detail": _explained(e)} for e in error.errors()[:MOST_ERRORS]]
+    accepted = _accepted(request)
+    errors = [{"pointer": _pointer(e["loc"]), "detail": _explained(e, accepted)} for e in error.errors()[:MOST_ERRORS]]
     # Inputs are not repeated: they may be secrets, or markup.
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(e["detail"] for e in errors[:3]), errors=errors)
 
 
-def _explained(error: Mapping[str, Any]) -> str:
+def _accepted(request: Request) -> Sequence[str]:
+    """This will name the query parameters of the operation that was asked, as its description does."""
+    route = request.scope.get("route")
+    described = request.app.openapi()["paths"].get(getattr(route, "path", ""), {}).get(request.method.lower(), {})
+    return [p["name"] for p in described.get("parameters", []) if p["in"] == "query"]
+
+
+def _explained(error: Mapping[str, Any], accepted: Sequence[str]) -> str:
     name = str(error["loc"][-1])[:MOST_ECHOED]
     if error["type"] == "extra_forbidden":
-        return f"there is no parameter {name} here; the API description at /docs lists those that are accepted"
+        return f"there is no parameter {name} here; accepted: {', '.join(accepted) or 'none'}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{name}: {message}"
 
