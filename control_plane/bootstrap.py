@@ -156,7 +156,12 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
     """This will run ingest, the API and the local agent until `stop` is set, then end them in order."""
     clock = SystemClock()
     database = Database(handle.url)
-    service = LinkService(database, clock, retention_days=settings.retention_days)
+    service = LinkService(
+        database,
+        clock,
+        retention_days=settings.retention_days,
+        fleet_interval_seconds=settings.fleet_sampling_interval_seconds,
+    )
     grpc_server, _ = await start_server(service, settings.grpc_address)
     context = ApiContext(
         database=database,

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
         5.0, ge=0.5, le=300, validation_alias=_names("METRICS_COLLECTION_INTERVAL", own="SAMPLING_INTERVAL_SECONDS"),
         description="the local agent's cadence",
     )  # fmt: skip
+    fleet_sampling_interval_seconds: float | None = Field(
+        None, ge=0.5, le=300, validation_alias=_names(own="FLEET_SAMPLING_INTERVAL_SECONDS"),
+        description="the cadence that every agent is asked to keep when it connects; unset: each its own",
+    )  # fmt: skip
     gpu_monitoring_enabled: bool = Field(
         True, validation_alias=_names("GPU_MONITORING_ENABLED", own="GPU_MONITORING_ENABLED"),
         description="look for GPUs",

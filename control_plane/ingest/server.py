@@ -95,8 +95,14 @@ async def _write_message(context: Context, message: link_pb2.ServerMessage) -> b
 class LinkService(link_pb2_grpc.LinkServicer):
     """Admits agents, reads their batches, acknowledges what is committed."""
 
-    def __init__(self, database: Database, clock: Clock, *, retention_days: int) -> None:
-        """Samples older than `retention_days` are refused: their partition would be dropped at once."""
+    def __init__(
+        self, database: Database, clock: Clock, *, retention_days: int, fleet_interval_seconds: float | None = None
+    ) -> None:
+        """Samples older than `retention_days` are refused: their partition would be dropped at once.
+
+        `fleet_interval_seconds` is the cadence that every agent is asked to keep; None: its own.
+        """
+        self._fleet_interval_seconds = fleet_interval_seconds
         self.counters = IngestCounters()
         self._database = database
         self._clock = clock
@@ -223,6 +229,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             max_batch_bytes=MAX_BATCH_BYTES,
             heartbeat_seconds=HEARTBEAT_SECONDS,
             version=__version__,
+            sampling_interval_seconds=self._fleet_interval_seconds,
         )
         return session, welcome
 
@@ -333,10 +340,19 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 clock = message.heartbeat.clock
                 session.state.clock.reading(node_monotonic_us=clock.monotonic_us, arrived=arrived)
                 session.send(wire.heartbeat(unix_us=arrived.unix_us, monotonic_us=arrived.monotonic_us))
-            case "command_result" | "config_status" | None:
+            case "config_status":
+                self._configured(session, message.config_status)
+            case "command_result" | None:
                 pass  # a result is known by its committed tick; a field of a newer agent is nothing we need
             case other:
                 raise wire.RefusedMessage("unexpected", f"a {other} message is not expected here")
+
+    def _configured(self, session: Session, status: link_pb2.ConfigStatus) -> None:
+        """This will note whether an agent took the fleet's cadence over; its host may set limits of its own."""
+        if status.applied and self._fleet_interval_seconds is not None:
+            session.sampling_interval_seconds = self._fleet_interval_seconds
+        elif not status.applied:
+            log.warning("node %d keeps its own cadence: %s", session.node_id, wire.clean_text(status.detail))
 
     async def _admit(self, session: Session, batch: telemetry_pb2.Batch, arrived: Arrival) -> None:
         if not 0 < batch.seq < wire.HIGHEST_SEQ:

@@ -156,11 +156,22 @@ def collector_state(report: telemetry_pb2.CollectorReport) -> CollectorState:
 
 
 def welcome(
-    *, protocol: int, committed_seq: int, window: int, max_batch_bytes: int, heartbeat_seconds: int, version: str
+    *,
+    protocol: int,
+    committed_seq: int,
+    window: int,
+    max_batch_bytes: int,
+    heartbeat_seconds: int,
+    version: str,
+    sampling_interval_seconds: float | None,
 ) -> link_pb2.ServerMessage:
-    """This will say from which batch to go on, and how much may be under way."""
+    """This will say from which batch to go on, how much may be under way, and at what cadence (None: its own)."""
+    configure = None
+    if sampling_interval_seconds is not None:
+        configure = link_pb2.Configure(revision=1, sampling_interval_ms=round(sampling_interval_seconds * 1000))
     return link_pb2.ServerMessage(
         welcome=link_pb2.Welcome(
+            configure=configure,
             protocol=protocol,
             committed_seq=committed_seq,
             window_batches=window,

@@ -84,7 +84,7 @@ async def assert_stored(database: Database, cache: readings.Dictionaries, row: d
         stored = (await connection.execute(query)).all()
     (found,) = [r for r in stored if round((r.taken_at - START).total_seconds() / 5) == tick]
     await cache.load(_known(found.unknown_set_id), _known(getattr(found, "layout_id", None)))
-    reading = readings.reading_from(found, TABLES[table], cache)
+    reading = readings.ReadingMaker([found], TABLES[table], cache).reading(found)
     for name, value in row["values"].items():
         if isinstance(value, dict) and "unknown" in value:
             assert reading.unknown[name] == value["unknown"], name

@@ -443,3 +443,15 @@ def test_ctrl_c_while_the_database_is_down_still_stops_everything(folder: Path) 
         up.signal_group(signal.SIGINT)
         assert up.wait(within_seconds=30) == 0, up.output
         assert not alive(belongs | up.everything())
+
+
+def test_the_fleets_cadence_is_taken_over_by_an_agent_that_connects() -> None:
+    with folder_for_postgres() as folder, running(Up(folder, "--fleet-sampling-interval-seconds", "1")) as up:
+        up.wait_for_samples(4)
+        node = eventually(
+            lambda: next((n for n in up.get("/nodes")["items"] if n["sampling_interval_seconds"] == 1), None),
+            what="the fleet's cadence",
+        )
+        assert node["lost_ticks"] == 0
+        gaps = [b - a for (_, a), (_, b) in pairwise(up.host_samples())]
+        assert min(gap.total_seconds() for gap in gaps) < 2, "the local agent's own cadence is 5 s"
