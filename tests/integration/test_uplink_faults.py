@@ -8,8 +8,6 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +18,6 @@ from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.client import Disconnected, Identity, Outgoing, Uplink, most_telling
-from node_agent.uplink.recording import Recorder, load
 from node_agent.uplink.requests import Handlers
 from optiinfra.telemetry.v1 import command_pb2, link_pb2
 from tests.fakes.link_server import LinkServer, Session
@@ -502,54 +499,3 @@ async def test_whatever_happens_each_tick_is_stored_once_or_told_as_lost(
     assert stored == sorted(set(stored)), f"seed {seed}: in order, and none twice"
     missing = set(range(1, one.appended + 1)) - set(stored)
     assert missing <= server.lost.get(IDENTITY.epoch, set()), f"seed {seed}: {missing} are silently absent"
-
-
-def a_recording(path: Path, *, spacing_seconds: float, count: int) -> None:
-    encoder, clock = wire.Encoder(), SystemClock()
-    with Recorder(path, IDENTITY, clock.now()) as recorder:
-        for number in range(count):
-            values = {"reads_total": number}
-            tick = Tick(
-                taken_at=clock.now(),
-                entities=[Entity(kind=EntityKind.DISK, key="sda")],
-                samples=[Sample(table="disk", entity=(EntityKind.DISK, "sda"), values=values)],
-                reports=(),
-            )
-            outgoing = agent.encode(encoder, tick)
-            outgoing.tick.taken_at_unix_us = round((1_000_000_000 + number * spacing_seconds) * 1e6)
-            recorder.write(outgoing)
-
-
-@pytest.mark.parametrize(("speed", "least_seconds", "most_seconds"), [(0.0, 0.0, 3.0), (100.0, 0.45, 4.0)])
-async def test_a_replay_keeps_the_spacing_ends_now_and_takes_the_time_its_speed_says(
-    server: LinkServer, tmp_path: Path, speed: float, least_seconds: float, most_seconds: float
-) -> None:
-    a_recording(tmp_path / "r.gz", spacing_seconds=5.0, count=10)
-    loop, done = asyncio.get_running_loop(), list[int]()
-    started = loop.time()
-    count = await agent.replay(
-        load(tmp_path / "r.gz"),
-        f"127.0.0.1:{server.port}",
-        speed=speed,
-        keep_times=False,
-        node_name="demo",
-        progress=done.append,
-    )
-    took = loop.time() - started
-    (session,) = server.sessions
-    taken = [t.taken_at_unix_us for m in session.bodies("batch") for t in m.batch.ticks]
-    assert count == 10
-    assert done == list(range(1, 11))
-    assert least_seconds <= took < most_seconds
-    assert {b - a for a, b in pairwise(taken)} == {5_000_000}
-    assert abs(taken[-1] / 1e6 - SystemClock().now().wall.timestamp()) < most_seconds
-    assert (session.hello.node_name, session.hello.replayed) == ("demo", True)
-
-
-async def test_a_replay_may_keep_its_times(server: LinkServer, tmp_path: Path) -> None:
-    a_recording(tmp_path / "r.gz", spacing_seconds=5.0, count=2)
-    recording = load(tmp_path / "r.gz")
-    address = f"127.0.0.1:{server.port}"
-    await agent.replay(recording, address, speed=0, keep_times=True, node_name=None, progress=lambda _: None)
-    taken = [t.taken_at_unix_us for m in server.sessions[0].bodies("batch") for t in m.batch.ticks]
-    assert taken == [1_000_000_000_000_000, 1_000_000_005_000_000]
