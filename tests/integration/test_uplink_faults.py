@@ -17,7 +17,7 @@ from node_agent.model import Entity, EntityKind, Sample, Tick
 from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
-from node_agent.uplink.client import Disconnected, Identity, Outgoing, Uplink, most_telling
+from node_agent.uplink.client import Identity, Outgoing, Uplink
 from node_agent.uplink.requests import Handlers
 from optiinfra.telemetry.v1 import command_pb2, link_pb2
 from tests.fakes.link_server import LinkServer, Session
@@ -332,12 +332,6 @@ async def test_the_reason_of_a_refusal_is_told_once_per_outage(
     told = [record.getMessage() for record in caplog.records if "no link" in record.getMessage()]
     assert len(told) == 2, "one outage by refusal, one by a dead server"
     assert "upgrade the agent" in told[0]
-
-
-def test_when_to_come_back_is_heard_although_the_other_half_of_the_stream_failed_first() -> None:
-    broken, asked = Disconnected("a write failed"), Disconnected("restarting", retry_after_seconds=5.0)
-    assert most_telling(ExceptionGroup("", [broken, ExceptionGroup("", [asked])])) is asked
-    assert most_telling(ExceptionGroup("", [broken, OSError()])) is broken
 
 
 async def test_a_drain_is_honoured_and_loses_nothing(server: LinkServer) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node_agent.uplink.backoff import MOST_ASKED_JITTER_SECONDS, MOST_ASKED_SECONDS, MOST_SECONDS, Backoff
+from node_agent.uplink.client import Disconnected, most_telling
 
 
 class Latest(random.Random):
@@ -56,3 +57,9 @@ def test_agents_that_lose_one_server_do_not_come_back_together() -> None:
     assert len({round(delays(backoff, 1)[0], 3) for backoff in backoffs}) > 30
     asked = {round(b.delay_seconds(lasted_seconds=0.0, asked_seconds=1.0), 2) for b in backoffs}
     assert len(asked) > 30
+
+
+def test_when_to_come_back_is_heard_although_the_other_half_of_the_stream_failed_first() -> None:
+    broken, asked = Disconnected("a write failed"), Disconnected("restarting", retry_after_seconds=5.0)
+    assert most_telling(ExceptionGroup("", [broken, ExceptionGroup("", [asked])])) is asked
+    assert most_telling(ExceptionGroup("", [broken, OSError()])) is broken
