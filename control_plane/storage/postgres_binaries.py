@@ -69,7 +69,8 @@ def _version_of(postgres: Path) -> str:
         answer = subprocess.run([postgres, "--version"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         raise EmbeddedPostgresError(f"{postgres} does not run on this machine: {error}") from error
-    match = re.search(r"(\d+(?:\.\d+)?)\s*$", answer.stdout)
+    # Distributions add their own after it: postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
+    match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)?)", answer.stdout)
     if match is None:
         raise EmbeddedPostgresError(f"{postgres} does not say its version: {answer.stdout.strip()!r}")
     return match[1]

@@ -443,3 +443,15 @@ postgres.stop()
         assert Path(f"/proc/{server.pid}").stat().st_uid == 1
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [("postgres (PostgreSQL) 18.4", "18.4"), ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", "15.18")],
+)
+def test_the_version_of_a_distributions_postgres_is_understood(tmp_path: Path, says: str, version: str) -> None:
+    program = tmp_path / "bin" / "postgres"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    assert EmbeddedPostgres(tmp_path / "data", prefix=tmp_path).version == version
