@@ -83,3 +83,15 @@ def ratio(part: float | None, whole: float | None) -> float | None:
 def first_known(growth: Mapping[str, float | None], *names: str) -> float | None:
     """This will give the first counter that is known; name live ones before those that wait for a request's end."""
     return next((value for name in names if (value := growth.get(name)) is not None), None)
+
+
+def output_tokens(served: Served) -> float | None:
+    """This will give the tokens that came out, counted as they did where the engine has such a counter.
+
+    SGLang's live counter leaves out each request's first token, which prefill makes; the first-token
+    histogram counts just those.
+    """
+    live, first = served.growth.get("generation_tokens_live_total"), served.distributions.get("ttft_seconds")
+    if live is None or first is None:
+        return served.growth.get("generation_tokens_total")
+    return live + sum(first.counts)

@@ -184,9 +184,7 @@ def _throughput(served: Served | None) -> dict[str, Any]:
     figures = {
         "requests_per_second": growth.get("requests_finished_total"),
         "prompt_tokens_per_second": serving.first_known(growth, "prompt_tokens_live_total", "prompt_tokens_total"),
-        "output_tokens_per_second": serving.first_known(
-            growth, "generation_tokens_live_total", "generation_tokens_total"
-        ),
+        "output_tokens_per_second": serving.output_tokens(served),
     }
     rates = {name: None if v is None else round(v / served.seconds, 4) for name, v in figures.items()}
     counters = dict(
