@@ -16,7 +16,7 @@ class Activity(StrEnum):
     """What bounds the work, in the order in which it is asked."""
 
     UNKNOWN = "unknown"  # not even the classic figure is known
-    BUSY_UNSPECIFIED = "busy_unspecified"  # busy by the classic figure, and nothing better is known
+    BUSY_UNSPECIFIED = "busy_unspecified"  # busy, and what would tell with what is not known
     COMPUTE_BOUND = "compute_bound"  # the arithmetic pipes are the limit
     MEMORY_BOUND = "memory_bound"  # device memory bandwidth is the limit
     COPYING = "copying"  # data moves over PCIe or NVLink, hardly any SM works
@@ -45,8 +45,12 @@ BUSY_SHARE = 0.05
 PIPE_LIMIT_SHARE = 0.5
 # Achieved bandwidth tops out near 90 % of the counter's maximum; decode-like work shows 80 to 88 %.
 BANDWIDTH_LIMIT_SHARE = 0.6
-# A twentieth of a PCIe 4.0 x16 link; an idle GPU shows 0.04 GB/s.
+# 4 % of a PCIe 4.0 x16 link (31.5 GB/s); an idle GPU shows 0.04 GB/s.
 TRANSFER_BYTES_PER_SECOND = 1.25e9
+TRANSFER_FIELDS = (
+    "pcie_transmit_bytes_per_second", "pcie_receive_bytes_per_second",
+    "nvlink_transmit_bytes_per_second", "nvlink_receive_bytes_per_second",
+)  # fmt: skip
 
 HONEST_SIGNAL = {
     Activity.COMPUTE_BOUND: "tensor_active_ratio",
@@ -67,15 +71,33 @@ def classify(parts: GpuParts) -> Activity:
     pipes = (parts.tensor_active_ratio, parts.fp32_active_ratio, parts.fp64_active_ratio)
     if any(share is not None and share >= PIPE_LIMIT_SHARE for share in pipes):
         return Activity.COMPUTE_BOUND
-    if (parts.dram_active_ratio or 0.0) >= BANDWIDTH_LIMIT_SHARE:
+    if parts.dram_active_ratio is not None and parts.dram_active_ratio >= BANDWIDTH_LIMIT_SHARE:
         return Activity.MEMORY_BOUND
     if parts.sm_active_ratio >= BUSY_SHARE:
-        return Activity.UNDERUSED
-    if (parts.transfer_bytes_per_second or 0.0) >= TRANSFER_BYTES_PER_SECOND:
+        # A limit that was not looked at may be the one that binds: not knowing is not "far below it".
+        blind = parts.dram_active_ratio is None or None in pipes
+        return Activity.BUSY_UNSPECIFIED if blind else Activity.UNDERUSED
+    return _without_sm(parts)
+
+
+def _without_sm(parts: GpuParts) -> Activity:
+    """This will judge a sample in which hardly any SM worked."""
+    moved = parts.transfer_bytes_per_second
+    if moved is not None and moved >= TRANSFER_BYTES_PER_SECOND:
         return Activity.COPYING
-    if (parts.gpu_utilization_ratio or 0.0) >= PIPE_LIMIT_SHARE:
-        return Activity.STALLED
+    if parts.gpu_utilization_ratio is not None and parts.gpu_utilization_ratio >= PIPE_LIMIT_SHARE:
+        return Activity.BUSY_UNSPECIFIED if moved is None else Activity.STALLED
     return Activity.IDLE
+
+
+def honest_signal(activity: Activity, means: Mapping[str, float | None]) -> str | None:
+    """This will name the field to trust for a kind of work, given the window's means by field."""
+    if activity is Activity.COPYING:  # whichever way the bytes went
+        known = {name: mean for name in TRANSFER_FIELDS if (mean := means.get(name)) is not None}
+        return max(known, key=lambda name: known[name]) if known else HONEST_SIGNAL[activity]
+    if activity is Activity.BUSY_UNSPECIFIED and means.get("sm_active_ratio") is not None:
+        return "sm_active_ratio"
+    return HONEST_SIGNAL[activity]
 
 
 def _classic(share: float | None) -> Activity:

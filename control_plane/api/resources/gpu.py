@@ -52,10 +52,7 @@ PARTS = [
     "gpu_utilization_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio",
     "fp32_active_ratio", "fp64_active_ratio",
 ]  # fmt: skip
-TRANSFERS = [
-    "pcie_transmit_bytes_per_second", "pcie_receive_bytes_per_second",
-    "nvlink_transmit_bytes_per_second", "nvlink_receive_bytes_per_second",
-]  # fmt: skip
+TRANSFERS = list(activity.TRANSFER_FIELDS)
 DEFAULT_WINDOW = timedelta(minutes=5)
 # Samples that one utilisation answer may look at: 100 GPUs for an hour at 5 s, with room.
 MOST_SAMPLES = 200_000
@@ -150,7 +147,7 @@ def _utilization(entity: Entity, rows: Sequence[Mapping[str, Any]], span: Window
         "unknown": {n: "no_samples" if not rows else "never_known_in_window" for n, v in means.items() if v is None},
         "activity": leading,
         "activity_shares": {a.value: round(share, 4) for a, share in shares.items()},
-        "honest_signal": activity.HONEST_SIGNAL[leading],
+        "honest_signal": activity.honest_signal(leading, means),
         "note": "only the classic figure is known: it cannot tell work from a copy or a hang" if classic_only else None,
         "evidence": evidence(series=names, since=span.since, until=span.until, numbers={"samples": len(rows)}),
     }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.analysis.activity import HONEST_SIGNAL, Activity, GpuParts, classify, time_shares
+from control_plane.analysis.activity import HONEST_SIGNAL, Activity, GpuParts, classify, honest_signal, time_shares
 from optiinfra.catalogue import TABLES
 
 RECORDING = Path(__file__).parents[3] / "data" / "nvml" / "h200-phases.jsonl"
@@ -62,7 +62,12 @@ def parts(**known: float) -> GpuParts:
 
 def test_full_by_the_classic_figure_while_nothing_is_computed_or_moved_is_stalled() -> None:
     """A hung collective on the second H200: 100 % for minutes, every part at rest."""
-    assert classify(parts(gpu_utilization_ratio=1.0, sm_active_ratio=0.01, dram_active_ratio=0.0)) is Activity.STALLED
+    assert (
+        classify(
+            parts(gpu_utilization_ratio=1.0, sm_active_ratio=0.01, dram_active_ratio=0.0, transfer_bytes_per_second=0.0)
+        )
+        is Activity.STALLED
+    )
 
 
 def test_without_the_parts_the_classic_figure_is_only_asked_for_idle_or_not() -> None:
@@ -99,3 +104,19 @@ def test_every_activity_names_the_field_that_shows_it_and_the_catalogue_has_it()
     assert set(HONEST_SIGNAL) == set(Activity)
     names = {spec.name for spec in TABLES["gpu"].fields}
     assert {name for name in HONEST_SIGNAL.values() if name is not None} <= names
+
+
+def test_a_limit_that_was_not_looked_at_is_never_taken_for_far_away() -> None:
+    pipes = {"tensor_active_ratio": 0.1, "fp32_active_ratio": 0.0, "fp64_active_ratio": 0.0}
+    assert classify(parts(sm_active_ratio=0.9, **pipes)) is Activity.BUSY_UNSPECIFIED
+    assert classify(parts(sm_active_ratio=0.9, dram_active_ratio=0.1)) is Activity.BUSY_UNSPECIFIED
+    assert classify(parts(sm_active_ratio=0.9, dram_active_ratio=0.1, **pipes)) is Activity.UNDERUSED
+
+
+def test_without_transfers_known_a_copy_and_a_stall_are_not_told_apart() -> None:
+    assert classify(parts(sm_active_ratio=0.0, gpu_utilization_ratio=1.0)) is Activity.BUSY_UNSPECIFIED
+
+
+def test_the_signal_of_a_copy_is_the_way_the_bytes_went() -> None:
+    means = {"pcie_transmit_bytes_per_second": 5e10, "pcie_receive_bytes_per_second": 1e9}
+    assert honest_signal(Activity.COPYING, means) == "pcie_transmit_bytes_per_second"
