@@ -146,10 +146,15 @@ def _starting(settings: Settings) -> str:
 
         where = redacted_url(settings.database_url.get_secret_value())
     ports = " and ".join(host_port(settings.host, port) for port in settings.http_ports)
-    return (
-        f"OptiInfra starts\n  database     {where}\n  HTTP         {ports}\n"
-        f"  agents       {settings.grpc_address} (gRPC)"
-    )
+    lines = [
+        "OptiInfra starts",
+        f"  database     {where}",
+        f"  HTTP         {ports}",
+        f"  agents       {settings.grpc_address} (gRPC)",
+    ]
+    if idle := settings.without_effect:
+        lines.append(f"  not yet      {' and '.join(idle)} is set, and has no effect in this release")
+    return "\n".join(lines)
 
 
 async def _serve(settings: Settings, handle: DatabaseHandle) -> None:

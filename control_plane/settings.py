@@ -159,6 +159,12 @@ class Settings(BaseSettings):
     )
 
     @property
+    def without_effect(self) -> tuple[str, ...]:
+        """This will name what is set and understood, but asks for something that this release does not do."""
+        wishes = {"GROQ_API_KEY": self.groq_api_key is not None, "REGISTRATION_ENABLED": self.registration_enabled}
+        return tuple(name for name, wished in wishes.items() if wished)
+
+    @property
     def http_ports(self) -> tuple[int, ...]:
         """This will give the HTTP ports: the one asked for, and its published twin when it is a published one."""
         other = self.other_port
