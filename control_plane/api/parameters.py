@@ -121,10 +121,6 @@ class ServerWindow(OfServers, Windowed):
     """Inference servers over a stretch of time."""
 
 
-class NodeWindow(OfNodes, Windowed):
-    """Nodes over a stretch of time."""
-
-
 Fields = Annotated[
     list[Name], Field(min_length=1, max_length=20, description="field of docs/metrics.md; may be repeated")
 ]

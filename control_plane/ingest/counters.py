@@ -22,5 +22,4 @@ class IngestCounters:
     commit_seconds: float = 0.0
     commit_failures: int = 0
     pending_bytes: int = 0
-    last_commit_at_unix_us: int | None = None
     last_error: str | None = None

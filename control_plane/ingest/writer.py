@@ -1,8 +1,8 @@
 """Gathers what streams deliver and commits it, many nodes at a time.
 
-Large commits are what makes durable acknowledgements cheap: 8 rows a commit cost ten times as
-much a row as 500 (docs/benchmarks.md). While Postgres is away everything is kept and tried again;
-the bound on kept bytes stops reading from streams, so agents keep what does not fit.
+Large commits are what makes durable acknowledgements cheap: the wait for the disk is shared. While
+Postgres is away everything is kept and tried again; the bound on kept bytes stops reading from
+streams, so agents keep what does not fit.
 """
 
 from __future__ import annotations
@@ -165,7 +165,6 @@ class Writer:
         counters.rows_committed += outcome.rows
         counters.batches_duplicate += outcome.duplicates
         counters.values_impossible += outcome.impossible_values
-        counters.last_commit_at_unix_us = int(self._clock.now().timestamp() * 1e6)
         counters.last_error = None
         for item in items:
             if isinstance(item, Refused):

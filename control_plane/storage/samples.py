@@ -44,7 +44,7 @@ def null_patterns(codes: npt.NDArray[np.uint8]) -> Iterator[tuple[npt.NDArray[np
         yield codes[row], np.flatnonzero(inverse.ravel() == group)
 
 
-@cache  # composing a statement of fifty names costs as much as copying a hundred rows
+@cache  # composed once, not for every commit: there are fifty names in it
 def _copy_statement(table: str, target: str) -> bytes:
     columns = sql.SQL(", ").join(sql.Identifier(name) for name, _ in COLUMNS[table])
     return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(target), columns).as_bytes()
