@@ -77,6 +77,7 @@ class StreamState:
     node_id: int
     clock: NodeClock
     retention_us: int  # older samples have no partition any more
+    backlog: bool = False  # what it says of entities is old
     layouts: dict[int, Layout] = field(default_factory=dict)
     entities: dict[int, tuple[EntityKind, str]] = field(default_factory=dict)
     # Schemas that a newer agent may have and we cannot read: their rows are passed over.
@@ -122,7 +123,7 @@ class StreamState:
             raise RefusedMessage("bad_entity", f"entity {entity.id} was announced as {known[1]} before, now as {key}")
         attributes = attributes_from(entity.attributes_json)
         self.entities[entity.id] = (kind, key)
-        return AnnouncedEntity(node_id=self.node_id, kind=kind, key=key, attributes=attributes)
+        return AnnouncedEntity(node_id=self.node_id, kind=kind, key=key, attributes=attributes, is_old=self.backlog)
 
     def admit(self, batch: telemetry_pb2.Batch, arrived: Arrival) -> AdmittedBatch:
         """This will check a batch against what was announced. Raises RefusedMessage."""

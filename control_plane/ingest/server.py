@@ -51,6 +51,7 @@ class Session:
     epoch: bytes
     sampling_interval_seconds: float | None
     state: StreamState
+    backlog: bool = False  # brings what was sampled before, beside the live stream
     entity_ids: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(64, -1, np.int32))
     acked_seq: int = 0
     refused: dict[int, str] = field(default_factory=dict)
@@ -108,6 +109,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._clock = clock
         self._retention_us = retention_days * 86_400 * 1_000_000
         self._sessions: dict[int, Session] = {}
+        self._backlogs: dict[StreamKey, Session] = {}
         self._commands: dict[str, asyncio.Future[None]] = {}
         self._draining = False
         self.writer = Writer(database, clock, self.counters, self._committed, self._commands_done)
@@ -166,11 +168,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def drain(self) -> None:
         """This will ask every agent to come back later, and let what has arrived be committed."""
         self._draining = True
-        for session in self._sessions.values():
+        for session in self._all_sessions():
             session.send(wire.drain(reconnect_after_ms=1000))
         await self.writer.drained()
         await asyncio.sleep(0.05)  # lets the last acknowledgements leave
-        for session in list(self._sessions.values()):
+        for session in self._all_sessions():
             session.ended.set()
             session.wake.set()
 
@@ -195,6 +197,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 await self._serve(session, context)
         finally:
             self.counters.streams -= 1
+            key = (session.node_id, session.epoch)
+            if self._backlogs.get(key) is session:
+                del self._backlogs[key]
             if self._sessions.get(session.node_id) is session:
                 del self._sessions[session.node_id]
 
@@ -256,17 +261,25 @@ class LinkService(link_pb2_grpc.LinkServicer):
             node_id=node_id,
             epoch=bytes(hello.epoch),
             sampling_interval_seconds=wire.sampling_interval_seconds(introduction.attributes),
-            state=StreamState(node_id=node_id, clock=clock, retention_us=self._retention_us),
+            backlog=hello.backlog,
+            state=StreamState(node_id=node_id, clock=clock, retention_us=self._retention_us, backlog=hello.backlog),
             acked_seq=committed,
         )
 
     def _replace(self, session: Session) -> None:
         """This will make `session` the one of its node, ending an older one."""
-        older = self._sessions.get(session.node_id)
+        key = (session.node_id, session.epoch)
+        older = self._backlogs.get(key) if session.backlog else self._sessions.get(session.node_id)
         if older is not None:
             older.send(wire.refusal("SUPERSEDED", "the same agent connected again", 30))
             older.ended.set()
-        self._sessions[session.node_id] = session
+        if session.backlog:
+            self._backlogs[key] = session
+        else:
+            self._sessions[session.node_id] = session
+
+    def _all_sessions(self) -> list[Session]:
+        return [*self._sessions.values(), *self._backlogs.values()]
 
     async def _serve(self, session: Session, context: Context) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -366,13 +379,10 @@ class LinkService(link_pb2_grpc.LinkServicer):
     # -- after a commit -------------------------------------------------------------------------
 
     def _committed(self, key: StreamKey, seq: int, refused: Mapping[int, str]) -> None:
-        session = self._sessions.get(key[0])
-        if session is None or session.epoch != key[1]:
-            return
-        session.acked_seq = max(session.acked_seq, seq)
-        session.refused |= refused
-        session.ack_due = True
-        session.wake.set()
+        live = self._sessions.get(key[0])
+        for session in (live if live is not None and live.epoch == key[1] else None, self._backlogs.get(key)):
+            if session is not None:
+                _acknowledge(session, seq, refused)
 
     def _commands_done(self, command_ids: Sequence[str]) -> None:
         for command_id in command_ids:
@@ -384,6 +394,13 @@ class LinkService(link_pb2_grpc.LinkServicer):
         return Arrival(
             unix_us=int(self._clock.now().timestamp() * 1e6), monotonic_us=int(self._clock.monotonic() * 1e6)
         )
+
+
+def _acknowledge(session: Session, seq: int, refused: Mapping[int, str]) -> None:
+    session.acked_seq = max(session.acked_seq, seq)
+    session.refused |= refused
+    session.ack_due = True
+    session.wake.set()
 
 
 def _loss(session: Session, loss: link_pb2.Loss) -> SampleLoss:

@@ -178,6 +178,7 @@ def welcome(
             max_batch_bytes=max_batch_bytes,
             heartbeat_interval_seconds=heartbeat_seconds,
             server_version=version,
+            backlog_lanes=True,
         )
     )
 

@@ -27,6 +27,7 @@ class AnnouncedEntity:
     kind: EntityKind
     key: str
     attributes: Mapping[str, object]
+    is_old: bool = False  # told from a backlog: it fills what is not known, and changes nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from sqlalchemy import Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,21 +17,37 @@ from control_plane.storage.session import SyncConnection
 EntityKey = tuple[int, EntityKind, str]  # node id, kind, key
 
 
+_CHANGE = (
+    "attributes = excluded.attributes, last_seen_at = excluded.last_seen_at, "
+    "state_since = CASE WHEN old.attributes->'state' IS DISTINCT FROM excluded.attributes->'state' "
+    "THEN excluded.state_since ELSE old.state_since END"
+)
+_CHANGE_NOTHING = "last_seen_at = old.last_seen_at"  # an update all the same, so that the id is returned
+
+
 def upsert(connection: SyncConnection, announced: Sequence[AnnouncedEntity], now: datetime) -> dict[EntityKey, int]:
-    """This will store the entities and give their ids. Of two with one key, the later one wins."""
-    newest = {(a.node_id, a.kind, a.key): a for a in announced}
-    if not newest:
-        return {}
+    """This will store the entities and give their ids. Of two with one key, the later one wins.
+
+    What a backlog says is older than what is stored: it adds what is missing and changes nothing.
+    """
+    newest = {(a.node_id, a.kind, a.key): a for a in sorted(announced, key=lambda a: not a.is_old)}
     ordered = [newest[key] for key in sorted(newest)]
+    ids = _write(connection, [a for a in ordered if a.is_old], now, on_conflict=_CHANGE_NOTHING)
+    return ids | _write(connection, [a for a in ordered if not a.is_old], now, on_conflict=_CHANGE)
+
+
+def _write(
+    connection: SyncConnection, ordered: Sequence[AnnouncedEntity], now: datetime, *, on_conflict: LiteralString
+) -> dict[EntityKey, int]:
+    if not ordered:
+        return {}
     rows = connection.execute(
         "INSERT INTO entity AS old (node_id, kind, key, attributes, first_seen_at, last_seen_at, state_since) "
         "SELECT n, k, key, a::jsonb, %(now)s, %(now)s, %(now)s "
         "FROM unnest(%(nodes)s::int[], %(kinds)s::smallint[], %(keys)s::text[], %(attributes)s::text[]) "
         "AS t(n, k, key, a) ON CONFLICT (node_id, kind, key) DO UPDATE SET "
-        "attributes = excluded.attributes, last_seen_at = excluded.last_seen_at, "
-        "state_since = CASE WHEN old.attributes->'state' IS DISTINCT FROM excluded.attributes->'state' "
-        "THEN excluded.state_since ELSE old.state_since END "
-        "RETURNING node_id, kind, key, entity_id",
+        + on_conflict
+        + " RETURNING node_id, kind, key, entity_id",
         {
             "now": now,
             "nodes": [a.node_id for a in ordered],

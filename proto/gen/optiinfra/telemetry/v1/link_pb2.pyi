@@ -188,6 +188,7 @@ class Hello(_message.Message):
     CLOCK_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_JSON_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """a UUID that outlives the process"""
     node_name: _builtins.str
@@ -200,6 +201,10 @@ class Hello(_message.Message):
     """the node: operating system, CPU, memory, boot id"""
     replayed: _builtins.bool
     """a recording, not a live node"""
+    backlog: _builtins.bool
+    """This stream brings what was sampled before; it stands beside the live one and does not supersede it.
+    Set only after a Welcome said backlog_lanes.
+    """
     @_builtins.property
     def clock(self) -> Global___ClockReading: ...
     def __init__(
@@ -214,10 +219,11 @@ class Hello(_message.Message):
         clock: Global___ClockReading | None = ...,
         attributes_json: _builtins.bytes = ...,
         replayed: _builtins.bool = ...,
+        backlog: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "attributes_json", b"attributes_json", "clock", b"clock", "epoch", b"epoch", "node_name", b"node_name", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "replayed", b"replayed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "attributes_json", b"attributes_json", "backlog", b"backlog", "clock", b"clock", "epoch", b"epoch", "node_name", b"node_name", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "replayed", b"replayed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -234,6 +240,7 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_SECONDS_FIELD_NUMBER: _builtins.int
     CONFIGURE_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
+    BACKLOG_LANES_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     committed_seq: _builtins.int
     """of the Hello's epoch; 0 when nothing is committed"""
@@ -242,6 +249,8 @@ class Welcome(_message.Message):
     max_batch_bytes: _builtins.int
     heartbeat_interval_seconds: _builtins.int
     server_version: _builtins.str
+    backlog_lanes: _builtins.bool
+    """streams whose Hello says backlog are known here"""
     @_builtins.property
     def configure(self) -> Global___Configure:
         """unset: keep the local configuration"""
@@ -256,10 +265,11 @@ class Welcome(_message.Message):
         heartbeat_interval_seconds: _builtins.int = ...,
         configure: Global___Configure | None = ...,
         server_version: _builtins.str = ...,
+        backlog_lanes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["configure", b"configure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_seq", b"committed_seq", "configure", b"configure", "heartbeat_interval_seconds", b"heartbeat_interval_seconds", "max_batch_bytes", b"max_batch_bytes", "protocol", b"protocol", "server_version", b"server_version", "window_batches", b"window_batches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog_lanes", b"backlog_lanes", "committed_seq", b"committed_seq", "configure", b"configure", "heartbeat_interval_seconds", b"heartbeat_interval_seconds", "max_batch_bytes", b"max_batch_bytes", "protocol", b"protocol", "server_version", b"server_version", "window_batches", b"window_batches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
