@@ -28,6 +28,8 @@ from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.client import Identity, Outgoing, Uplink
+from node_agent.uplink.disk import DiskSpool
+from node_agent.uplink.lane import BacklogLane
 from node_agent.uplink.recording import Announced, Recorder, Recording
 from node_agent.uplink.requests import Handlers, refusing
 from node_agent.uplink.restamp import Restamper
@@ -35,6 +37,7 @@ from node_agent.uplink.restamp import Restamper
 log = logging.getLogger(__name__)
 
 HEARTBEAT_FILE = "alive"
+SPOOL_FOLDER = "spool"
 # At a stop, time for the last tick to be acknowledged; longer, and a restart would wait for a dead server.
 DRAIN_SECONDS = 3.0
 # A run of the engine collector takes up to five thirds of its time limit: it must end before the
@@ -103,11 +106,39 @@ def identity(settings: Settings) -> Identity:
     )
 
 
+def boot_id(me: Identity) -> str:
+    """This will give the boot that monotonic stamps belong to; empty when the machine does not say."""
+    return str(json.loads(me.attributes_json).get("boot_id") or "")
+
+
+def disk_spool(settings: Settings, me: Identity, clock: Clock, encoder: wire.Encoder) -> DiskSpool | None:
+    """This will open the disk spool and find what earlier processes left in it; None where it is off."""
+    if not settings.spool_bytes:
+        return None
+    disk = DiskSpool(
+        settings.state_dir / SPOOL_FOLDER,
+        clock,
+        epoch=me.epoch,
+        boot_id=boot_id(me),
+        max_bytes=settings.spool_bytes,
+        max_age_seconds=settings.spool_age_seconds,
+        everything=encoder.everything,
+    )
+    disk.recover()
+    return disk
+
+
+def _backoff() -> Backoff:
+    return Backoff(random.Random())  # noqa: S311 - spreads reconnects, guards nothing
+
+
 async def run(settings: Settings) -> None:
     """This will sample and send until SIGTERM or SIGINT, then send what is left."""
     clock = SystemClock()
     sampler, encoder = build_sampler(settings), wire.Encoder()
-    spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes)
+    me = identity(settings)
+    disk = disk_spool(settings, me, clock, encoder)
+    spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes, store=disk)
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
 
     def keep(tick: Tick) -> None:
@@ -116,22 +147,28 @@ async def run(settings: Settings) -> None:
 
     uplink = Uplink(
         settings.server,
-        identity(settings),
+        me,
         spool,
         clock,
         everything=encoder.everything,
         handlers=_handlers(sampler),
-        backoff=Backoff(random.Random()),  # noqa: S311 - spreads reconnects, guards nothing
+        backoff=_backoff(),
+        backlog=BacklogLane(disk, me, clock, backoff=_backoff(), boot_id=boot_id(me)) if disk else None,
     )
     stopped = _stop_signal()
     async with asyncio.TaskGroup() as tasks:
         sampling = tasks.create_task(sampler.run(keep))
         linking = tasks.create_task(uplink.run())
+        syncing = tasks.create_task(disk.run()) if disk else None
         await stopped.wait()
         sampling.cancel()
         if uplink.connected.is_set():
             await _within(uplink.drained(), DRAIN_SECONDS)
         linking.cancel()
+        if syncing:
+            syncing.cancel()
+    if disk:
+        disk.close()
     await sampler.close()
 
 
@@ -192,7 +229,7 @@ async def replay(
         clock,
         everything=announced.everything,
         handlers=refusing("this is a replay, not a host"),
-        backoff=Backoff(random.Random()),  # noqa: S311 - spreads reconnects, guards nothing
+        backoff=_backoff(),
     )
     async with asyncio.TaskGroup() as tasks:
         linking = tasks.create_task(uplink.run())

@@ -33,6 +33,8 @@ class Settings:
     discover_engines: bool = True
     allow_plaintext: bool = False
     buffer_bytes: int = 32 * 1024 * 1024
+    spool_bytes: int = 256 * 1024 * 1024
+    spool_age_seconds: float = 86_400.0
     log_level: str = "info"
 
     def __post_init__(self) -> None:
@@ -57,6 +59,10 @@ class Settings:
             raise SettingsError(f"log_level is {self.log_level!r}; debug, info, warning and error are accepted")
         if self.buffer_bytes < 1024 * 1024:
             raise SettingsError("buffer_bytes is too small; one MiB is the least")
+        if self.spool_bytes and self.spool_bytes < 1024 * 1024:
+            raise SettingsError("spool_bytes is too small; one MiB is the least, and 0 keeps samples in memory only")
+        if not self.spool_age_seconds >= 60:
+            raise SettingsError(f"spool_age_seconds is {self.spool_age_seconds:g}; 60 is the least")
 
 
 # Names that people have in their scripts already, and what they are called here.

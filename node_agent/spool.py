@@ -1,6 +1,6 @@
 """Batches that the control plane has not acknowledged yet: bounded, oldest dropped first, every drop told.
 
-In memory; what is in it when the process is killed is lost with it, and the epoch ends.
+In memory, and by way of a `Store` on disk, where it survives the process.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Payload = TypeVar("Payload")
 
@@ -48,11 +48,35 @@ class Loss:
         return replace(self, first_seq=max(self.first_seq, seq + 1))
 
 
+class Store(Protocol[Payload]):
+    """Where batches survive the process."""
+
+    @property
+    def epoch(self) -> bytes:
+        """This will give the live epoch."""
+        ...
+
+    def keep(self, entry: Entry[Payload]) -> bool:
+        """This will write a batch and say whether it is safe. It never raises."""
+        ...
+
+    def committed(self, seq: int) -> None:
+        """This will let go of the live epoch up to `seq`."""
+        ...
+
+    def close_epoch(self, losses: list[Loss]) -> None:
+        """This will end the live epoch, to be sent from disk, and begin a new one."""
+        ...
+
+
 class Spool(Generic[Payload]):
     """A ring of batches between the sampler and the uplink. Never blocks the sampler."""
 
-    def __init__(self, *, max_bytes: int) -> None:
-        """`max_bytes` bounds what is kept; a single batch larger than that is still kept alone."""
+    def __init__(self, *, max_bytes: int, store: Store[Payload] | None = None) -> None:
+        """`max_bytes` bounds what is in memory; a single batch larger than that is still kept alone."""
+        self._store = store
+        self._unsafe_seq = 0  # the newest batch that the store did not take
+        self.generation = 0  # grows when the epoch is closed and the numbers begin again
         self._max_bytes = max_bytes
         self._entries: deque[Entry[Payload]] = deque()
         self._bytes = 0
@@ -65,21 +89,42 @@ class Spool(Generic[Payload]):
         return len(self._entries)
 
     @property
+    def epoch(self) -> bytes:
+        """This will give the live epoch where a store numbers them; empty without one."""
+        return b"" if self._store is None else self._store.epoch
+
+    @property
     def last_seq(self) -> int:
         """This will give the newest number handed out; 0 before the first."""
         return self._next_seq - 1
 
     def append(self, payload: Payload, *, size_bytes: int, taken_at_unix_us: int) -> int:
         """This will number and keep a batch, dropping the oldest ones when there is no room."""
+        if self._entries and self._bytes + size_bytes > self._max_bytes:
+            self.roll()
         seq = self._next_seq
         self._next_seq += 1
         entry = Entry(seq=seq, taken_at_unix_us=taken_at_unix_us, size_bytes=size_bytes, payload=payload)
+        if self._store is not None and not self._store.keep(entry):
+            self._unsafe_seq = seq
         self._entries.append(entry)
         self._bytes += size_bytes
         while self._bytes > self._max_bytes and len(self._entries) > 1:
             self._drop(self._entries.popleft(), reason="the agent's buffer was full while the control plane was away")
         self.changed.set()
         return seq
+
+    def roll(self) -> bool:
+        """This will close the epoch and empty the ring, if the store has all of it; it is sent from there."""
+        if self._store is None or not self._entries or self._entries[0].seq <= self._unsafe_seq:
+            return False
+        self._store.close_epoch(self._losses)
+        self._entries.clear()
+        self._losses, self.lost_ticks = [], 0
+        self._bytes, self._next_seq, self._unsafe_seq = 0, 1, 0
+        self.generation += 1
+        self.changed.set()
+        return True
 
     def after(self, seq: int) -> Entry[Payload] | None:
         """This will give the oldest kept batch that is newer than `seq`."""
@@ -93,6 +138,8 @@ class Spool(Generic[Payload]):
         while self._entries and self._entries[0].seq <= seq:
             self._bytes -= self._entries.popleft().size_bytes
         self._losses = [trimmed for loss in self._losses if (trimmed := loss.after(seq)) is not None]
+        if self._store is not None:
+            self._store.committed(seq)
         self.changed.set()
 
     def losses(self) -> list[Loss]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 
@@ -29,6 +30,10 @@ CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.enable_http_proxy", 0),  # an HTTP proxy meant for package downloads would break the stream
 )
+
+# More than this is a backlog: what is sampled from now on goes first, and beside it what waited.
+# Four windows, a few seconds' work for the control plane.
+FRESH_BATCHES = 64
 
 Stream = grpc.aio.StreamStreamCall[link_pb2.AgentMessage, link_pb2.ServerMessage]
 
@@ -68,6 +73,26 @@ class Outgoing:
         return self.tick.ByteSize() + announced
 
 
+class Backlog(Protocol):
+    """What is kept of closed epochs, and the way it goes."""
+
+    def pending(self) -> bool:
+        """This will say whether there is anything to bring."""
+        ...
+
+    async def run(self, channel: grpc.aio.Channel) -> None:
+        """This will bring it beside the live stream until cancelled."""
+        ...
+
+    async def bring(self, channel: grpc.aio.Channel, *, beside_live: bool) -> None:
+        """This will bring what there is."""
+        ...
+
+
+class _ConnectAgain(Exception):
+    """The live epoch is another one now; nothing is wrong with the link."""
+
+
 class Uplink:
     """The stream and everything that keeps it going."""
 
@@ -82,8 +107,11 @@ class Uplink:
         handlers: Handlers,
         backoff: Backoff,
         ack_timeout_seconds: float = ACK_TIMEOUT_SECONDS,
+        backlog: Backlog | None = None,
     ) -> None:
         """`server` is host:port; `everything` announces all that any kept batch may name."""
+        self._backlog = backlog
+        self._generation = 0  # the spool's, when the stream began
         self._server = server
         self._identity = identity
         self._spool = spool
@@ -108,6 +136,8 @@ class Uplink:
             try:
                 await self._session()
                 raise Disconnected("the control plane closed the stream")
+            except _ConnectAgain:
+                self.connected.clear()
             except (Disconnected, grpc.aio.AioRpcError, TimeoutError) as error:
                 self.connected.clear()
                 self._tell(error)
@@ -131,36 +161,23 @@ class Uplink:
             stream: Stream = link_pb2_grpc.LinkStub(channel).Connect()
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                    welcome = await self._hello(stream)
-                    await _write(stream, link_pb2.AgentMessage(announce=self._everything()))
+                    self._generation = self._spool.generation
+                    epoch = self._spool.epoch or self._identity.epoch
+                    welcome = await greet(stream, self._identity, epoch=epoch, clock=self._clock)
+                    await write(stream, link_pb2.AgentMessage(announce=self._everything()))
                     if welcome.HasField("configure"):
                         await self._configure(stream, welcome.configure)
                 self._resume(welcome)
-                await self._serve(stream, welcome.heartbeat_interval_seconds)
+                if self._backlog is not None and self._backlog.pending() and not welcome.backlog_lanes:
+                    stream.cancel()  # it knows one stream of each agent: one after the other
+                    await self._backlog.bring(channel, beside_live=False)
+                    raise _ConnectAgain
+                if welcome.backlog_lanes and len(self._spool) > FRESH_BATCHES and self._spool.roll():
+                    raise _ConnectAgain
+                lane = self._backlog.run(channel) if self._backlog is not None and welcome.backlog_lanes else None
+                await self._serve(stream, welcome.heartbeat_interval_seconds, lane)
             finally:
                 stream.cancel()
-
-    async def _hello(self, stream: Stream) -> link_pb2.Welcome:
-        """This will introduce the agent and wait: nothing else is written before the answer is there."""
-        me = self._identity
-        hello = link_pb2.Hello(
-            agent_id=me.agent_id,
-            node_name=me.node_name,
-            epoch=me.epoch,
-            protocol_min=PROTOCOL_MIN,
-            protocol_max=PROTOCOL_MAX,
-            agent_version=me.agent_version,
-            clock=wire.clock_reading(self._clock.now()),
-            attributes_json=me.attributes_json,
-            replayed=me.replayed,
-        )
-        await _write(stream, link_pb2.AgentMessage(hello=hello))
-        answer = await _read(stream)
-        if answer.WhichOneof("body") == "refusal":
-            raise _refused(answer.refusal)
-        if answer.WhichOneof("body") != "welcome":
-            raise Disconnected("the control plane did not answer the Hello with a Welcome")
-        return answer.welcome
 
     def _resume(self, welcome: link_pb2.Welcome) -> None:
         self._committed_seq = self._sent_seq = self._believable(welcome.committed_seq)
@@ -177,7 +194,9 @@ class Uplink:
             log.error("the control plane acknowledged batch %d, which was never made", committed_seq)
         return min(committed_seq, self._spool.last_seq)
 
-    async def _serve(self, stream: Stream, heartbeat_interval_seconds: int) -> None:
+    async def _serve(
+        self, stream: Stream, heartbeat_interval_seconds: int, lane: Coroutine[None, None, None] | None
+    ) -> None:
         self._write_lock = asyncio.Lock()  # an order of messages belongs to one stream
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -185,17 +204,24 @@ class Uplink:
                 tasks.create_task(self._heartbeats(stream, max(1, heartbeat_interval_seconds)))
                 tasks.create_task(self._receive(stream))
                 tasks.create_task(self._watch())
+                if lane is not None:
+                    tasks.create_task(lane)
         except ExceptionGroup as group:  # one end of the stream failed and took the others along
             raise most_telling(group) from group
 
     async def _send_batches(self, stream: Stream) -> None:
         while True:
             self._spool.changed.clear()
+            self._same_epoch()
             if self._next() is None:
                 await self._spool.changed.wait()
                 continue
             async with self._write_lock:
                 await self._send_next(stream)
+
+    def _same_epoch(self) -> None:
+        if self._spool.generation != self._generation:
+            raise _ConnectAgain
 
     def _next(self) -> Entry[Outgoing] | None:
         """This will give the batch to send, None while there is none or the window is full."""
@@ -208,11 +234,12 @@ class Uplink:
 
         All are chosen before the first is written: while a write waits, the ring may drop more.
         """
+        self._same_epoch()
         entry = self._next()
         if entry is None:
             return
         messages = [
-            link_pb2.AgentMessage(loss=_loss(unsent))
+            link_pb2.AgentMessage(loss=loss_message(unsent))
             for loss in self._spool.losses()
             if (unsent := loss.after(self._sent_seq)) is not None  # what was sent before it was dropped still arrives
         ]
@@ -227,7 +254,7 @@ class Uplink:
         self._under_way.append(entry.seq)
         self._sent_seq = entry.seq
         for message in messages:
-            await _write(stream, message)
+            await write(stream, message)
 
     async def _watch(self) -> None:
         """This will end the stream when what was sent is not acknowledged, even while a write is stuck."""
@@ -246,12 +273,12 @@ class Uplink:
                     unsent_batches=len(self._spool),
                     lost_ticks=self._spool.lost_ticks,
                 )
-                await _write(stream, link_pb2.AgentMessage(heartbeat=heartbeat))
+                await write(stream, link_pb2.AgentMessage(heartbeat=heartbeat))
             await asyncio.sleep(interval_seconds)
 
     async def _receive(self, stream: Stream) -> None:
         while True:
-            message = await _read(stream)
+            message = await read(stream)
             match message.WhichOneof("body"):
                 case "ack":
                     self._acknowledged(message.ack)
@@ -259,7 +286,7 @@ class Uplink:
                     result = answer_command(message.command, self._handlers)
                     if result is not None:
                         async with self._write_lock:
-                            await _write(stream, link_pb2.AgentMessage(command_result=result))
+                            await write(stream, link_pb2.AgentMessage(command_result=result))
                 case "configure":
                     async with self._write_lock:
                         await self._configure(stream, message.configure)
@@ -273,9 +300,10 @@ class Uplink:
 
     async def _configure(self, stream: Stream, configure: link_pb2.Configure) -> None:
         status = answer_configure(configure, self._handlers)
-        await _write(stream, link_pb2.AgentMessage(config_status=status))
+        await write(stream, link_pb2.AgentMessage(config_status=status))
 
     def _acknowledged(self, ack: link_pb2.Ack) -> None:
+        self._same_epoch()
         for refused in ack.refused:
             log.error("the control plane refused batch %d: %s", refused.seq, refused.reason)
         committed = self._believable(ack.committed_seq)
@@ -289,14 +317,42 @@ class Uplink:
         self._spool.committed(self._committed_seq)
 
 
-async def _read(stream: Stream) -> link_pb2.ServerMessage:
+async def greet(stream: Stream, me: Identity, *, epoch: bytes, clock: Clock, backlog: bool = False) -> link_pb2.Welcome:
+    """This will introduce the agent and wait: nothing else is written before the answer is there.
+
+    Raises Disconnected when the control plane refuses.
+    """
+    hello = link_pb2.Hello(
+        agent_id=me.agent_id,
+        node_name=me.node_name,
+        epoch=epoch,
+        protocol_min=PROTOCOL_MIN,
+        protocol_max=PROTOCOL_MAX,
+        agent_version=me.agent_version,
+        clock=wire.clock_reading(clock.now()),
+        attributes_json=me.attributes_json,
+        replayed=me.replayed,
+        backlog=backlog,
+    )
+    await write(stream, link_pb2.AgentMessage(hello=hello))
+    answer = await read(stream)
+    if answer.WhichOneof("body") == "refusal":
+        raise _refused(answer.refusal)
+    if answer.WhichOneof("body") != "welcome":
+        raise Disconnected("the control plane did not answer the Hello with a Welcome")
+    return answer.welcome
+
+
+async def read(stream: Stream) -> link_pb2.ServerMessage:
+    """This will give the next message. Raises Disconnected when there is none."""
     message: object = await stream.read()
     if not isinstance(message, link_pb2.ServerMessage):
         raise Disconnected("the control plane closed the stream")
     return message
 
 
-async def _write(stream: Stream, message: link_pb2.AgentMessage) -> None:
+async def write(stream: Stream, message: link_pb2.AgentMessage) -> None:
+    """This will send a message. Raises Disconnected when the call has ended."""
     try:
         await stream.write(message)
     except asyncio.InvalidStateError as error:  # how grpc.aio says that the call has ended
@@ -307,7 +363,8 @@ def _refused(refusal: link_pb2.Refusal) -> Disconnected:
     return Disconnected(refusal.detail, retry_after_seconds=float(refusal.retry_after_seconds))
 
 
-def _loss(loss: Loss) -> link_pb2.Loss:
+def loss_message(loss: Loss) -> link_pb2.Loss:
+    """This will give a loss as it goes over the wire."""
     return link_pb2.Loss(
         first_seq=loss.first_seq,
         last_seq=loss.last_seq,
@@ -321,7 +378,13 @@ def _loss(loss: Loss) -> link_pb2.Loss:
 def most_telling(group: ExceptionGroup[Exception]) -> Exception:
     """This will give the error to act on: one that says when to come back, else the first."""
     errors = [most_telling(error) if isinstance(error, ExceptionGroup) else error for error in group.exceptions]
-    return next((e for e in errors if isinstance(e, Disconnected) and e.retry_after_seconds is not None), errors[0])
+    return next((e for e in errors if _says_when(e)), errors[0])
+
+
+def _says_when(error: Exception) -> bool:
+    return isinstance(error, _ConnectAgain) or (
+        isinstance(error, Disconnected) and error.retry_after_seconds is not None
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from node_agent.model import Value
 from node_agent.spool import Spool
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.client import Identity, Outgoing, Uplink
+from node_agent.uplink.disk import DiskSpool
+from node_agent.uplink.lane import BacklogLane
 from node_agent.uplink.requests import Handlers
 from node_agent.uplink.wire import Encoder
 from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
@@ -275,26 +278,47 @@ class Agent:
         agent_id: str = "agent",
         node: FakeNodeClock | None = None,
         buffer_bytes: int = 1 << 20,
+        folder: Path | None = None,
+        spool_bytes: int = 1 << 24,
+        epoch: bytes | None = None,
+        boot_id: str = "boot",
     ) -> None:
-        """`node` is the node's clock; right by default."""
+        """`node` is the node's clock; right by default. `folder` is where the disk spool is; None for none."""
         self.node = node or FakeNodeClock(clock)
         self.encoder = Encoder()
-        self.spool: Spool[Outgoing] = Spool(max_bytes=buffer_bytes)
+        me = Identity(
+            agent_id=agent_id,
+            node_name=agent_id,
+            agent_version="0.1",
+            epoch=epoch or agent_id.encode().ljust(16, b".")[-16:],
+            attributes_json=b"{}",
+        )
+        self.disk: DiskSpool | None = None
+        self.lane: BacklogLane | None = None
+        if folder is not None:
+            self.disk = DiskSpool(
+                folder,
+                self.node,
+                epoch=me.epoch,
+                boot_id=boot_id,
+                max_bytes=spool_bytes,
+                max_age_seconds=86_400,
+                everything=self.encoder.everything,
+            )
+            self.disk.recover()
+            again = Backoff(random.Random(2), base_seconds=0.01, most_seconds=0.05)
+            self.lane = BacklogLane(self.disk, me, self.node, backoff=again, boot_id=boot_id)
+        self.spool: Spool[Outgoing] = Spool(max_bytes=buffer_bytes, store=self.disk)
         self.commands: list[str] = []
         self.uplink = Uplink(
             plane.address,
-            Identity(
-                agent_id=agent_id,
-                node_name=agent_id,
-                agent_version="0.1",
-                epoch=agent_id.encode().ljust(16, b".")[-16:],
-                attributes_json=b"{}",
-            ),
+            me,
             self.spool,
             self.node,
             everything=self.encoder.everything,
             handlers=Handlers(collect_now=self._collect_now, set_interval=lambda _seconds: None),
             backoff=Backoff(random.Random(1), base_seconds=0.01, most_seconds=0.05),
+            backlog=self.lane,
         )
         self._running: asyncio.Task[None] | None = None
 
@@ -322,6 +346,18 @@ class Agent:
         """This will wait until the control plane has taken everything."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self.uplink.drained()
+
+    async def all_drained(self) -> None:
+        """This will wait until the control plane has taken everything, and what was on disk before."""
+        await self.drained()
+        lane = self.lane
+        assert lane is not None
+        await until(lambda: not lane.pending(), "the backlog is brought")
+
+    def killed(self) -> None:
+        """This will leave the folder as a SIGKILL does: what was written is there, and nobody holds it."""
+        assert self.disk is not None
+        self.disk.close()
 
     def _collect_now(self, command_id: str, valid_for_seconds: float) -> str | None:
         self.commands.append(command_id)
