@@ -129,7 +129,11 @@ class DiskSpool:
         try:
             epoch = bytes.fromhex(path.stem)
             found = [Loss(**json.loads(line)) for line in path.read_text().splitlines()]
-        except (ValueError, TypeError) as error:  # its last line may be torn: the gap in the numbers still tells
+        except (
+            ValueError,
+            TypeError,
+            OSError,
+        ) as error:  # its last line may be torn: the gap in the numbers still tells
             log.error("%s cannot be read: %s", path, error)
             return
         self._losses[epoch] = found
@@ -315,14 +319,11 @@ class DiskSpool:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
-            if self._file is not None:
-                copy = os.dup(self._file)
-                try:
-                    await asyncio.to_thread(os.fsync, copy)
-                except OSError as error:
-                    self._fail(error)
-                finally:
-                    os.close(copy)
+            try:
+                if self._file is not None:
+                    await asyncio.to_thread(_sync, os.dup(self._file))
+            except OSError as error:
+                self._fail(error)
             await asyncio.sleep(SYNC_SECONDS)
 
     def close(self) -> None:
@@ -332,6 +333,14 @@ class DiskSpool:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _sync(copy: int) -> None:
+    """This will sync a copy of the file's descriptor: the loop may close its own at any time."""
+    try:
+        os.fsync(copy)
+    finally:
+        os.close(copy)
 
 
 def _locked(path: Path) -> int:

@@ -55,14 +55,17 @@ class BacklogLane:
             if not self.pending():
                 await self._disk.backlog_changed.wait()
                 continue
-            started = self._clock.now().monotonic_seconds
+            started, asked = self._clock.now().monotonic_seconds, None
             try:
                 await self.bring(channel, beside_live=True)
+                continue
             except (Disconnected, grpc.aio.AioRpcError, TimeoutError) as error:
                 log.debug("the backlog waits: %s", error)
                 asked = error.retry_after_seconds if isinstance(error, Disconnected) else None
-                lasted = self._clock.now().monotonic_seconds - started
-                await asyncio.sleep(self._backoff.delay_seconds(lasted_seconds=lasted, asked_seconds=asked))
+            except Exception:  # boundary: what is wrong with old samples must not stop the live ones
+                log.exception("the backlog cannot be brought")
+            lasted = self._clock.now().monotonic_seconds - started
+            await asyncio.sleep(self._backoff.delay_seconds(lasted_seconds=lasted, asked_seconds=asked))
 
     async def bring(self, channel: grpc.aio.Channel, *, beside_live: bool) -> None:
         """This will bring the closed epochs that there are. Without `beside_live` the stream is an ordinary one."""

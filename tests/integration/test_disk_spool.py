@@ -6,11 +6,16 @@ import os
 import random
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from control_plane.ingest import wire
 from node_agent.uplink import disk
+from optiinfra.telemetry.v1 import link_pb2
 from tests.fakes.clock import FakeClock, FakeNodeClock
+from tests.fakes.tcp_proxy import TcpProxy
 from tests.support.ingest import Agent, ControlPlane, Store, until
 
 
@@ -247,4 +252,52 @@ async def test_kills_and_outages_at_random_lose_nothing_unsaid(
     async with Agent(plane, clock, node=node, folder=tmp_path, epoch=b"z" * 16) as last:
         await last.all_drained()
     assert store.watts() == [float(n) for n in range(1, number + 1)], f"seed {seed}"
+    assert lost(store) == 0
+
+
+async def test_a_control_plane_that_knows_no_backlog_streams_gets_it_before_the_live_samples(
+    plane: ControlPlane,
+    clock: FakeClock,
+    store: Store,
+    node: FakeNodeClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    today = wire.welcome
+
+    def of_the_release_before(**said: Any) -> link_pb2.ServerMessage:
+        message = today(**said)
+        message.welcome.ClearField("backlog_lanes")
+        return message
+
+    monkeypatch.setattr(wire, "welcome", of_the_release_before)
+    killed = Agent(plane, clock, node=node, folder=tmp_path, epoch=b"a" * 16)
+    sample(killed, clock, 1, 30)
+    killed.killed()
+    async with Agent(plane, clock, node=node, folder=tmp_path, epoch=b"b" * 16) as agent:
+        sample(agent, clock, 31, 40)
+        await agent.all_drained()
+    assert store.watts() == [float(n) for n in range(1, 41)]
+    assert lost(store) == 0
+
+
+@pytest.mark.parametrize("swallow", [False, True])
+async def test_a_network_that_is_cut_or_swallows_while_the_backlog_goes_loses_and_doubles_nothing(
+    swallow: bool, plane: ControlPlane, clock: FakeClock, store: Store, tmp_path: Path
+) -> None:
+    async with TcpProxy(int(plane.address.rpartition(":")[2])) as proxy:
+        door = SimpleNamespace(address=f"127.0.0.1:{proxy.port}")
+        agent = Agent(door, clock, folder=tmp_path)
+        sample(agent, clock, 1, 400)
+        async with agent:
+            for stored in (1, 50, 150, 250):
+                await until(lambda stored=stored: len(store.watts()) >= stored, "some arrived")  # type: ignore[misc]
+                proxy.swallowing = swallow
+                sample(agent, clock, agent.spool.last_seq + 1, agent.spool.last_seq + 1)
+                proxy.cut()
+                proxy.swallowing = False
+            await agent.all_drained()
+    rows = store.one("SELECT count(*) FROM gpu_sample")
+    assert rows == 404
+    assert store.one("SELECT count(DISTINCT taken_at) FROM gpu_sample") == 404
     assert lost(store) == 0
