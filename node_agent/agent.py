@@ -14,6 +14,7 @@ from pathlib import Path
 
 from node_agent import __version__
 from node_agent.clock import Clock, SystemClock
+from node_agent.collectors.agent import AgentCollector
 from node_agent.collectors.engine import EngineCollector
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
@@ -21,7 +22,8 @@ from node_agent.commands.collect_now import collect_now
 from node_agent.commands.set_interval import set_interval
 from node_agent.host.identity import node_attributes
 from node_agent.host.nvml import PynvmlDriver
-from node_agent.model import Collector, Tick
+from node_agent.host.topology import read_topology
+from node_agent.model import Backlog, Collector, Tick
 from node_agent.sampler import Sampler, deadline_seconds
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Settings, SettingsError
 from node_agent.spool import Spool
@@ -69,10 +71,14 @@ def agent_id(state_dir: Path) -> str:
     return made
 
 
-def build_sampler(settings: Settings) -> Sampler:
-    """This will build the collectors that the settings ask for, and what runs them."""
-    clock = SystemClock()
-    collectors: list[Collector] = [SystemCollector(proc_root=settings.host_proc)]
+def build_sampler(settings: Settings, *, backlog: Callable[[], Backlog] | None = None) -> Sampler:
+    """This will build the collectors that the settings ask for, and what runs them.
+
+    `backlog` says what has not been delivered yet, where something is delivered at all.
+    """
+    clock, itself = SystemClock(), AgentCollector()
+    system = SystemCollector(settings.host_proc, sys_root=settings.host_sys, own_sys_root=Path("/sys"))
+    collectors: list[Collector] = [system, itself]
     disabled = []
     if settings.gpu_monitoring_enabled:
         collectors.append(GpuCollector(PynvmlDriver(), proc_root=settings.host_proc))
@@ -87,12 +93,27 @@ def build_sampler(settings: Settings) -> Sampler:
             proc_root=str(settings.host_proc),
         )
     )
-    return Sampler(collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled)
+    sampler = Sampler(collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled)
+    itself.watch_cadence(lambda: sampler.cadence)
+    if backlog is not None:
+        itself.watch_backlog(backlog)
+    return sampler
+
+
+def backlog_of(spool: Spool[Outgoing], uplink: Uplink) -> Backlog:
+    """This will say what the spool holds and how the link does."""
+    return Backlog(
+        batches=len(spool),
+        bytes=spool.kept_bytes,
+        lost_ticks_total=spool.lost_ticks,
+        reconnects_total=max(0, uplink.sessions_total - 1),
+        acknowledged_at=uplink.acknowledged_at,
+    )
 
 
 def identity(settings: Settings) -> Identity:
     """This will say who this agent is; the epoch is new in every process."""
-    attributes = dict(node_attributes(settings.host_proc))
+    attributes = {**node_attributes(settings.host_proc), **read_topology(settings.host_sys)}
     attributes["sampling_interval_seconds"] = settings.sampling_interval_seconds
     return Identity(
         agent_id=agent_id(settings.state_dir),
@@ -105,9 +126,9 @@ def identity(settings: Settings) -> Identity:
 
 async def run(settings: Settings) -> None:
     """This will sample and send until SIGTERM or SIGINT, then send what is left."""
-    clock = SystemClock()
-    sampler, encoder = build_sampler(settings), wire.Encoder()
+    clock, encoder = SystemClock(), wire.Encoder()
     spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes)
+    sampler = build_sampler(settings, backlog=lambda: backlog_of(spool, uplink))
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
 
     def keep(tick: Tick) -> None:

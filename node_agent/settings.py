@@ -27,6 +27,7 @@ class Settings:
     node_name: str = ""  # empty: the host's name
     state_dir: Path = Path("/var/lib/optiinfra-agent")
     host_proc: Path = Path("/proc")
+    host_sys: Path = Path("/sys")
     sampling_interval_seconds: float = 5.0
     gpu_monitoring_enabled: bool = True
     scrape_targets: tuple[str, ...] = ()
