@@ -20,10 +20,12 @@ from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
 from node_agent.commands.collect_now import collect_now
 from node_agent.commands.set_interval import set_interval
+from node_agent.host.http_server import Page, PageServer
 from node_agent.host.identity import node_attributes
 from node_agent.host.nvml import PynvmlDriver
 from node_agent.host.topology import read_topology
 from node_agent.model import Backlog, Collector, Tick
+from node_agent.prometheus.page import CONTENT_TYPE, NewestTick
 from node_agent.sampler import Sampler, deadline_seconds
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Settings, SettingsError
 from node_agent.spool import Spool
@@ -131,7 +133,10 @@ async def run(settings: Settings) -> None:
     sampler = build_sampler(settings, backlog=lambda: backlog_of(spool, uplink))
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
 
+    newest = NewestTick(settings.node_name)
+
     def keep(tick: Tick) -> None:
+        newest.keep(tick, sampler.interval_seconds)
         append(spool, encode(encoder, tick))
         heartbeat.beat(sampler.interval_seconds)
 
@@ -144,6 +149,7 @@ async def run(settings: Settings) -> None:
         handlers=_handlers(sampler),
         backoff=Backoff(random.Random()),  # noqa: S311 - spreads reconnects, guards nothing
     )
+    pages = await serve_pages(settings.prometheus_listen, newest, clock)
     stopped = _stop_signal()
     async with asyncio.TaskGroup() as tasks:
         sampling = tasks.create_task(sampler.run(keep))
@@ -153,7 +159,29 @@ async def run(settings: Settings) -> None:
         if uplink.connected.is_set():
             await _within(uplink.drained(), DRAIN_SECONDS)
         linking.cancel()
+    if pages is not None:
+        pages.close()
     await sampler.close()
+
+
+async def serve_pages(listen: str, newest: NewestTick, clock: Clock) -> PageServer | None:
+    """This will serve /metrics and /healthz on `listen`, nothing when that is empty. Raises SettingsError."""
+    if not listen:
+        return None
+
+    def metrics() -> Page:
+        text = newest.page(clock.now())
+        if text is None:
+            return Page(status=503, body="there is no sample that is new enough\n")
+        return Page(status=200, body=text, content_type=CONTENT_TYPE)
+
+    server = PageServer({"/metrics": metrics, "/healthz": lambda: Page(status=200, body="ok\n")})
+    host, _, port = listen.rpartition(":")
+    try:
+        await server.start(host.strip("[]"), int(port))
+    except OSError as error:
+        raise SettingsError(f"prometheus_listen {listen} cannot be used: {error.strerror}; choose another") from error
+    return server
 
 
 async def record(
