@@ -18,7 +18,12 @@ PREFIX = "OPTIINFRA_"
 DEFAULT_PORT, OTHER_PUBLISHED_PORT = 8003, 8002
 # One .env or environment may serve both programs on a host; these are the agent's
 # (tests/architecture/test_settings_names.py compares).
-AGENT_NAMES = frozenset({"BUFFER_BYTES", "HOST_PROC", "SERVER", "SPOOL_AGE_SECONDS", "SPOOL_BYTES", "STATE_DIR"})
+AGENT_NAMES = frozenset(
+    {
+        "BUFFER_BYTES", "HOST_PROC", "HOST_SYS", "PROMETHEUS_LISTEN", "SERVER",
+        "SPOOL_AGE_SECONDS", "SPOOL_BYTES", "STATE_DIR",
+    }
+)  # fmt: skip
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Addresses that mean all of a host's, and where the host itself reaches them.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound

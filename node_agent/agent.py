@@ -14,14 +14,18 @@ from pathlib import Path
 
 from node_agent import __version__
 from node_agent.clock import Clock, SystemClock
+from node_agent.collectors.agent import AgentCollector
 from node_agent.collectors.engine import EngineCollector
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
 from node_agent.commands.collect_now import collect_now
 from node_agent.commands.set_interval import set_interval
+from node_agent.host.http_server import Page, PageServer
 from node_agent.host.identity import node_attributes
 from node_agent.host.nvml import PynvmlDriver
-from node_agent.model import Collector, Tick
+from node_agent.host.topology import read_topology
+from node_agent.model import Backlog, Collector, Tick
+from node_agent.prometheus.page import CONTENT_TYPE, NewestTick
 from node_agent.sampler import Sampler, deadline_seconds
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Settings, SettingsError
 from node_agent.spool import Spool
@@ -72,10 +76,14 @@ def agent_id(state_dir: Path) -> str:
     return made
 
 
-def build_sampler(settings: Settings) -> Sampler:
-    """This will build the collectors that the settings ask for, and what runs them."""
-    clock = SystemClock()
-    collectors: list[Collector] = [SystemCollector(proc_root=settings.host_proc)]
+def build_sampler(settings: Settings, *, backlog: Callable[[], Backlog] | None = None) -> Sampler:
+    """This will build the collectors that the settings ask for, and what runs them.
+
+    `backlog` says what has not been delivered yet, where something is delivered at all.
+    """
+    clock, itself = SystemClock(), AgentCollector()
+    system = SystemCollector(settings.host_proc, sys_root=settings.host_sys, own_sys_root=Path("/sys"))
+    collectors: list[Collector] = [system, itself]
     disabled = []
     if settings.gpu_monitoring_enabled:
         collectors.append(GpuCollector(PynvmlDriver(), proc_root=settings.host_proc))
@@ -90,12 +98,27 @@ def build_sampler(settings: Settings) -> Sampler:
             proc_root=str(settings.host_proc),
         )
     )
-    return Sampler(collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled)
+    sampler = Sampler(collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled)
+    itself.watch_cadence(lambda: sampler.cadence)
+    if backlog is not None:
+        itself.watch_backlog(backlog)
+    return sampler
+
+
+def backlog_of(spool: Spool[Outgoing], uplink: Uplink) -> Backlog:
+    """This will say what the spool holds and how the link does."""
+    return Backlog(
+        batches=len(spool),
+        bytes=spool.kept_bytes,
+        lost_ticks_total=spool.lost_ticks,
+        reconnects_total=max(0, uplink.sessions_total - 1),
+        acknowledged_at=uplink.acknowledged_at,
+    )
 
 
 def identity(settings: Settings) -> Identity:
     """This will say who this agent is; the epoch is new in every process."""
-    attributes = dict(node_attributes(settings.host_proc))
+    attributes = {**node_attributes(settings.host_proc), **read_topology(settings.host_sys)}
     attributes["sampling_interval_seconds"] = settings.sampling_interval_seconds
     return Identity(
         agent_id=agent_id(settings.state_dir),
@@ -134,14 +157,17 @@ def _backoff() -> Backoff:
 
 async def run(settings: Settings) -> None:
     """This will sample and send until SIGTERM or SIGINT, then send what is left."""
-    clock = SystemClock()
-    sampler, encoder = build_sampler(settings), wire.Encoder()
+    clock, encoder = SystemClock(), wire.Encoder()
     me = identity(settings)
     disk = disk_spool(settings, me, clock, encoder)
     spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes, store=disk)
+    sampler = build_sampler(settings, backlog=lambda: backlog_of(spool, uplink))
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
 
+    newest = NewestTick(settings.node_name)
+
     def keep(tick: Tick) -> None:
+        newest.keep(tick, sampler.interval_seconds)
         append(spool, encode(encoder, tick))
         heartbeat.beat(sampler.interval_seconds)
 
@@ -155,6 +181,7 @@ async def run(settings: Settings) -> None:
         backoff=_backoff(),
         backlog=BacklogLane(disk, me, clock, backoff=_backoff(), boot_id=boot_id(me)) if disk else None,
     )
+    pages = await serve_pages(settings.prometheus_listen, newest, clock)
     stopped = _stop_signal()
     async with asyncio.TaskGroup() as tasks:
         sampling = tasks.create_task(sampler.run(keep))
@@ -169,7 +196,29 @@ async def run(settings: Settings) -> None:
             syncing.cancel()
     if disk:
         disk.close()
+    if pages is not None:
+        pages.close()
     await sampler.close()
+
+
+async def serve_pages(listen: str, newest: NewestTick, clock: Clock) -> PageServer | None:
+    """This will serve /metrics and /healthz on `listen`, nothing when that is empty. Raises SettingsError."""
+    if not listen:
+        return None
+
+    def metrics() -> Page:
+        text = newest.page(clock.now())
+        if text is None:
+            return Page(status=503, body="there is no sample that is new enough\n")
+        return Page(status=200, body=text, content_type=CONTENT_TYPE)
+
+    server = PageServer({"/metrics": metrics, "/healthz": lambda: Page(status=200, body="ok\n")})
+    host, _, port = listen.rpartition(":")
+    try:
+        await server.start(host.strip("[]"), int(port))
+    except OSError as error:
+        raise SettingsError(f"prometheus_listen {listen} cannot be used: {error.strerror}; choose another") from error
+    return server
 
 
 async def record(

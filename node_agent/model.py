@@ -37,6 +37,7 @@ class EntityKind(Enum):
     FILESYSTEM = 4
     NETWORK_INTERFACE = 5
     INFERENCE_SERVER = 6
+    INFINIBAND_PORT = 8
 
 
 class Outcome(Enum):
@@ -132,6 +133,30 @@ class CollectorReport:
     outcome: Outcome
     duration_seconds: float
     detail: str = ""
+    last_success_age_seconds: float | None = None  # None: none since the agent started
+    last_error: str = ""  # stays when the collector recovers
+    last_error_age_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadence:
+    """How well the agent keeps its rhythm."""
+
+    tick_seconds: float | None = None  # None: no tick has ended yet
+    lateness_seconds: float = 0.0
+    skipped_total: int = 0
+    collectors_failing: int | None = None  # None: no tick has ended yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What the agent has not delivered yet, and how its link does."""
+
+    batches: int
+    bytes: int
+    lost_ticks_total: int
+    reconnects_total: int
+    acknowledged_at: float | None  # monotonic seconds; None: nothing was acknowledged yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,21 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node_agent.clock import Clock, Instant
-from node_agent.model import Collected, Collector, CollectorReport, Entity, EntityKind, Outcome, Reason, Sample, Tick
+from node_agent.model import (
+    Cadence,
+    Collected,
+    Collector,
+    CollectorReport,
+    Entity,
+    EntityKind,
+    Outcome,
+    Reason,
+    Sample,
+    Tick,
+)
 from optiinfra.catalogue import TABLES
 
 log = logging.getLogger(__name__)
@@ -24,6 +35,8 @@ def deadline_seconds(interval_seconds: float) -> float:
     return min(interval_seconds * DEADLINE_SHARE, LONGEST_DEADLINE_SECONDS)
 
 
+FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT)
+
 # Samples that commands may have waiting: a person's impatient clicks, not a second cadence.
 MOST_REQUESTS = 8
 
@@ -36,6 +49,26 @@ class _Seat:
         self.running: asyncio.Task[tuple[Collected, float]] | None = None
         self.entities: Sequence[Entity] = ()
         self.subjects: list[tuple[str, tuple[EntityKind, str]]] = []  # table and entity of each sample
+        self._succeeded_at: float | None = None  # monotonic seconds, as the next one
+        self._failed_at: float | None = None
+        self._last_error = ""
+
+    def report(self, outcome: Outcome, seconds: float, detail: str, now: Instant) -> CollectorReport:
+        """This will say how a run went, and when one last went well and last did not."""
+        at = now.monotonic_seconds
+        if outcome in (Outcome.OK, Outcome.PARTIAL):
+            self._succeeded_at = at
+        if outcome in FAILURES:
+            self._failed_at, self._last_error = at, detail
+        return CollectorReport(
+            collector=self.collector.name,
+            outcome=outcome,
+            duration_seconds=seconds,
+            detail=detail,
+            last_success_age_seconds=None if self._succeeded_at is None else at - self._succeeded_at,
+            last_error=self._last_error,
+            last_error_age_seconds=None if self._failed_at is None else at - self._failed_at,
+        )
 
     def remember(self, collected: Collected) -> None:
         """This will keep what the collector looked at. One that failed without a word leaves it as it was."""
@@ -77,7 +110,10 @@ class Sampler:
         self._disabled = tuple(disabled)
         self._requests: list[_Request] = []
         self._wake = asyncio.Event()
+        self._due_at: float | None = None  # the point of the grid that is waited for, in monotonic seconds
+        self._is_served = False  # its tick has begun
         self.interval_seconds = interval_seconds
+        self.cadence = Cadence()
 
     def request(self, command_id: str, *, valid_for_seconds: float) -> bool:
         """This will ask for a tick now, outside the cadence; False when too many are waiting already.
@@ -93,6 +129,7 @@ class Sampler:
 
     def set_interval(self, seconds: float) -> None:
         """This will change the cadence from the next tick on."""
+        self._due_at = None  # another grid: what lies between the two was never due
         self.interval_seconds = seconds
         self._wake.set()
 
@@ -102,6 +139,7 @@ class Sampler:
             sink(await self._tick(tasks, ""))
             while True:
                 due = await self._sleep()
+                self._measure_lateness(due)
                 requests, self._requests = self._requests, []
                 for request in requests:
                     if self._clock.now().monotonic_seconds <= request.expires_at:
@@ -124,6 +162,7 @@ class Sampler:
         while not self._requests:
             now = self._clock.now().monotonic_seconds
             due = (math.floor(now / self.interval_seconds) + 1) * self.interval_seconds
+            self._count_skipped(due)
             self._wake.clear()
             try:
                 async with asyncio.timeout(due - now):
@@ -131,6 +170,22 @@ class Sampler:
             except TimeoutError:
                 return True
         return False
+
+    def _measure_lateness(self, due: bool) -> None:
+        """A command's tick cannot be late: it has no point of the grid."""
+        late = 0.0
+        if due and self._due_at is not None:
+            self._is_served = True
+            late = max(0.0, self._clock.now().monotonic_seconds - self._due_at)
+        self.cadence = replace(self.cadence, lateness_seconds=late)
+
+    def _count_skipped(self, due: float) -> None:
+        """What lies before the next point and was not served had no tick."""
+        if self._due_at is not None and due > self._due_at:
+            passed = round((due - self._due_at) / self.interval_seconds) - self._is_served
+            self.cadence = replace(self.cadence, skipped_total=self.cadence.skipped_total + passed)
+        if due != self._due_at:
+            self._due_at, self._is_served = due, False
 
     async def _tick(self, tasks: asyncio.TaskGroup, command_id: str) -> Tick:
         now = self._clock.now()
@@ -153,11 +208,19 @@ class Sampler:
         reports: list[CollectorReport] = []
         elapsed = self._clock.now().monotonic_seconds - now.monotonic_seconds
         for seat in self._seats:
-            report, seen, said = _taken(seat, elapsed, was_late=seat.collector.name in late_before)
+            report, seen, said = _taken(seat, now, elapsed, was_late=seat.collector.name in late_before)
             reports.append(report)
             entities += seen
             samples += said
-        reports += [_report(name, Outcome.DISABLED, 0.0, "switched off by configuration") for name in self._disabled]
+        self.cadence = replace(
+            self.cadence, tick_seconds=elapsed, collectors_failing=sum(r.outcome in FAILURES for r in reports)
+        )
+        reports += [
+            CollectorReport(
+                collector=name, outcome=Outcome.DISABLED, duration_seconds=0.0, detail="switched off by configuration"
+            )
+            for name in self._disabled
+        ]
         return Tick(taken_at=now, entities=entities, samples=samples, reports=reports, command_id=command_id)
 
     async def _run(self, collector: Collector, now: Instant) -> tuple[Collected, float]:
@@ -170,25 +233,20 @@ class Sampler:
 
 
 def _taken(
-    seat: _Seat, elapsed_seconds: float, *, was_late: bool
+    seat: _Seat, now: Instant, elapsed_seconds: float, *, was_late: bool
 ) -> tuple[CollectorReport, Sequence[Entity], Sequence[Sample]]:
     """This will take from a seat what belongs to this tick: what came, or that it is unknown and why."""
-    name = seat.collector.name
     assert seat.running is not None
     if not seat.running.done():
-        report = _report(name, Outcome.TIMED_OUT, elapsed_seconds, f"did not finish within {elapsed_seconds:.1f} s")
+        report = seat.report(Outcome.TIMED_OUT, elapsed_seconds, f"did not finish within {elapsed_seconds:.1f} s", now)
         return report, *seat.silent(Reason.TIMED_OUT)
     collected, seconds = seat.running.result()
     seat.running = None
     seat.remember(collected)
     if was_late:  # it answered, but about an earlier moment: its values do not belong to this tick
-        report = _report(name, Outcome.TIMED_OUT, seconds, "answered after its deadline")
+        report = seat.report(Outcome.TIMED_OUT, seconds, "answered after its deadline", now)
         return report, *seat.silent(Reason.TIMED_OUT)
-    report = _report(name, collected.outcome, seconds, collected.detail)
+    report = seat.report(collected.outcome, seconds, collected.detail, now)
     if collected.outcome is Outcome.FAILED and not collected.samples:
         return report, *seat.silent(Reason.ERROR)
     return report, collected.entities, collected.samples
-
-
-def _report(name: str, outcome: Outcome, seconds: float, detail: str) -> CollectorReport:
-    return CollectorReport(collector=name, outcome=outcome, duration_seconds=seconds, detail=detail)

@@ -19,6 +19,11 @@ class SettingsError(Exception):
     """A setting is wrong; the text says which and what is accepted."""
 
 
+def _is_address(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    return bool(colon and host) and port.isdecimal() and 0 < int(port) < 65536
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set on the agent."""
@@ -27,6 +32,7 @@ class Settings:
     node_name: str = ""  # empty: the host's name
     state_dir: Path = Path("/var/lib/optiinfra-agent")
     host_proc: Path = Path("/proc")
+    host_sys: Path = Path("/sys")
     sampling_interval_seconds: float = 5.0
     gpu_monitoring_enabled: bool = True
     scrape_targets: tuple[str, ...] = ()
@@ -36,10 +42,11 @@ class Settings:
     spool_bytes: int = 256 * 1024 * 1024
     spool_age_seconds: float = 86_400.0
     log_level: str = "info"
+    prometheus_listen: str = ""  # host:port of a page for Prometheus; empty: none
 
     def __post_init__(self) -> None:
-        host, colon, port = self.server.rpartition(":")
-        if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        host = self.server.rpartition(":")[0]
+        if not _is_address(self.server):
             raise SettingsError(f"server is {self.server!r}; write host:port, for example 127.0.0.1:8004")
         if host not in LOOPBACK and not self.allow_plaintext:
             raise SettingsError(
@@ -57,6 +64,10 @@ class Settings:
                 raise SettingsError("a scrape target holds a name or password; /metrics of engines needs none")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise SettingsError(f"log_level is {self.log_level!r}; debug, info, warning and error are accepted")
+        if self.prometheus_listen and not _is_address(self.prometheus_listen):
+            raise SettingsError(
+                f"prometheus_listen is {self.prometheus_listen!r}; write host:port, for example 127.0.0.1:9835"
+            )
         if self.buffer_bytes < 1024 * 1024:
             raise SettingsError("buffer_bytes is too small; one MiB is the least")
         if self.spool_bytes and self.spool_bytes < 1024 * 1024:

@@ -94,6 +94,11 @@ class Spool(Generic[Payload]):
         return b"" if self._store is None else self._store.epoch
 
     @property
+    def kept_bytes(self) -> int:
+        """This will give what the kept batches take."""
+        return self._bytes
+
+    @property
     def last_seq(self) -> int:
         """This will give the newest number handed out; 0 before the first."""
         return self._next_seq - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import inf, isfinite
-from typing import Any
+from typing import Any, Literal
 
 from control_plane.ingest.layout import Layout, RefusedSchema, UnknownTable, WireField, layout_of
 from control_plane.model.entity import EntityKind
@@ -14,6 +14,7 @@ from control_plane.model.node import CollectorState, NodeIntroduction
 from optiinfra.telemetry.v1 import command_pb2, link_pb2, telemetry_pb2
 
 # Attributes describe one thing to people; a recorded H200's take about 2 KB.
+LONGEST_AGE_SECONDS = 1e10  # three centuries: what is older than the agent's machine is no age
 MOST_ATTRIBUTE_BYTES = 64 * 1024
 MOST_NAME_LENGTH = 512
 HIGHEST_SEQ = 1 << 62  # far beyond any stream's life, and a Postgres bigint still counts on from there
@@ -152,7 +153,20 @@ def collector_state(report: telemetry_pb2.CollectorReport) -> CollectorState:
         outcome=name.removeprefix("COLLECTOR_OUTCOME_").lower(),
         duration_seconds=float(report.duration_seconds),
         detail=clean_text(report.detail, 1000),
+        last_success_age_seconds=_age(report, "last_success_age_seconds"),
+        last_error=clean_text(report.last_error, 1000),
+        last_error_age_seconds=_age(report, "last_error_age_seconds"),
     )
+
+
+def _age(
+    report: telemetry_pb2.CollectorReport, name: Literal["last_success_age_seconds", "last_error_age_seconds"]
+) -> float | None:
+    """An age that makes no sense is not known: the samples beside it are none the worse."""
+    if not report.HasField(name):
+        return None
+    age = float(getattr(report, name))
+    return age if 0 <= age < LONGEST_AGE_SECONDS else None
 
 
 def welcome(

@@ -52,6 +52,9 @@ class CollectorState:
     outcome: str
     duration_seconds: float
     detail: str
+    last_success_age_seconds: float | None = None  # before this run; None: not since the agent started, or not said
+    last_error: str = ""  # of the last run that failed; it stays when the collector recovers
+    last_error_age_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

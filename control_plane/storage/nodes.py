@@ -42,6 +42,9 @@ def _stored(state: CollectorState) -> dict[str, Any]:
         "outcome": state.outcome,
         "duration_seconds": state.duration_seconds,
         "detail": state.detail,
+        "last_success_age_seconds": state.last_success_age_seconds,
+        "last_error": state.last_error,
+        "last_error_age_seconds": state.last_error_age_seconds,
     }
 
 

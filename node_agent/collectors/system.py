@@ -11,7 +11,7 @@ from typing import TypeVar
 from node_agent.clock import Instant
 from node_agent.collectors import system_values as values_of
 from node_agent.collectors.system_values import CpuReading, attempt
-from node_agent.host import procfs
+from node_agent.host import links, procfs
 from node_agent.host.identity import node_attributes
 from node_agent.host.mounts import Mount, UsageReader, read_mounts
 from node_agent.host.psutil_facts import OwnProcess
@@ -33,7 +33,8 @@ class _Look:
     cpu: CpuReading | Reason
     values: Mapping[str, Value]
     disks: Sequence[procfs.DiskCounters] | Reason
-    interfaces: Sequence[procfs.InterfaceCounters] | Reason
+    interfaces: Sequence[tuple[Entity, Sample]] | Reason
+    ports: Sequence[tuple[Entity, Sample]] | Reason
     mounts: Sequence[Mount] | Reason
 
     def missing(self) -> Iterator[str]:
@@ -42,6 +43,7 @@ class _Look:
             ("CPU", self.cpu),
             ("disks", self.disks),
             ("network interfaces", self.interfaces),
+            ("InfiniBand ports", self.ports),
             ("file systems", self.mounts),
         ):
             if isinstance(found, Reason):
@@ -51,7 +53,7 @@ class _Look:
 class SystemCollector:
     """Looks at the machine. This will give the node's own sample, and one for each disk, file system and link.
 
-    `proc_root` is where the machine's /proc is: /host/proc in a container that mounts it there.
+    `proc_root` and `sys_root` are where the machine's /proc and /sys are: /host/proc in a container that mounts it so.
     """
 
     def __init__(
@@ -60,11 +62,14 @@ class SystemCollector:
         *,
         sys_root: Path = Path("/sys"),
         own_proc_root: Path = Path("/proc"),
+        own_sys_root: Path | None = None,
         usage: UsageReader | None = None,
     ) -> None:
+        """`own_sys_root` is where our own control group is found: not in the machine's /sys (default: the same)."""
         self._proc_root = proc_root
         self._sys_root = sys_root
         self._own_proc_root = own_proc_root
+        self._own_sys_root = own_sys_root or sys_root
         self._usage = usage or UsageReader()
         self._own_process = OwnProcess()
         self._attributes: Mapping[str, object] | None = None
@@ -86,7 +91,8 @@ class SystemCollector:
         missing = list(look.missing())
         for what, found in (
             ("disks", [values_of.disk(disk) for disk in _known(look.disks)]),
-            ("network interfaces", [values_of.interface(link) for link in _known(look.interfaces)]),
+            ("network interfaces", _known(look.interfaces)),
+            ("InfiniBand ports", _known(look.ports)),
             ("file systems", await self._file_systems(_known(look.mounts))),
         ):
             if len(found) > _LARGEST_GROUP:
@@ -110,15 +116,25 @@ class SystemCollector:
             values={
                 **values_of.load(root),
                 **values_of.memory(root),
+                **values_of.kernel_memory(root),
                 **values_of.pressure(root),
-                **values_of.limits(self._own_proc_root, self._sys_root / "fs" / "cgroup"),
+                **values_of.limits(self._own_proc_root, self._own_sys_root / "fs" / "cgroup"),
                 "uptime_seconds": attempt(lambda: procfs.read_uptime_seconds(root)),
                 **values_of.agent(self._own_process.read()),
             },
             disks=attempt(lambda: procfs.read_disks(root, self._sys_root)),
-            interfaces=attempt(lambda: procfs.read_interfaces(root)),
+            interfaces=attempt(self._interfaces),
+            ports=attempt(lambda: [values_of.port(port) for port in links.find_ports(self._sys_root)[:_LARGEST_GROUP]]),
             mounts=attempt(lambda: read_mounts(root, self._own_proc_root)),
         )
+
+    def _interfaces(self) -> Sequence[tuple[Entity, Sample]]:
+        """Beyond the largest group no link is looked at: nobody would send it."""
+        found = procfs.read_interfaces(self._proc_root)
+        looked_at = [
+            values_of.interface(one, values_of.link(self._sys_root, one.name)) for one in found[:_LARGEST_GROUP]
+        ]
+        return looked_at + [values_of.interface(one, {}) for one in found[_LARGEST_GROUP:]]
 
     def _cpu_values(self, reading: CpuReading | Reason) -> dict[str, Value]:
         """The baseline changes here, on the loop: an abandoned look, still in its thread, leaves it alone."""

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from node_agent.host import cgroup, procfs
+from node_agent.host import cgroup, links, procfs
 from node_agent.host.mounts import Mount, Usage
 from node_agent.host.psutil_facts import ProcessUsage
 from node_agent.model import Entity, EntityKind, Reason, Sample, Value
@@ -30,7 +30,9 @@ _MEMORY_FIELDS = (
 )
 # "full" means nothing for the CPU of the whole machine: something runs (Documentation/accounting/psi.rst).
 _PRESSURE_SHARES = (("cpu", ("some",)), ("memory", ("some", "full")), ("io", ("some", "full")))
+_HUGE_PAGE_FIELDS = ("huge_pages_count", "huge_pages_free_count", "huge_page_size_bytes")
 _AGENT_FIELDS = ("agent_cpu_seconds_total", "agent_resident_memory_bytes")
+_LINK_FIELDS = ("link_up_flag", "link_speed_bytes_per_second", "carrier_changes_total")
 _USAGE_FIELDS = ("total_bytes", "used_bytes", "available_bytes", "inodes_total_count", "inodes_free_count")
 
 
@@ -38,7 +40,7 @@ def attempt(read: Callable[[], _T]) -> _T | Reason:
     """This will give what `read` gives, or the reason why it could not."""
     try:
         return read()
-    except cgroup.NoLimit:
+    except (cgroup.NoLimit, procfs.NotKept):
         return Reason.UNSUPPORTED  # the catalogue: unknown when there is none
     except (OSError, ValueError, LookupError) as error:
         return procfs.why_unknown(error)
@@ -115,6 +117,15 @@ def _combined(first: int | None, second: int | None, sign: int) -> Value:
     return Reason.UNSUPPORTED if first is None or second is None else first + sign * second
 
 
+def kernel_memory(root: Path) -> dict[str, Value]:
+    """This will give what the kernel set aside in huge pages, and whom it killed for want of memory."""
+    pages = attempt(lambda: procfs.read_huge_pages(root))
+    values: dict[str, Value] = {"oom_kills_total": attempt(lambda: procfs.read_oom_kills(root))}
+    if isinstance(pages, Reason):
+        return values | dict.fromkeys(_HUGE_PAGE_FIELDS, pages)
+    return values | dict(zip(_HUGE_PAGE_FIELDS, (pages.total, pages.free, pages.size_bytes), strict=True))
+
+
 def pressure(root: Path) -> dict[str, Value]:
     """This will give the time that tasks waited for CPU, memory and I/O."""
     values: dict[str, Value] = {}
@@ -169,8 +180,27 @@ def disk(counters: procfs.DiskCounters) -> tuple[Entity, Sample]:
     return _pair(EntityKind.DISK, key, attributes, "disk", values)
 
 
-def interface(counters: procfs.InterfaceCounters) -> tuple[Entity, Sample]:
-    """This will give one network interface and its traffic."""
+def link(sys_root: Path, name: str) -> dict[str, Value]:
+    """This will give whether an interface's link is up, and what it can carry."""
+    if "/" in name or name.startswith("."):  # the kernel allows neither: it would lead out of the folder
+        return dict.fromkeys(_LINK_FIELDS, Reason.ERROR)
+    readers = (links.read_is_up, links.read_speed_bytes_per_second, links.read_carrier_changes)
+    return {field: attempt(partial(read, sys_root, name)) for field, read in zip(_LINK_FIELDS, readers, strict=True)}
+
+
+def port(found: links.Port) -> tuple[Entity, Sample]:
+    """This will give one InfiniBand or RoCE port; what its device does not count is UNSUPPORTED."""
+    values: dict[str, Value] = {
+        name: attempt(partial(links.read_port_counter, found, name)) for name in links.PORT_COUNTERS
+    }
+    values["link_up_flag"] = attempt(lambda: float(links.read_port_is_active(found)))
+    values["link_speed_bytes_per_second"] = attempt(lambda: links.read_port_bytes_per_second(found))
+    attributes = clean_mapping({"device": found.device, "port": found.number, "link_layer": found.link_layer})
+    return _pair(EntityKind.INFINIBAND_PORT, clean_text(found.key), attributes, "infiniband", values)
+
+
+def interface(counters: procfs.InterfaceCounters, link_values: Mapping[str, Value]) -> tuple[Entity, Sample]:
+    """This will give one network interface, its traffic and its link."""
     values: dict[str, Value] = {
         "received_bytes_total": counters.received_bytes,
         "transmitted_bytes_total": counters.transmitted_bytes,
@@ -180,6 +210,7 @@ def interface(counters: procfs.InterfaceCounters) -> tuple[Entity, Sample]:
         "transmit_errors_total": counters.transmit_errors,
         "receive_drops_total": counters.receive_drops,
         "transmit_drops_total": counters.transmit_drops,
+        **link_values,
     }
     return _pair(EntityKind.NETWORK_INTERFACE, clean_text(counters.name), {}, "network", values)
 

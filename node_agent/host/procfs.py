@@ -28,6 +28,10 @@ _NOT_A_LINK = re.compile(
 )
 
 
+class NotKept(LookupError):
+    """This kernel or driver keeps no such value, or says that it does not know it."""
+
+
 def why_unknown(error: OSError | ValueError | LookupError) -> Reason:
     """This will say what a failed reading means for its value."""
     if isinstance(error, PermissionError):
@@ -70,7 +74,7 @@ def read_cpu_times(root: Path) -> tuple[CpuTimes, Mapping[int, CpuTimes]]:
     """This will read /proc/stat: all CPUs together, and each one that is online by its number."""
     together: CpuTimes | None = None
     cores: dict[int, CpuTimes] = {}
-    for line in _text(root / "stat").splitlines():
+    for line in text_of(root / "stat").splitlines():
         name, *numbers = line.split()
         if not name.startswith("cpu"):
             break  # the cpu lines come first; the interrupt counts after them can be long
@@ -88,7 +92,7 @@ def read_cpu_times(root: Path) -> tuple[CpuTimes, Mapping[int, CpuTimes]]:
 def read_memory_bytes(root: Path) -> Mapping[str, int]:
     """This will read /proc/meminfo, in bytes; lines without a unit (huge page counts) are left out."""
     memory: dict[str, int] = {}
-    for line in _text(root / "meminfo").splitlines():
+    for line in text_of(root / "meminfo").splitlines():
         name, _, rest = line.partition(":")
         amount, _, unit = rest.strip().partition(" ")
         if unit == "kB":
@@ -96,15 +100,46 @@ def read_memory_bytes(root: Path) -> Mapping[str, int]:
     return memory
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HugePages:
+    """Huge pages of the default size (Documentation/admin-guide/mm/hugetlbpage.rst)."""
+
+    total: int
+    free: int
+    size_bytes: int
+
+
+def read_huge_pages(root: Path) -> HugePages:
+    """This will read /proc/meminfo; NotKept where the kernel has no huge pages."""
+    lines = dict(line.split(":", 1) for line in text_of(root / "meminfo").splitlines() if line.startswith("Huge"))
+    if "Hugepagesize" not in lines:
+        raise NotKept("no huge pages")
+    size, _, unit = lines["Hugepagesize"].strip().partition(" ")
+    if unit != "kB":
+        raise ValueError("a size of huge pages without its unit")
+    return HugePages(
+        total=int(lines["HugePages_Total"]), free=int(lines["HugePages_Free"]), size_bytes=int(size) * 1024
+    )
+
+
+def read_oom_kills(root: Path) -> int:
+    """This will read oom_kill of /proc/vmstat; NotKept before Linux 4.13, which does not count them."""
+    for line in text_of(root / "vmstat").splitlines():
+        name, _, number = line.partition(" ")
+        if name == "oom_kill":
+            return int(number)
+    raise NotKept("no oom_kill in vmstat")
+
+
 def read_load(root: Path) -> tuple[float, float, float]:
     """This will read /proc/loadavg: the means over 1, 5 and 15 minutes."""
-    one, five, fifteen = _text(root / "loadavg").split()[:3]
+    one, five, fifteen = text_of(root / "loadavg").split()[:3]
     return float(one), float(five), float(fifteen)
 
 
 def read_uptime_seconds(root: Path) -> float:
     """This will read how long the machine has been up."""
-    return float(_text(root / "uptime").split()[0])
+    return float(text_of(root / "uptime").split()[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +153,7 @@ class Pressure:
 def read_pressure(root: Path, resource: str) -> Mapping[str, Pressure]:
     """This will read /proc/pressure/<resource>: "some" task waited, and "full": all of them did."""
     pressure: dict[str, Pressure] = {}
-    for line in _text(root / "pressure" / resource).splitlines():
+    for line in text_of(root / "pressure" / resource).splitlines():
         share, *pairs = line.split()
         numbers = dict(pair.split("=", 1) for pair in pairs)
         pressure[share] = Pressure(
@@ -150,7 +185,7 @@ def read_disks(root: Path, sys_root: Path) -> Sequence[DiskCounters]:
     block = sys_root / "block"
     known = set(os.listdir(block))  # noqa: PTH208  (one call, names only)
     disks: list[DiskCounters] = []
-    for line in _text(root / "diskstats").splitlines():
+    for line in text_of(root / "diskstats").splitlines():
         parts = line.split()
         name, counters = parts[2], [int(part) for part in parts[3:13]]
         entry = name.replace("/", "!")  # as sysfs writes it
@@ -197,11 +232,13 @@ def read_interfaces(root: Path) -> Sequence[InterfaceCounters]:
     /proc/net is the reader's own network namespace: a container's. The machine's is that of pid 1.
     """
     try:
-        text = _text(root / "1" / "net" / "dev")
+        text = text_of(root / "1" / "net" / "dev")
     except (FileNotFoundError, PermissionError):
         if root != Path("/proc"):
             raise  # a container's own network passed off as the machine's would be worse than nothing
-        text = _text(root / "self" / "net" / "dev")  # pid 1 is hidden (hidepid): an ordinary process shares its network
+        text = text_of(
+            root / "self" / "net" / "dev"
+        )  # pid 1 is hidden (hidepid): an ordinary process shares its network
     interfaces: list[InterfaceCounters] = []
     for line in text.splitlines()[2:]:  # two lines of headings
         name, _, rest = line.rpartition(":")
@@ -225,13 +262,14 @@ def read_interfaces(root: Path) -> Sequence[InterfaceCounters]:
     return interfaces
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """This will give the text of one of the kernel's files, whatever bytes are in it."""
     return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _line_or_none(path: Path) -> str | None:
     """An attribute in sysfs, or None where a device has no such thing."""
     try:
-        return _text(path).strip() or None
+        return text_of(path).strip() or None
     except OSError:
         return None

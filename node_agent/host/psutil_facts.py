@@ -19,6 +19,8 @@ class ProcessUsage:
 
     cpu_seconds_total: float
     resident_memory_bytes: int
+    open_files: int
+    threads: int
 
 
 class OwnProcess:
@@ -33,9 +35,15 @@ class OwnProcess:
             with self._process.oneshot():
                 times = self._process.cpu_times()
                 memory = self._process.memory_info()
+                open_files, threads = self._process.num_fds(), self._process.num_threads()
         except psutil.Error:
             return Reason.ERROR
-        return ProcessUsage(cpu_seconds_total=times.user + times.system, resident_memory_bytes=memory.rss)
+        return ProcessUsage(
+            cpu_seconds_total=times.user + times.system,
+            resident_memory_bytes=memory.rss,
+            open_files=open_files,
+            threads=threads,
+        )
 
 
 def physical_cpu_count() -> int | None:

@@ -128,6 +128,8 @@ class Uplink:
         self._write_lock = asyncio.Lock()
         self._told_of_outage = False
         self.connected = asyncio.Event()
+        self.sessions_total = 0  # streams that were welcomed
+        self.acknowledged_at: float | None = None  # monotonic seconds of the last acknowledgement
 
     async def run(self) -> None:
         """This will connect, and connect again after every failure, until cancelled."""
@@ -186,6 +188,7 @@ class Uplink:
         self._spool.committed(self._committed_seq)
         log.info("linked to %s (control plane %s)", self._server, welcome.server_version)
         self._told_of_outage = False
+        self.sessions_total += 1
         self.connected.set()
 
     def _believable(self, committed_seq: int) -> int:
@@ -308,7 +311,7 @@ class Uplink:
             log.error("the control plane refused batch %d: %s", refused.seq, refused.reason)
         committed = self._believable(ack.committed_seq)
         if committed > self._committed_seq:
-            self._waiting_since = self._clock.now().monotonic_seconds
+            self._waiting_since = self.acknowledged_at = self._clock.now().monotonic_seconds
         self._committed_seq = max(self._committed_seq, committed)
         self._sent_seq = max(self._sent_seq, self._committed_seq)
         while self._under_way and self._under_way[0] <= self._committed_seq:

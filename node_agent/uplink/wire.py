@@ -227,5 +227,8 @@ def _report(report: CollectorReport) -> telemetry_pb2.CollectorReport:
         collector=report.collector,
         outcome=telemetry_pb2.CollectorOutcome.ValueType(report.outcome.value),
         duration_seconds=report.duration_seconds,
+        last_success_age_seconds=report.last_success_age_seconds,
+        last_error=clean_text(report.last_error, limit=1000),
+        last_error_age_seconds=report.last_error_age_seconds,
         detail=clean_text(report.detail, limit=1000),  # it may quote a path or a page: protobuf takes only UTF-8
     )

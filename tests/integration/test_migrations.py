@@ -49,14 +49,15 @@ def test_an_empty_database_is_brought_to_the_newest_revision(empty_database_url:
     assert migrations.upgrade(empty_database_url) == (None, migrations.head_revision())
 
 
-def test_every_table_that_the_code_knows_exists_with_the_same_columns_in_the_same_order(database_url: str) -> None:
+def test_every_table_that_the_code_knows_exists_with_the_same_columns(database_url: str) -> None:
     found = columns_in_postgres(database_url)
     found.pop("alembic_version")
     expected = {
-        table.name: [(c.name, type_in_postgres(c.type), bool(c.nullable)) for c in table.columns]
+        table.name: {(c.name, type_in_postgres(c.type), bool(c.nullable)) for c in table.columns}
         for table in metadata.sorted_tables
     }
-    assert found == expected
+    # Not their order: an expand migration can only add columns at the end, and COPY names the columns.
+    assert {name: set(columns) for name, columns in found.items()} == expected
 
 
 def test_keys_and_references_are_those_that_the_code_knows(database_url: str) -> None:

@@ -249,7 +249,8 @@ def vllm_gone(k: int) -> dict[str, Value]:
 Row = tuple[str, str, Mapping[str, Value]]  # table, key, values
 _KINDS = {
     "gpu": EntityKind.GPU, "host": EntityKind.NODE, "disk": EntityKind.DISK, "filesystem": EntityKind.FILESYSTEM,
-    "network": EntityKind.NETWORK_INTERFACE, "inference": EntityKind.INFERENCE_SERVER,
+    "network": EntityKind.NETWORK_INTERFACE, "infiniband": EntityKind.INFINIBAND_PORT, "agent": EntityKind.NODE,
+    "inference": EntityKind.INFERENCE_SERVER,
 }  # fmt: skip
 
 

@@ -21,6 +21,8 @@ KIND_OF_TABLE = {
     "disk": EntityKind.DISK,
     "filesystem": EntityKind.FILESYSTEM,
     "network": EntityKind.NETWORK_INTERFACE,
+    "infiniband": EntityKind.INFINIBAND_PORT,
+    "agent": EntityKind.NODE,
     "inference": EntityKind.INFERENCE_SERVER,
 }
 F32, F64 = telemetry_pb2.VALUE_TYPE_F32, telemetry_pb2.VALUE_TYPE_F64

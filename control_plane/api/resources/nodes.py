@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
 from control_plane.api import scope
-from control_plane.api.answers import age_seconds, answer, gpu_identity, page, server_identity
+from control_plane.api.answers import age_seconds, answer, gpu_identity, page, sampled, server_identity
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, Paged, Parameters, decode_cursor
-from control_plane.api.schemas import TEXT, TIME, UNKNOWN
+from control_plane.api.schemas import TEXT, TIME, UNKNOWN, scalar_names
 from control_plane.model.entity import EntityKind
-from control_plane.model.node import Node, NodeState, node_state
+from control_plane.model.node import CollectorState, Node, NodeState, NodeStatus, node_state
 from control_plane.storage import nodes
-from control_plane.storage.readings import Selection, select_entities
+from control_plane.storage.readings import Selection, latest, select_entities
 
 router = APIRouter(tags=["nodes"])
 
 MOST_DEVICES = 1024
+
+
+def _collector(status: NodeStatus, state: CollectorState) -> dict[str, Any]:
+    """Ages are the agent's; moments are those of the node's newest sample, less the age."""
+    shown: dict[str, Any] = {
+        "collector": state.collector,
+        "outcome": state.outcome,
+        "duration_seconds": round(state.duration_seconds, 6),
+        "detail": state.detail,
+        "last_success_at": None,
+        "last_success_age_seconds": None,
+        "unknown": {},
+    }
+    if state.last_success_age_seconds is None:
+        # An agent of release 0.1 does not say.
+        why = "not_sent" if state.outcome in ("ok", "partial") else "never_succeeded"
+        shown["unknown"] = {"last_success_at": why, "last_success_age_seconds": why}
+    else:
+        shown["last_success_at"] = status.taken_at - timedelta(seconds=state.last_success_age_seconds)
+        shown["last_success_age_seconds"] = round(state.last_success_age_seconds, 3)
+    if state.last_error_age_seconds is not None:
+        failed_at = status.taken_at - timedelta(seconds=state.last_error_age_seconds)
+        shown |= {"last_error": state.last_error, "last_error_at": failed_at}
+    return shown
 
 
 def _shown(context: ApiContext, node: Node) -> dict[str, Any]:
@@ -46,15 +71,7 @@ def _shown(context: ApiContext, node: Node) -> dict[str, Any]:
         "first_seen_at": node.first_seen_at,
         **read,
         "unknown": {n: "not_sent" if status else "never_sampled" for n, value in read.items() if value is None},
-        "collectors": [
-            {
-                "collector": c.collector,
-                "outcome": c.outcome,
-                "duration_seconds": round(c.duration_seconds, 6),
-                "detail": c.detail,
-            }
-            for c in (status.collectors if status else ())
-        ],
+        "collectors": [_collector(status, c) for c in status.collectors] if status else [],
         "lost_ticks": node.lost_ticks,
         "refused_batches": node.refused_batches,
     }
@@ -80,6 +97,14 @@ NODE_SCHEMA = {
 }
 
 
+async def _agent(context: ApiContext, node_id: int) -> dict[str, Any]:
+    """This will give what the agent last said of itself; an agent of release 0.1 does not."""
+    selection = Selection(kind=EntityKind.NODE, node_ids=[node_id])
+    found = await latest(context.database.engine, context.dictionaries, "agent", selection, 1)
+    readings = [reading for _, reading in found if reading is not None]
+    return sampled(readings[0] if readings else None, scalar_names("agent"), context.clock.now())
+
+
 @router.get("/nodes", **operation("nodes", "Every node and its state", answer=listed(NODE_SCHEMA)))
 async def list_nodes(asked: Annotated[Paged, Query()], context: Context) -> Response:
     """A node is stale when three samples in a row are missing, and gone after five minutes."""
@@ -95,7 +120,7 @@ async def get_node(
     _: Annotated[Parameters, Query()],
     context: Context,
 ) -> Response:
-    """Identity, GPUs, inference servers, what was lost and what was refused."""
+    """Identity, wiring, GPUs, inference servers, how its agent does, what was lost and what was refused."""
     node = await scope.find_node(context, node_id)
     engine = context.database.engine
     gpus = await select_entities(engine, Selection(kind=EntityKind.GPU, node_ids=[node.node_id]), MOST_DEVICES)
@@ -106,6 +131,7 @@ async def get_node(
         "attributes": node.attributes,
         "gpus": [gpu_identity(gpu) | {"attributes": gpu.attributes} for gpu in gpus],
         "inference_servers": [server_identity(server) for server in servers],
+        "agent": await _agent(context, node.node_id),
         "losses": [
             {key: value for key, value in loss.items() if key not in ("node_id", "epoch")}
             for loss in await nodes.losses(engine, node.node_id)

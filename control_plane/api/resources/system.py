@@ -25,7 +25,9 @@ router = APIRouter(tags=["system"])
 
 _HOST = scalar_names("host")
 CPU = [n for n in _HOST if n.startswith(("cpu_", "load_", "pressure_cpu", "cgroup_cpu"))]
-MEMORY = [n for n in _HOST if n.startswith(("memory_", "swap_", "pressure_memory", "cgroup_memory"))]
+MEMORY = [
+    n for n in _HOST if n.startswith(("memory_", "swap_", "huge_page", "oom_", "pressure_memory", "cgroup_memory"))
+]
 PRESSURE_IO = [n for n in _HOST if n.startswith("pressure_io")]
 NODE = {"node": TEXT}
 # Rates are over the last minute: long enough to be smooth, short enough to be now.
@@ -79,7 +81,8 @@ async def _disks(context: ApiContext, hosts: Sequence[Entity]) -> dict[int, dict
 
 async def _interfaces(context: ApiContext, hosts: Sequence[Entity]) -> dict[int, dict[str, Any]]:
     interfaces = await _devices(context, "network", EntityKind.NETWORK_INTERFACE, "interface", hosts)
-    return {node_id: {"interfaces": entries} for node_id, entries in interfaces.items()}
+    ports = await _devices(context, "infiniband", EntityKind.INFINIBAND_PORT, "port", hosts)
+    return {h.node_id: {"interfaces": interfaces[h.node_id], "infiniband_ports": ports[h.node_id]} for h in hosts}
 
 
 _DEVICE_LIST = {"type": "array", "items": {"type": "object"}}
@@ -134,8 +137,10 @@ async def system_disk(asked: Annotated[OfNodes, Query()], context: Context) -> R
     "/system/network",
     **operation(
         "system_network",
-        "Network interfaces",
-        answer=listed({"type": "object", "properties": {**NODE, "interfaces": _DEVICE_LIST}}),
+        "Network interfaces and InfiniBand ports",
+        answer=listed(
+            {"type": "object", "properties": {**NODE, "interfaces": _DEVICE_LIST, "infiniband_ports": _DEVICE_LIST}}
+        ),
         errors=(404, 422, 503),
     ),
 )

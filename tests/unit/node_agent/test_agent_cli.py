@@ -83,7 +83,7 @@ def test_a_recording_of_this_machine_agrees_with_its_own_proc(
         (host,) = (values for table, _, values in rows if table == "host")
         assert host["memory_total_bytes"] == memory_total_bytes()
     reports = {report.collector: report for report in recording.ticks[-1].outgoing.tick.collectors}
-    assert reports.keys() == {"system", "engine", "gpu"}
+    assert reports.keys() == {"system", "agent", "engine", "gpu"}
     assert reports["gpu"].outcome == telemetry_pb2.COLLECTOR_OUTCOME_DISABLED
     entities = [e for t in recording.ticks if t.outgoing.announce for e in t.outgoing.announce.entities]
     assert any(entity.kind == EntityKind.NODE.value for entity in entities)

@@ -128,6 +128,7 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     ENTITY_KIND_FILESYSTEM: _EntityKind.ValueType  # 4
     ENTITY_KIND_NETWORK_INTERFACE: _EntityKind.ValueType  # 5
     ENTITY_KIND_INFERENCE_SERVER: _EntityKind.ValueType  # 6
+    ENTITY_KIND_INFINIBAND_PORT: _EntityKind.ValueType  # 8
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper): ...
 
@@ -138,6 +139,7 @@ ENTITY_KIND_DISK: EntityKind.ValueType  # 3
 ENTITY_KIND_FILESYSTEM: EntityKind.ValueType  # 4
 ENTITY_KIND_NETWORK_INTERFACE: EntityKind.ValueType  # 5
 ENTITY_KIND_INFERENCE_SERVER: EntityKind.ValueType  # 6
+ENTITY_KIND_INFINIBAND_PORT: EntityKind.ValueType  # 8
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 class _CollectorOutcome:
@@ -300,11 +302,19 @@ class CollectorReport(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    LAST_SUCCESS_AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     collector: _builtins.str
     outcome: Global___CollectorOutcome.ValueType
     duration_seconds: _builtins.float
     detail: _builtins.str
     """a sentence for people; empty when all is well"""
+    last_success_age_seconds: _builtins.float
+    """since its last run that was OK or PARTIAL; absent: none since the agent started"""
+    last_error: _builtins.str
+    """the detail of its last run that failed or came too late; it stays when the collector recovers"""
+    last_error_age_seconds: _builtins.float
     def __init__(
         self,
         *,
@@ -312,12 +322,22 @@ class CollectorReport(_message.Message):
         outcome: Global___CollectorOutcome.ValueType = ...,
         duration_seconds: _builtins.float = ...,
         detail: _builtins.str = ...,
+        last_success_age_seconds: _builtins.float | None = ...,
+        last_error: _builtins.str = ...,
+        last_error_age_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_error_age_seconds", b"_last_error_age_seconds", "_last_success_age_seconds", b"_last_success_age_seconds", "last_error_age_seconds", b"last_error_age_seconds", "last_success_age_seconds", b"last_success_age_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collector", b"collector", "detail", b"detail", "duration_seconds", b"duration_seconds", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_error_age_seconds", b"_last_error_age_seconds", "_last_success_age_seconds", b"_last_success_age_seconds", "collector", b"collector", "detail", b"detail", "duration_seconds", b"duration_seconds", "last_error", b"last_error", "last_error_age_seconds", b"last_error_age_seconds", "last_success_age_seconds", b"last_success_age_seconds", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_error_age_seconds: _TypeAlias = _typing.Literal["last_error_age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__last_error_age_seconds: _TypeAlias = _typing.Literal["_last_error_age_seconds", b"_last_error_age_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__last_success_age_seconds: _TypeAlias = _typing.Literal["last_success_age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__last_success_age_seconds: _TypeAlias = _typing.Literal["_last_success_age_seconds", b"_last_success_age_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_error_age_seconds) -> _WhichOneofReturnType__last_error_age_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_success_age_seconds) -> _WhichOneofReturnType__last_success_age_seconds | None: ...
 
 Global___CollectorReport: _TypeAlias = CollectorReport  # noqa: Y015
 

@@ -1,0 +1,111 @@
+"""Writes a tick in Prometheus' text format, version 0.0.4."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from node_agent.clock import Instant
+from node_agent.model import CollectorReport, Entity, EntityKind, Sample, Tick, Value
+from node_agent.prometheus.names import FAMILIES, Family, Metric
+from node_agent.untrusted import clean_text
+from optiinfra.catalogue import TABLES
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OWN_PREFIX = "optiinfra_agent_"
+# Three samples missing is not lateness, and is what the control plane calls stale.
+STALE_AFTER_INTERVALS = 3
+STALE_AFTER_AT_LEAST_SECONDS = 10.0
+
+_Lines = dict[str, tuple[str, list[str]]]  # kind and lines of each metric: all of one name have to stand together
+
+
+class NewestTick:
+    """Keeps the tick that the page shows."""
+
+    def __init__(self, hostname: str) -> None:
+        """`hostname` is the label Hostname of dcgm-exporter."""
+        self._hostname = hostname
+        self._tick: Tick | None = None
+        self._fresh_seconds = 0.0
+
+    def keep(self, tick: Tick, interval_seconds: float) -> None:
+        """This will take the place of the tick before."""
+        self._tick = tick
+        self._fresh_seconds = max(STALE_AFTER_INTERVALS * interval_seconds, STALE_AFTER_AT_LEAST_SECONDS)
+
+    def page(self, now: Instant) -> str | None:
+        """This will write the page; None before the first tick, and when the newest is too old to pass for now."""
+        if self._tick is None or now.monotonic_seconds - self._tick.taken_at.monotonic_seconds > self._fresh_seconds:
+            return None
+        return render(self._tick, hostname=self._hostname)
+
+
+def render(tick: Tick, *, hostname: str) -> str:
+    """This will write a tick as a page. What is unknown is not on it."""
+    lines: _Lines = {}
+    entities = {(entity.kind, entity.key): entity for entity in tick.entities}
+    for sample in tick.samples:
+        if (family := FAMILIES.get(sample.table)) is not None:
+            _add_sample(lines, family, sample, entities.get(sample.entity), hostname)
+        elif sample.table == "agent":
+            _add_own(lines, sample)
+    for report in tick.reports:
+        _add_report(lines, report)
+    _add(lines, Metric(name=f"{OWN_PREFIX}tick_timestamp_seconds", kind="gauge"), {}, tick.taken_at.wall.timestamp())
+    return "".join(_written(lines))
+
+
+def _add_sample(lines: _Lines, family: Family, sample: Sample, entity: Entity | None, hostname: str) -> None:
+    attributes = entity.attributes if entity is not None else {}
+    labels = {
+        label: family.prefixes.get(label, "") + str(value)
+        for label, source in family.labels.items()
+        if (value := attributes.get(source) if source else sample.entity[1]) is not None
+    }
+    if sample.entity[0] is EntityKind.GPU:
+        labels["Hostname"] = hostname
+    for field, metric in family.metrics.items():
+        _add(lines, metric, labels, sample.values.get(field))
+
+
+def _add_own(lines: _Lines, sample: Sample) -> None:
+    for spec in TABLES[sample.table].scalars:
+        metric = Metric(name=OWN_PREFIX + spec.name, kind="counter" if spec.is_counter else "gauge")
+        _add(lines, metric, {}, sample.values.get(spec.name))
+
+
+def _add_report(lines: _Lines, report: CollectorReport) -> None:
+    labels = {"collector": report.collector}
+    outcome = labels | {"outcome": report.outcome.name.lower()}
+    _add(lines, Metric(name=f"{OWN_PREFIX}collector_outcome", kind="gauge"), outcome, 1)
+    for name, value in (
+        ("collector_duration_seconds", report.duration_seconds),
+        ("collector_last_success_age_seconds", report.last_success_age_seconds),
+        ("collector_last_error_age_seconds", report.last_error_age_seconds),
+    ):
+        _add(lines, Metric(name=OWN_PREFIX + name, kind="gauge"), labels, value)
+
+
+def _add(lines: _Lines, metric: Metric, labels: Mapping[str, str], value: Value | None) -> None:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return
+    shown = value if metric.factor is None else value * metric.factor
+    text = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    _, found = lines.setdefault(metric.name, (metric.kind, []))
+    found.append(f"{metric.name}{{{text}}} {_number(shown)}\n" if text else f"{metric.name} {_number(shown)}\n")
+
+
+def _written(lines: _Lines) -> Iterator[str]:
+    for name, (kind, found) in lines.items():
+        yield f"# TYPE {name} {kind}\n"
+        yield from found
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if isinstance(value, int) else repr(value)
+
+
+def _escaped(text: str) -> str:
+    """As the format asks for; control characters, which a device's name may hold, are gone before."""
+    return clean_text(text).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,216 @@
+"""The page for Prometheus, read with Prometheus' own parser."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from node_agent.agent import serve_pages
+from node_agent.clock import Instant, SystemClock
+from node_agent.collectors.system import NODE, SystemCollector
+from node_agent.host.http import get
+from node_agent.host.http_server import Page, PageServer
+from node_agent.model import CollectorReport, Entity, EntityKind, Outcome, Reason, Sample, Tick, Value
+from node_agent.prometheus.names import FAMILIES
+from node_agent.prometheus.page import NewestTick, render
+from node_agent.settings import SettingsError
+from optiinfra.catalogue import TABLES
+
+NOW = Instant(wall=datetime(2026, 1, 1, tzinfo=UTC), monotonic_seconds=100.0)
+GPU = Entity(
+    kind=EntityKind.GPU,
+    key="GPU-1",
+    attributes={"index": 3, "name": "NVIDIA H200", "pci_bus_id": "00000000:18:00.0", "driver_version": "580.1"},
+)
+Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def tick(values: Mapping[str, Value], *, table: str = "gpu", entity: Entity = GPU) -> Tick:
+    report = CollectorReport(collector="gpu", outcome=Outcome.PARTIAL, duration_seconds=0.25)
+    sample = Sample(table=table, entity=(entity.kind, entity.key), values=values)
+    return Tick(taken_at=NOW, entities=[entity], samples=[sample], reports=[report])
+
+
+def read(page: str) -> Found:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def one(found: Found, name: str) -> float:
+    (value,) = (value for (found_name, _), value in found.items() if found_name == name)
+    return value
+
+
+def test_a_gpus_values_have_dcgm_exporters_names_units_and_labels() -> None:
+    values: dict[str, Value] = {
+        "gpu_utilization_ratio": 0.5,
+        "memory_used_bytes": 3 * 2**20,
+        "energy_joules_total": 2.5,
+        "power_draw_watts": 500.25,
+        "sm_active_ratio": 0.125,
+    }
+    found = read(render(tick(values), hostname="a-node"))
+    labels = {
+        "gpu": "3", "UUID": "GPU-1", "pci_bus_id": "00000000:18:00.0", "device": "nvidia3",
+        "modelName": "NVIDIA H200", "DCGM_FI_DRIVER_VERSION": "580.1", "Hostname": "a-node",
+    }  # fmt: skip
+    assert found["DCGM_FI_DEV_GPU_UTIL", frozenset(labels.items())] == 50
+    assert one(found, "DCGM_FI_DEV_FB_USED") == 3
+    assert one(found, "DCGM_FI_DEV_POWER_USAGE") == 500.25
+    assert one(found, "DCGM_FI_PROF_SM_ACTIVE") == 0.125
+    assert any(name.startswith("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION") and v == 2500 for (name, _), v in found.items())
+
+
+def test_an_unknown_value_is_absent_and_zero_is_there() -> None:
+    page = render(tick({"sm_active_ratio": Reason.UNSUPPORTED, "power_draw_watts": 0.0}), hostname="h")
+    assert "SM_ACTIVE" not in page
+    assert one(read(page), "DCGM_FI_DEV_POWER_USAGE") == 0
+
+
+@given(st.sampled_from([(t, f) for t, family in FAMILIES.items() for f in family.metrics]), st.sampled_from(Reason))
+def test_no_reason_ever_becomes_a_number(field: tuple[str, str], reason: Reason) -> None:
+    table, name = field
+    assert FAMILIES[table].metrics[name].name not in render(tick({name: reason}, table=table), hostname="h")
+
+
+@given(st.text(max_size=30), st.floats(allow_nan=True))
+def test_whatever_a_device_is_called_the_page_can_be_read(name: str, value: float) -> None:
+    entity = Entity(kind=EntityKind.DISK, key=name)
+    read(render(tick({"busy_seconds_total": value}, table="disk", entity=entity), hostname=name))
+
+
+def test_every_field_that_is_mapped_is_in_the_catalogue() -> None:
+    for table, family in FAMILIES.items():
+        assert family.metrics.keys() <= {spec.name for spec in TABLES[table].scalars}
+
+
+def test_no_two_fields_share_a_name() -> None:
+    names = [metric.name for family in FAMILIES.values() for metric in family.metrics.values()]
+    assert len(names) == len(set(names))
+
+
+def test_collectors_say_their_outcome_and_duration() -> None:
+    found = read(render(tick({}), hostname="h"))
+    labels = frozenset({("collector", "gpu"), ("outcome", "partial")})
+    assert found["optiinfra_agent_collector_outcome", labels] == 1
+    assert one(found, "optiinfra_agent_collector_duration_seconds") == 0.25
+    assert not [name for name, _ in found if name.endswith("last_success_age_seconds")]
+
+
+def test_the_agents_own_figures_are_on_the_page() -> None:
+    node = Entity(kind=NODE[0], key=NODE[1])
+    found = read(render(tick({"spool_bytes": 42, "ticks_lost_total": 1}, table="agent", entity=node), hostname="h"))
+    assert one(found, "optiinfra_agent_spool_bytes") == 42
+    assert one(found, "optiinfra_agent_ticks_lost_total") == 1
+
+
+async def test_this_machine_is_on_the_page_as_its_proc_says() -> None:
+    collected = await SystemCollector().collect(NOW)
+    now = Tick(taken_at=NOW, entities=collected.entities, samples=collected.samples, reports=[])
+    found = read(render(now, hostname="h"))
+    with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
+        total = int(file.readline().split()[1]) * 1024
+    assert one(found, "node_memory_MemTotal_bytes") == total
+    links = {sample.entity[1] for sample in collected.samples if sample.table == "network"}
+    shown = {dict(labels)["device"] for name, labels in found if name == "node_network_receive_bytes_total"}
+    assert shown == links
+
+
+def test_an_old_tick_never_passes_for_now() -> None:
+    newest = NewestTick("h")
+    assert newest.page(NOW) is None
+    newest.keep(tick({}), 5.0)
+    assert newest.page(NOW) is not None
+    later = Instant(wall=NOW.wall, monotonic_seconds=NOW.monotonic_seconds + 15.1)
+    assert newest.page(later) is None
+
+
+# -- the server -----------------------------------------------------------------------------------
+
+
+async def exchanged(server: PageServer, request: bytes) -> bytes:
+    port = await server.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+        server.close()
+
+
+PAGES: Mapping[str, Callable[[], Page]] = {"/metrics": lambda: Page(status=200, body="up 1\n")}
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /metrics HTTP/1.1", b"200"),
+        (b"GET /metrics?name=x HTTP/1.1", b"200"),
+        (b"GET /../etc/passwd HTTP/1.1", b"404"),
+        (b"POST /metrics HTTP/1.1", b"405"),
+        (b"nonsense", b"400"),
+    ],
+)
+async def test_only_its_pages_are_served_and_only_by_get(request_line: bytes, status: bytes) -> None:
+    answer = await exchanged(PageServer(PAGES), request_line + b"\r\nHost: x\r\n\r\n")
+    assert answer.split(b" ")[1] == status
+    assert b"connection: close" in answer.lower()
+
+
+async def test_a_request_without_end_is_refused_before_it_is_kept() -> None:
+    answer = await exchanged(PageServer(PAGES), b"GET /metrics HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 100_000)
+    assert answer == b"" or answer.split(b" ")[1].startswith(b"4")
+
+
+async def test_a_client_that_says_nothing_is_let_go() -> None:
+    assert await exchanged(PageServer(PAGES, exchange_seconds=0.05), b"") == b""
+
+
+async def test_more_connections_than_are_served_are_refused_and_counted() -> None:
+    server = PageServer(PAGES, exchange_seconds=5.0)
+    port = await server.start("127.0.0.1", 0)
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    assert server.refused_total == 1
+    for _, open_writer in [*silent, (reader, writer)]:
+        open_writer.close()
+    server.close()
+
+
+async def test_the_agents_pages_are_served_and_without_a_sample_say_so() -> None:
+    newest = NewestTick("h")
+    held = PageServer({})
+    taken = await held.start("127.0.0.1", 0)
+    with pytest.raises(SettingsError, match="prometheus_listen"):
+        await serve_pages(f"127.0.0.1:{taken}", newest, SystemClock())
+    held.close()
+    await asyncio.sleep(0)
+    server = await serve_pages(f"127.0.0.1:{taken}", newest, SystemClock())
+    assert server is not None
+    url = f"http://127.0.0.1:{taken}"
+    assert (await get(f"{url}/metrics", timeout_seconds=5, max_bytes=10**6)).status == 503
+    assert (await get(f"{url}/healthz", timeout_seconds=5, max_bytes=10**6)).status == 200
+    now = SystemClock().now()
+    newest.keep(Tick(taken_at=now, entities=[], samples=[], reports=[]), 5.0)
+    answer = await get(f"{url}/metrics", timeout_seconds=5, max_bytes=10**6)
+    assert one(read(answer.body.decode()), "optiinfra_agent_tick_timestamp_seconds") == now.wall.timestamp()
+    server.close()
+
+
+async def test_no_address_means_no_server() -> None:
+    assert await serve_pages("", NewestTick("h"), SystemClock()) is None
