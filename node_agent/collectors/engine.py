@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from node_agent.clock import Clock, Instant
-from node_agent.collectors.engine_scrape import Scrape, State, read_configuration, scrape
+from node_agent.collectors.engine_scrape import (
+    Scrape,
+    State,
+    answers_503,
+    proves_itself,
+    read_configuration,
+    scrape,
+)
+from node_agent.collectors.engines import progress
 from node_agent.collectors.engines.epoch import CounterEpoch
-from node_agent.collectors.engines.mapping import Configuration
+from node_agent.collectors.engines.mapping import Configuration, Engine
 from node_agent.collectors.engines.registry import identify
 from node_agent.discovery import CONFIGURED, Discovery, Server
 from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Value
@@ -38,13 +46,16 @@ class _Watched:
     config_read_at: datetime | None = None
     config_due_at: float = 0.0
     since: float | None = None  # the epoch of the counters, and of the configuration
+    healthy: bool = False  # its /health was asked last and was not 503
+    progress: progress.Progress = field(default_factory=progress.Progress)
 
 
 class EngineCollector:
     """Scrapes every known inference server at once, each within its own time limit.
 
-    A run takes at most five thirds of `timeout_seconds`: a third to look whether a new socket is an
-    engine's, the whole to scrape, and once a minute a third to read the configuration.
+    A run takes at most two times `timeout_seconds`: a third to look whether a new socket is an engine's,
+    the whole to scrape, a third to ask for its health and once a minute for its configuration, and a third
+    more when a server that is about to be called hung can prove the opposite.
     """
 
     def __init__(
@@ -125,7 +136,11 @@ class EngineCollector:
                 max_bytes=self._max_bytes,
             )
             if found.engine is not None:
-                await self._follow(watched, found, now)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._follow(watched, found, now))
+                    group.create_task(self._ask_health(watched, found.engine))
+                return await self._judged(watched, found, now)
+            watched.progress, watched.healthy = progress.Progress(), False
         except Exception as error:  # boundary: one strange server must not silence the others
             _log.warning("reading %s failed: %s", watched.server.url, type(error).__name__)
             return Scrape(state=State.ERROR, detail=f"the agent could not read the answer ({type(error).__name__})")
@@ -151,11 +166,34 @@ class EngineCollector:
             if said.version is not None or said.model is not None:
                 watched.config_read_at = now.wall
 
+    async def _ask_health(self, watched: _Watched, engine: Engine) -> None:
+        """This will ask /health where that is worth a request: at each look, or until it was well once."""
+        if engine.health_each_look or not watched.healthy:
+            url, limit = watched.server.url, self._timeout_seconds / 3
+            watched.healthy = not await answers_503(engine, url, timeout_seconds=limit)
+
+    async def _judged(self, watched: _Watched, found: Scrape, now: Instant) -> Scrape:
+        """This will say whether a server that answers also works."""
+        assert found.engine is not None
+        assert found.exposition is not None
+        engine, url = found.engine, watched.server.url
+        watched.progress = progress.follow(watched.progress, progress.work(engine, found.exposition), now)
+        if not watched.healthy:
+            return replace(found, state=State.UNHEALTHY, detail="/health answered HTTP 503, though /metrics answers")
+        patience = progress.patience_seconds(_longest(watched))
+        stuck = progress.hang(watched.progress, now, patience=patience)
+        if stuck is None:
+            return found
+        if await proves_itself(engine, url, timeout_seconds=self._timeout_seconds / 3):
+            watched.progress = progress.excused(watched.progress, now)
+            return found
+        return replace(found, state=State.HUNG, detail=f"{stuck}; /health does not object")
+
     def _forget(self, looks: dict[str, Scrape], now: Instant) -> None:
         """This will drop discovered servers that have not listened for long enough."""
         for url, found in looks.items():
             watched = self._watched[url]
-            if found.state is State.UP:
+            if found.reading is not None:
                 watched.present_at = now.monotonic_seconds
             absent_seconds = now.monotonic_seconds - watched.present_at
             if watched.server.source != CONFIGURED and absent_seconds > self._forget_after_seconds:
@@ -166,7 +204,7 @@ class EngineCollector:
         shown = {url: found for url, found in looks.items() if url in self._watched}
         failing = [f"{url} is {found.state.value} ({found.detail})" for url, found in shown.items() if _failed(found)]
         if failing:
-            problems = [*problems, f"{len(failing)} of {len(shown)} servers do not answer", *failing[:_NAMED_IN_DETAIL]]
+            problems = [*problems, f"{len(failing)} of {len(shown)} servers do not work", *failing[:_NAMED_IN_DETAIL]]
         if not shown and not problems:
             return Collected(outcome=Outcome.ABSENT, detail=_NO_SERVERS)
         return Collected(
@@ -188,8 +226,14 @@ def _refreshed(before: Configuration, after: Configuration) -> Configuration:
 
 
 def _failed(found: Scrape) -> bool:
-    """This will say whether a look brought no values."""
+    """This will say whether a server is not as it should be."""
     return found.state is not State.UP
+
+
+def _longest(watched: _Watched) -> int | None:
+    """This will give how many tokens a request may have, as the engine or its command line says."""
+    said = watched.configuration.max_model_len or watched.server.flags.get("max_model_len")
+    return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None
 
 
 def _entity(watched: _Watched, found: Scrape) -> Entity:
@@ -215,7 +259,7 @@ def _entity(watched: _Watched, found: Scrape) -> Entity:
 def _sample(watched: _Watched, found: Scrape) -> Sample:
     """This will give a server's values, or for each the reason why there is none."""
     values: dict[str, Value] = dict.fromkeys(_FIELDS, found.missing)
-    values["up_flag"] = 0.0 if _failed(found) else 1.0
+    values["up_flag"] = 0.0 if found.reading is None else 1.0
     if found.reading is not None:
         values.update(found.reading.values)
         values["scrape_seconds"] = Reason.NOT_COLLECTED if found.seconds is None else found.seconds

@@ -22,6 +22,8 @@ class State(Enum):
     """How a server answered."""
 
     UP = "up"
+    HUNG = "hung"  # answers, but its running requests get nowhere
+    UNHEALTHY = "unhealthy"  # answers, but its /health is 503: it starts, drains, or its worker has died
     GONE = "gone"  # nothing listens at its address
     UNREACHABLE = "unreachable"  # no answer in time, or no way there
     ERROR = "error"  # an answer that is of no use
@@ -59,6 +61,26 @@ async def scrape(base_url: str, *, clock: Clock, timeout_seconds: float, max_byt
     if len(answer.body) <= _INLINE_BYTES:
         return _read(answer.body, seconds)
     return await asyncio.to_thread(_read, answer.body, seconds)
+
+
+async def answers_503(engine: Engine, base_url: str, *, timeout_seconds: float) -> bool:
+    """This will ask /health; only the answer that the engine gives on purpose counts, not a missing one."""
+    return await _status(f"{base_url}{engine.health_path}", timeout_seconds=timeout_seconds) == 503
+
+
+async def proves_itself(engine: Engine, base_url: str, *, timeout_seconds: float) -> bool:
+    """This will say whether the engine can make a token, False as well when there is no way to ask."""
+    if engine.proof_path is None:
+        return False
+    return await _status(f"{base_url}{engine.proof_path}", timeout_seconds=timeout_seconds) == 200
+
+
+async def _status(url: str, *, timeout_seconds: float) -> int | None:
+    """This will give an answer's HTTP status, None when there is no answer."""
+    try:
+        return (await http.get(url, timeout_seconds=timeout_seconds, max_bytes=_CONFIG_BYTES)).status
+    except http.HttpError:
+        return None
 
 
 async def read_configuration(

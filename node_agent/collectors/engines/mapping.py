@@ -89,11 +89,16 @@ class Engine:
     model_label: str | None
     config_paths: tuple[tuple[str, ...], ...]  # the only paths ever asked; within one tuple the first that answers
     configuration: Callable[[Mapping[str, object], Exposition], Configuration]  # of the answers by path
+    running_name: str  # the gauge of running requests
+    progress_names: tuple[str, ...]  # what moves with the engine's steps, and not with a client's request alone
+    health_path: str = "/health"
+    health_each_look: bool = False  # cheap, and worth more than at the first look
+    proof_path: str | None = None  # makes one token: asked only before a server is called hung
 
     def wanted(self) -> dict[str, str]:
         """This will give the metric names to read, and the names without prefix to file them under."""
         names: dict[str, str] = {_START_TIME: _START_TIME}
-        for bare in {name for mapped in self.fields.values() for name in _names(mapped)}:
+        for bare in {name for mapped in self.fields.values() for name in _names(mapped)} | {*self.progress_names}:
             names.update({prefix + bare: bare for prefix in self.prefixes})
         return names
 

@@ -133,4 +133,24 @@ SGLANG = Engine(
     model_label="model_name",
     config_paths=(("/model_info",), ("/server_info", "/get_server_info")),
     configuration=_configuration,
+    running_name="num_running_reqs",
+    # generation_tokens_total moves when a request ends; the others as the scheduler works. gen_throughput is
+    # renewed with every decode report, and a report that repeats every number to its last digit is no report.
+    progress_names=(
+        "num_running_reqs",
+        "num_queue_reqs",
+        "token_usage",
+        "num_used_tokens",
+        "gen_throughput",
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        "realtime_tokens_total",
+        "forward_execution_seconds_total",
+        "gpu_execution_seconds_total",
+        "decode_sum_seq_lens",
+        "num_retracted_requests_total",
+    ),
+    # An idle scheduler leaves its gauges as they were (sgl-project/sglang 4244, 40215): running requests may be
+    # long gone, and only a token proves the opposite.
+    proof_path="/health_generate",
 )

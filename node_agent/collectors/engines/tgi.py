@@ -78,4 +78,17 @@ TGI = Engine(
     model_label=None,
     config_paths=(("/info",),),
     configuration=_configuration,
+    running_name="batch_current_size",
+    progress_names=(
+        "batch_current_size",
+        "batch_current_max_tokens",
+        "queue_size",
+        "batch_inference_count",
+        "batch_inference_count_total",
+        "batch_inference_success",
+        "batch_inference_success_total",
+        "batch_inference_duration_count",
+        "batch_forward_duration_count",
+        "batch_decode_duration_count",
+    ),
 )

@@ -156,4 +156,19 @@ VLLM = Engine(
     model_label="model_name",
     config_paths=(("/version",), ("/v1/models",)),
     configuration=_configuration,
+    running_name="num_requests_running",
+    # The engine core sends all of these with a step's result; prompts of a chunked prefill move the cache's usage.
+    progress_names=(
+        "num_requests_running",
+        "num_requests_waiting",
+        "kv_cache_usage_perc",
+        "gpu_cache_usage_perc",
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        "iteration_tokens_total_count",
+        "inter_token_latency_seconds_count",
+        "time_per_output_token_seconds_count",
+        "num_preemptions_total",
+    ),
+    health_each_look=True,  # 503 within a second of a worker's death, while /metrics answers 200 for four more
 )
