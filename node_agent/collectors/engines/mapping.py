@@ -30,6 +30,7 @@ class Combine(Enum):
 
     SUM = "sum"
     MAX = "max"
+    MIN = "min"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Scalar:
 
     sources: tuple[Source, ...]
     combine: Combine = Combine.SUM
+    zero_is_off: bool = False  # the engine exposes 0 as well where it does not measure this at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,8 @@ def _read_one(engine: Engine, mapped: Mapped, exposition: Exposition) -> Value:
         case Scalar():
             for source in mapped.sources:
                 if series := _selected(engine, source, exposition.series(source.name)):
-                    return _combine(engine, mapped.combine, series)
+                    value = _combine(engine, mapped.combine, series)
+                    return Reason.NOT_EXPOSED if mapped.zero_is_off and value == 0 else value
         case Distribution():
             for source in mapped.sources:
                 if buckets := _selected(engine, source, exposition.series(source.name + "_bucket")):
@@ -207,7 +210,15 @@ def _combine(engine: Engine, combine: Combine, series: Series) -> Value:
     for labels, value in series.items():
         rank = _without(labels, engine.copy_labels)
         by_rank[rank] = max(value, by_rank.get(rank, -math.inf))
-    return sum(by_rank.values()) if combine is Combine.SUM else max(by_rank.values())
+    match combine:
+        case Combine.SUM:
+            return sum(by_rank.values())
+        case Combine.MAX:
+            return max(by_rank.values())
+        case Combine.MIN:
+            return min(by_rank.values())
+        case _:
+            assert_never(combine)
 
 
 def _merge(engine: Engine, buckets: Series, sums: Series) -> Value:
