@@ -250,6 +250,7 @@ Row = tuple[str, str, Mapping[str, Value]]  # table, key, values
 _KINDS = {
     "gpu": EntityKind.GPU, "host": EntityKind.NODE, "disk": EntityKind.DISK, "filesystem": EntityKind.FILESYSTEM,
     "network": EntityKind.NETWORK_INTERFACE, "inference": EntityKind.INFERENCE_SERVER,
+    "lmcache": EntityKind.CACHE_SERVER,
 }  # fmt: skip
 
 

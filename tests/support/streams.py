@@ -22,6 +22,7 @@ KIND_OF_TABLE = {
     "filesystem": EntityKind.FILESYSTEM,
     "network": EntityKind.NETWORK_INTERFACE,
     "inference": EntityKind.INFERENCE_SERVER,
+    "lmcache": EntityKind.CACHE_SERVER,
 }
 F32, F64 = telemetry_pb2.VALUE_TYPE_F32, telemetry_pb2.VALUE_TYPE_F64
 HISTOGRAM = telemetry_pb2.VALUE_TYPE_HISTOGRAM
