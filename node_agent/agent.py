@@ -44,9 +44,9 @@ HEARTBEAT_FILE = "alive"
 SPOOL_FOLDER = "spool"
 # At a stop, time for the last tick to be acknowledged; longer, and a restart would wait for a dead server.
 DRAIN_SECONDS = 3.0
-# A run of the engine collector takes up to five thirds of its time limit: it must end before the
+# A run of the engine collector takes up to two times its time limit: it must end before the
 # sampler's deadline, or one server that hangs would make all the others look late.
-ENGINE_SHARE = 0.55
+ENGINE_SHARE = 0.48
 # A replay is run by a person: better an answer than patience.
 REPLAY_CONNECT_SECONDS = 10.0
 # A day of an 8-GPU host at 5 s, when the control plane is slower than the replay.

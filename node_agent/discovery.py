@@ -22,7 +22,9 @@ from node_agent.host.sockets import ListeningSocket, listening, owners
 from node_agent.launch_flags import launch_flags
 from node_agent.untrusted import Plain
 
-_ENGINE = re.compile(r"vllm|sglang|text[-_]generation", re.IGNORECASE)  # also VLLM::APIServer, sglang::scheduler
+_ENGINE = re.compile(
+    r"vllm|sglang|text[-_]generation|lmcache", re.IGNORECASE
+)  # also VLLM::APIServer, sglang::scheduler
 # Processes that serve no HTTP, by their titles; the kernel cuts a name after 15 bytes, as in "VLLM::EngineCor".
 _WORKER = re.compile(r"::(engine_?cor|worker|dp_?coord|scheduler|detokenizer)|resource_tracker|generation-server", re.I)
 _USUAL_PORTS = frozenset({80, 3000, 8000, 8080, 9000, 30000})  # of vLLM, SGLang and TGI, in and out of their images
@@ -180,10 +182,11 @@ def find_candidates(sockets: Iterable[ListeningSocket], proc_root: str = "/proc"
             pid=pid,
             pids=tuple(sorted(p for p, family in families.items() if family == families[pid]))[:MOST_PIDS],
             process_started_unix_seconds=started_unix_seconds(holder, proc_root),
-            flags={name: value for name, value in flags.items() if name != "port"},
+            flags={name: value for name, value in flags.items() if name not in ("port", "http_port")},
         )
-        likely = here.port == flags.get("port") or here.port in _USUAL_PORTS
-        if not likely and ("port" in flags or _is_worker(holder)):
+        port = flags.get("http_port", flags.get("port"))  # LMCache's --port speaks ZMQ, once it has an HTTP port
+        likely = here.port == port or here.port in _USUAL_PORTS
+        if not likely and (port is not None or _is_worker(holder)):
             continue  # the server's port is known to be another one
         found.setdefault(server.url, Candidate(server=server, inode=inode, family=families[pid], likely=likely))
     return tuple(found.values())

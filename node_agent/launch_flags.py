@@ -55,6 +55,12 @@ _VALUED: Mapping[str, str] = MappingProxyType(
         "--speculative-algorithm": "speculative_algorithm",
         "--tp": "tp_size",
         "--tp-size": "tp_size",
+        # LMCache's server, as lmcache/v1/multiprocess has them
+        "--chunk-size": "chunk_size",
+        "--eviction-policy": "eviction_policy",
+        "--http-port": "http_port",
+        "--l1-size-gb": "l1_size_gb",
+        "--max-workers": "max_workers",
         # TGI, as launcher/src/main.rs has them
         "--cuda-memory-fraction": "cuda_memory_fraction",
         "--max-batch-prefill-tokens": "max_batch_prefill_tokens",

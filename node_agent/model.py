@@ -38,6 +38,7 @@ class EntityKind(Enum):
     NETWORK_INTERFACE = 5
     INFERENCE_SERVER = 6
     INFINIBAND_PORT = 8
+    CACHE_SERVER = 9
 
 
 class Outcome(Enum):

@@ -18,6 +18,7 @@ class EntityKind(IntEnum):
     NETWORK_INTERFACE = 5
     INFERENCE_SERVER = 6
     INFINIBAND_PORT = 8
+    CACHE_SERVER = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

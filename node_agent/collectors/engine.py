@@ -5,46 +5,38 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import replace
 
 from node_agent.clock import Clock, Instant
-from node_agent.collectors.engine_scrape import Scrape, State, read_configuration, scrape
-from node_agent.collectors.engines.epoch import CounterEpoch
-from node_agent.collectors.engines.mapping import Configuration
+from node_agent.collectors.engine_samples import entities_of, samples_of
+from node_agent.collectors.engine_scrape import (
+    Scrape,
+    State,
+    health_status,
+    proves_itself,
+    read_configuration,
+    scrape,
+)
+from node_agent.collectors.engine_watch import Watched
+from node_agent.collectors.engines import progress
+from node_agent.collectors.engines.mapping import Configuration, Engine
 from node_agent.collectors.engines.registry import identify
-from node_agent.discovery import CONFIGURED, Discovery, Server
-from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Value
-from optiinfra.catalogue import TABLES
+from node_agent.discovery import CONFIGURED, Discovery
+from node_agent.model import Collected, Outcome
 
 _log = logging.getLogger(__name__)
 
-_FIELDS = tuple(spec.name for spec in TABLES["inference"].fields)
 MAX_SERVERS = 64  # a machine of eight GPUs runs eight small engines at most; remote ones may be configured
 _NAMED_IN_DETAIL = 3  # failing servers; the others are on their own pages
 _NO_SERVERS = "no inference server is configured or listening on this host"
 
 
-@dataclass(slots=True)
-class _Watched:
-    """What is remembered of one server between looks."""
-
-    server: Server
-    present_at: float  # monotonic seconds, when it last listened or answered
-    engine_name: str | None = None
-    models: tuple[str, ...] = ()
-    epoch: CounterEpoch = field(default_factory=CounterEpoch)
-    configuration: Configuration = field(default_factory=Configuration)
-    config_read_at: datetime | None = None
-    config_due_at: float = 0.0
-    since: float | None = None  # the epoch of the counters, and of the configuration
-
-
 class EngineCollector:
     """Scrapes every known inference server at once, each within its own time limit.
 
-    A run takes at most five thirds of `timeout_seconds`: a third to look whether a new socket is an
-    engine's, the whole to scrape, and once a minute a third to read the configuration.
+    A run takes at most two times `timeout_seconds`: a third to look whether a new socket is an engine's,
+    the whole to scrape, a third to ask for its health and once a minute for its configuration, and a third
+    more when a server that is about to be called hung can prove the opposite.
     """
 
     def __init__(
@@ -66,7 +58,7 @@ class EngineCollector:
         self._max_bytes = max_bytes
         self._forget_after_seconds = forget_after_seconds
         self._config_interval_seconds = config_interval_seconds
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, Watched] = {}
         self._discovery = Discovery(
             targets=targets,
             identify=identify,
@@ -87,7 +79,7 @@ class EngineCollector:
         problems = await self._renew(now)
         looks: dict[str, Scrape] = {}
 
-        async def look(url: str, watched: _Watched) -> None:
+        async def look(url: str, watched: Watched) -> None:
             looks[url] = await self._look(watched, now)
 
         async with asyncio.TaskGroup() as group:
@@ -111,11 +103,11 @@ class EngineCollector:
             if watched is not None:
                 watched.server, watched.present_at = server, now.monotonic_seconds
             elif len(self._watched) < MAX_SERVERS:
-                self._watched[server.url] = _Watched(server=server, present_at=now.monotonic_seconds)
+                self._watched[server.url] = Watched(server=server, present_at=now.monotonic_seconds)
         left_out = sum(server.url not in self._watched for server in servers)
         return [f"{left_out} servers beyond the first {MAX_SERVERS} are not watched"] if left_out else []
 
-    async def _look(self, watched: _Watched, now: Instant) -> Scrape:
+    async def _look(self, watched: Watched, now: Instant) -> Scrape:
         """This will scrape one server, and read its configuration when that is due."""
         try:
             found = await scrape(
@@ -125,20 +117,24 @@ class EngineCollector:
                 max_bytes=self._max_bytes,
             )
             if found.engine is not None:
-                await self._follow(watched, found, now)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._follow(watched, found, now))
+                    group.create_task(self._ask_health(watched, found.engine))
+                return await self._judged(watched, found, now)
+            watched.progress, watched.health = progress.Progress(), None
         except Exception as error:  # boundary: one strange server must not silence the others
             _log.warning("reading %s failed: %s", watched.server.url, type(error).__name__)
             return Scrape(state=State.ERROR, detail=f"the agent could not read the answer ({type(error).__name__})")
         return found
 
-    async def _follow(self, watched: _Watched, found: Scrape, now: Instant) -> None:
+    async def _follow(self, watched: Watched, found: Scrape, now: Instant) -> None:
         """This will take over what a server that is up says about itself."""
         assert found.engine is not None
         assert found.reading is not None
         assert found.exposition is not None
         declared = found.reading.started_unix_seconds or watched.server.process_started_unix_seconds
         since = watched.epoch.follow(found.reading.values, declared=declared, now_unix_seconds=now.wall.timestamp())
-        watched.engine_name, watched.models = found.engine.name, found.reading.models
+        watched.engine, watched.models = found.engine, found.reading.models
         if since != watched.since or now.monotonic_seconds >= watched.config_due_at:
             if since != watched.since:
                 watched.configuration, watched.config_read_at = Configuration(), None  # it was another process's
@@ -151,11 +147,38 @@ class EngineCollector:
             if said.version is not None or said.model is not None:
                 watched.config_read_at = now.wall
 
+    async def _ask_health(self, watched: Watched, engine: Engine) -> None:
+        """This will ask /health where that is worth a request: at each look, or until it was well once."""
+        if engine.health_each_look or watched.health != 200:
+            url, limit = watched.server.url, self._timeout_seconds / 3
+            watched.health = await health_status(engine, url, timeout_seconds=limit)
+
+    async def _judged(self, watched: Watched, found: Scrape, now: Instant) -> Scrape:
+        """This will say whether a server that answers also works."""
+        assert found.engine is not None
+        assert found.exposition is not None
+        engine, url = found.engine, watched.server.url
+        watched.progress = progress.follow(watched.progress, progress.work(engine, found.exposition), now)
+        assert found.reading is not None
+        if watched.health == 503:
+            detail = f"{engine.health_path} answered HTTP 503, though /metrics answers"
+            return replace(found, state=State.UNHEALTHY, detail=detail)
+        if found.reading.values.get("healthy_flag") == 0:
+            return replace(found, state=State.UNHEALTHY, detail="the cache says that it is not healthy")
+        patience = progress.patience_seconds(_longest(watched))
+        stuck = progress.hang(watched.progress, now, patience=patience)
+        if stuck is None:
+            return found
+        if await proves_itself(engine, url, timeout_seconds=self._timeout_seconds / 3):
+            watched.progress = progress.excused(watched.progress, now)
+            return found
+        return replace(found, state=State.HUNG, detail=f"{stuck}; /health does not object")
+
     def _forget(self, looks: dict[str, Scrape], now: Instant) -> None:
         """This will drop discovered servers that have not listened for long enough."""
         for url, found in looks.items():
             watched = self._watched[url]
-            if found.state is State.UP:
+            if found.reading is not None:
                 watched.present_at = now.monotonic_seconds
             absent_seconds = now.monotonic_seconds - watched.present_at
             if watched.server.source != CONFIGURED and absent_seconds > self._forget_after_seconds:
@@ -166,14 +189,14 @@ class EngineCollector:
         shown = {url: found for url, found in looks.items() if url in self._watched}
         failing = [f"{url} is {found.state.value} ({found.detail})" for url, found in shown.items() if _failed(found)]
         if failing:
-            problems = [*problems, f"{len(failing)} of {len(shown)} servers do not answer", *failing[:_NAMED_IN_DETAIL]]
+            problems = [*problems, f"{len(failing)} of {len(shown)} servers do not work", *failing[:_NAMED_IN_DETAIL]]
         if not shown and not problems:
             return Collected(outcome=Outcome.ABSENT, detail=_NO_SERVERS)
         return Collected(
             outcome=Outcome.PARTIAL if problems else Outcome.OK,
             detail="; ".join(problems),
-            entities=[_entity(self._watched[url], found) for url, found in shown.items()],
-            samples=[_sample(self._watched[url], found) for url, found in shown.items()],
+            entities=[e for url, found in shown.items() for e in entities_of(self._watched[url], found)],
+            samples=[s for url, found in shown.items() for s in samples_of(self._watched[url], found)],
         )
 
 
@@ -188,36 +211,11 @@ def _refreshed(before: Configuration, after: Configuration) -> Configuration:
 
 
 def _failed(found: Scrape) -> bool:
-    """This will say whether a look brought no values."""
+    """This will say whether a server is not as it should be."""
     return found.state is not State.UP
 
 
-def _entity(watched: _Watched, found: Scrape) -> Entity:
-    """This will describe a server; of one that is gone, as it was."""
-    server, said = watched.server, watched.configuration
-    model = said.model if said.model in watched.models or not watched.models else watched.models[0]
-    attributes: dict[str, object] = {
-        "engine": watched.engine_name,
-        "version": said.version,
-        "model": model,
-        "max_model_len": said.max_model_len or server.flags.get("max_model_len"),
-        "state": found.state.value,
-        "state_detail": found.detail,
-        "source": server.source,
-        "pid": None if found.state is State.GONE else server.pid,
-        "pids": [] if found.state is State.GONE else list(server.pids),
-        "config": {**server.flags, **said.config},  # what the engine resolved wins over what it was asked for
-        "config_read_at": None if watched.config_read_at is None else watched.config_read_at.isoformat(),
-    }
-    return Entity(kind=EntityKind.INFERENCE_SERVER, key=server.url, attributes=attributes)
-
-
-def _sample(watched: _Watched, found: Scrape) -> Sample:
-    """This will give a server's values, or for each the reason why there is none."""
-    values: dict[str, Value] = dict.fromkeys(_FIELDS, found.missing)
-    values["up_flag"] = 0.0 if _failed(found) else 1.0
-    if found.reading is not None:
-        values.update(found.reading.values)
-        values["scrape_seconds"] = Reason.NOT_COLLECTED if found.seconds is None else found.seconds
-        values["counters_since_unix_seconds"] = Reason.ERROR if watched.since is None else watched.since
-    return Sample(table="inference", entity=(EntityKind.INFERENCE_SERVER, watched.server.url), values=values)
+def _longest(watched: Watched) -> int | None:
+    """This will give how many tokens a request may have, as the engine or its command line says."""
+    said = watched.configuration.max_model_len or watched.server.flags.get("max_model_len")
+    return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None

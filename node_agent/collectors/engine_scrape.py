@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from node_agent.clock import Clock
+from node_agent.collectors.engines.lmcache import LMCACHE
 from node_agent.collectors.engines.mapping import Configuration, Engine, Reading, read_values
-from node_agent.collectors.engines.registry import ENGINES, WANTED, identify
+from node_agent.collectors.engines.registry import ENGINES, WANTED, has_cache_inside, identify
 from node_agent.collectors.exposition import Exposition, read
 from node_agent.host import http
 from node_agent.model import Reason
@@ -22,6 +23,8 @@ class State(Enum):
     """How a server answered."""
 
     UP = "up"
+    HUNG = "hung"  # answers, but its running requests get nowhere
+    UNHEALTHY = "unhealthy"  # answers, but its /health is 503: it starts, drains, or its worker has died
     GONE = "gone"  # nothing listens at its address
     UNREACHABLE = "unreachable"  # no answer in time, or no way there
     ERROR = "error"  # an answer that is of no use
@@ -37,6 +40,7 @@ class Scrape:
     engine: Engine | None = None
     reading: Reading | None = None
     exposition: Exposition | None = None
+    inner_cache: Reading | None = None  # of an LMCache inside of the server
     seconds: float | None = None
 
 
@@ -59,6 +63,26 @@ async def scrape(base_url: str, *, clock: Clock, timeout_seconds: float, max_byt
     if len(answer.body) <= _INLINE_BYTES:
         return _read(answer.body, seconds)
     return await asyncio.to_thread(_read, answer.body, seconds)
+
+
+async def health_status(engine: Engine, base_url: str, *, timeout_seconds: float) -> int | None:
+    """This will ask /health for its HTTP status, None when there is no answer in time."""
+    return await _status(f"{base_url}{engine.health_path}", timeout_seconds=timeout_seconds)
+
+
+async def proves_itself(engine: Engine, base_url: str, *, timeout_seconds: float) -> bool:
+    """This will say whether the engine can make a token, False as well when there is no way to ask."""
+    if engine.proof_path is None:
+        return False
+    return await _status(f"{base_url}{engine.proof_path}", timeout_seconds=timeout_seconds) == 200
+
+
+async def _status(url: str, *, timeout_seconds: float) -> int | None:
+    """This will give an answer's HTTP status, None when there is no answer."""
+    try:
+        return (await http.get(url, timeout_seconds=timeout_seconds, max_bytes=_CONFIG_BYTES)).status
+    except http.HttpError:
+        return None
 
 
 async def read_configuration(
@@ -96,14 +120,21 @@ def _read(body: bytes, seconds: float) -> Scrape:
         return Scrape(state=State.ERROR, detail="/metrics answered, but without the metrics of an engine that is known")
     engine = ENGINES[name]
     exposition = read(body, WANTED[name])
+    inside = read_values(LMCACHE, read(body, WANTED[LMCACHE.name])) if _holds_cache(engine, body) else None
     return Scrape(
         state=State.UP,
         detail=_reading_detail(exposition),
         engine=engine,
         reading=read_values(engine, exposition),
         exposition=exposition,
+        inner_cache=inside,
         seconds=seconds,
     )
+
+
+def _holds_cache(engine: Engine, body: bytes) -> bool:
+    """This will say whether an inference server's answer is also that of a cache inside of it."""
+    return engine is not LMCACHE and has_cache_inside(body)
 
 
 def _status_detail(status: int) -> str:

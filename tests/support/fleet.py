@@ -250,7 +250,7 @@ Row = tuple[str, str, Mapping[str, Value]]  # table, key, values
 _KINDS = {
     "gpu": EntityKind.GPU, "host": EntityKind.NODE, "disk": EntityKind.DISK, "filesystem": EntityKind.FILESYSTEM,
     "network": EntityKind.NETWORK_INTERFACE, "infiniband": EntityKind.INFINIBAND_PORT, "agent": EntityKind.NODE,
-    "inference": EntityKind.INFERENCE_SERVER,
+    "inference": EntityKind.INFERENCE_SERVER, "lmcache": EntityKind.CACHE_SERVER,
 }  # fmt: skip
 
 

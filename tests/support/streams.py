@@ -24,6 +24,7 @@ KIND_OF_TABLE = {
     "infiniband": EntityKind.INFINIBAND_PORT,
     "agent": EntityKind.NODE,
     "inference": EntityKind.INFERENCE_SERVER,
+    "lmcache": EntityKind.CACHE_SERVER,
 }
 F32, F64 = telemetry_pb2.VALUE_TYPE_F32, telemetry_pb2.VALUE_TYPE_F64
 HISTOGRAM = telemetry_pb2.VALUE_TYPE_HISTOGRAM

@@ -9,8 +9,9 @@ from optiinfra.catalogue import TABLES
 
 _TOLERANCE_SECONDS = 2.0  # start times come from the boot time, which the kernel keeps in whole seconds
 _LEAST_STEP_SECONDS = 0.001  # keeps two epochs apart when the wall clock went back between them
-_COUNTERS = frozenset(spec.name for spec in TABLES["inference"].fields if spec.is_counter and spec.type != "histogram")
-_HISTOGRAMS = frozenset(spec.name for spec in TABLES["inference"].histograms)
+_SPECS = (*TABLES["inference"].fields, *TABLES["lmcache"].fields)
+_COUNTERS = frozenset(spec.name for spec in _SPECS if spec.is_counter and spec.type != "histogram")
+_HISTOGRAMS = frozenset(spec.name for spec in _SPECS if spec.type == "histogram")
 
 
 class CounterEpoch:

@@ -20,7 +20,6 @@ from optiinfra.catalogue import TABLES, FieldSpec
 
 MAX_BUCKETS = 512  # the largest known distribution that is read here, TGI's token lengths, has 100
 MAX_MODELS = 16  # an engine serves one model; LoRA adapters do not get a label of their own
-_SPECS: Mapping[str, FieldSpec] = {spec.name: spec for spec in TABLES["inference"].fields}
 _OF_THE_SCRAPE = frozenset({"up_flag", "scrape_seconds", "counters_since_unix_seconds", "ranks_count"})
 _START_TIME = "process_start_time_seconds"  # written by Prometheus' client library, without the engine's prefix
 
@@ -30,6 +29,7 @@ class Combine(Enum):
 
     SUM = "sum"
     MAX = "max"
+    MIN = "min"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ class Scalar:
 
     sources: tuple[Source, ...]
     combine: Combine = Combine.SUM
+    copies_add: bool = False  # of this, copies have each their own
+    zero_is_off: bool = False  # the engine exposes 0 as well where it does not measure this at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +91,17 @@ class Engine:
     model_label: str | None
     config_paths: tuple[tuple[str, ...], ...]  # the only paths ever asked; within one tuple the first that answers
     configuration: Callable[[Mapping[str, object], Exposition], Configuration]  # of the answers by path
+    running_name: str  # the gauge of running requests
+    progress_names: tuple[str, ...]  # what moves with the engine's steps, and not with a client's request alone
+    table: str = "inference"
+    health_path: str = "/health"
+    health_each_look: bool = False  # cheap, and worth more than at the first look
+    proof_path: str | None = None  # makes one token: asked only before a server is called hung
 
     def wanted(self) -> dict[str, str]:
         """This will give the metric names to read, and the names without prefix to file them under."""
         names: dict[str, str] = {_START_TIME: _START_TIME}
-        for bare in {name for mapped in self.fields.values() for name in _names(mapped)}:
+        for bare in {name for mapped in self.fields.values() for name in _names(mapped)} | {*self.progress_names}:
             names.update({prefix + bare: bare for prefix in self.prefixes})
         return names
 
@@ -120,12 +128,14 @@ def sources(*names: str, where: Mapping[str, frozenset[str]] | None = None) -> t
 def read_values(engine: Engine, exposition: Exposition) -> Reading:
     """This will translate one exposition; a field that cannot be known holds its Reason."""
     values: dict[str, Value] = {}
-    for name, spec in _SPECS.items():
+    for spec in TABLES[engine.table].fields:
+        name = spec.name
         if name in _OF_THE_SCRAPE:
             continue
         mapped = engine.fields.get(name)
         values[name] = Reason.NOT_EXPOSED if mapped is None else in_range(spec, _read_one(engine, mapped, exposition))
-    values["ranks_count"] = _count_ranks(engine, exposition)
+    if engine.running_name:
+        values["ranks_count"] = _count_ranks(engine, exposition)
     return Reading(values=values, models=_models(engine, exposition), started_unix_seconds=_started(exposition))
 
 
@@ -163,7 +173,8 @@ def _read_one(engine: Engine, mapped: Mapped, exposition: Exposition) -> Value:
         case Scalar():
             for source in mapped.sources:
                 if series := _selected(engine, source, exposition.series(source.name)):
-                    return _combine(engine, mapped.combine, series)
+                    value = _combine(mapped, series, frozenset() if mapped.copies_add else engine.copy_labels)
+                    return Reason.NOT_EXPOSED if mapped.zero_is_off and value == 0 else value
         case Distribution():
             for source in mapped.sources:
                 if buckets := _selected(engine, source, exposition.series(source.name + "_bucket")):
@@ -194,15 +205,23 @@ def _without(labels: Labels, dropped: frozenset[str]) -> Labels:
     return tuple(pair for pair in labels if pair[0] not in dropped)
 
 
-def _combine(engine: Engine, combine: Combine, series: Series) -> Value:
-    """This will make one number of all ranks."""
+def _combine(mapped: Scalar, series: Series, copy_labels: frozenset[str]) -> Value:
+    """This will make one number of all ranks; series that differ only in `copy_labels` are one."""
     if any(math.isnan(value) for value in series.values()):
         return Reason.NOT_A_NUMBER  # a sum over the rest would look whole
     by_rank: dict[Labels, float] = {}
     for labels, value in series.items():
-        rank = _without(labels, engine.copy_labels)
+        rank = _without(labels, copy_labels)
         by_rank[rank] = max(value, by_rank.get(rank, -math.inf))
-    return sum(by_rank.values()) if combine is Combine.SUM else max(by_rank.values())
+    match mapped.combine:
+        case Combine.SUM:
+            return sum(by_rank.values())
+        case Combine.MAX:
+            return max(by_rank.values())
+        case Combine.MIN:
+            return min(by_rank.values())
+        case _:
+            assert_never(mapped.combine)
 
 
 def _merge(engine: Engine, buckets: Series, sums: Series) -> Value:
@@ -272,8 +291,7 @@ def _count_ranks(engine: Engine, exposition: Exposition) -> Value:
 
 def _running(engine: Engine, exposition: Exposition) -> list[dict[str, str]]:
     """This will give the labels of the running requests, the one gauge that every rank of every engine has."""
-    names = _names(engine.fields["requests_running_count"])
-    return [dict(labels) for name in names for labels in exposition.series(name)]
+    return [dict(labels) for labels in exposition.series(engine.running_name)]
 
 
 def _models(engine: Engine, exposition: Exposition) -> tuple[str, ...]:

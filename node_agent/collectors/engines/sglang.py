@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from node_agent.collectors.engines.mapping import (
     Combine,
     Configuration,
+    Derived,
     Distribution,
     Engine,
     Mapped,
@@ -19,7 +20,10 @@ from node_agent.collectors.engines.mapping import (
     sources,
 )
 from node_agent.collectors.exposition import Exposition
+from node_agent.model import Reason, Value
 from node_agent.untrusted import clean_mapping, clean_value, object_in
+
+_HOST_USED, _HOST_TOTAL = "hicache_host_used_tokens", "hicache_host_total_tokens"
 
 # Of /server_info, which also holds the API keys: nothing that is not named here may pass.
 _SERVER_FIELDS = (
@@ -85,6 +89,18 @@ def _live_tokens(*modes: str) -> Scalar:
     return Scalar(sources=sources("realtime_tokens_total", where={"mode": exactly(*modes)}))
 
 
+def _per_gpu(name: str) -> Scalar:
+    """This will read an estimate of work, which stays zero where it is not switched on."""
+    return Scalar(sources=sources(name), combine=Combine.MAX, zero_is_off=True)
+
+
+def _host_usage(exposition: Exposition) -> Value:
+    """This will give the use of the hierarchical cache's host memory, of the fullest scheduler."""
+    used, total = exposition.series(_HOST_USED), exposition.series(_HOST_TOTAL)
+    ratios = [used[labels] / size for labels, size in total.items() if size > 0 and labels in used]
+    return max(ratios, default=Reason.NOT_EXPOSED)
+
+
 # cache_source="total" stands in for the single sources and never beside them, so all may be added up.
 _CACHED = Scalar(sources=sources("cached_tokens_total"))
 _PROMPT = Scalar(sources=sources("prompt_tokens_total"))
@@ -118,6 +134,24 @@ _FIELDS: dict[str, Mapped] = {
     "end_to_end_seconds": Distribution(sources=sources("e2e_request_latency_seconds")),
     "prompt_length_tokens": Distribution(sources=sources("prompt_tokens_histogram")),
     "output_length_tokens": Distribution(sources=sources("generation_tokens_histogram")),
+    "requests_running_rank_max_count": Scalar(sources=sources("num_running_reqs"), combine=Combine.MAX),
+    "requests_running_rank_min_count": Scalar(sources=sources("num_running_reqs"), combine=Combine.MIN),
+    "requests_waiting_deferred_count": Scalar(sources=sources("num_grammar_queue_reqs")),
+    "external_prefix_cache_hits_total": Scalar(
+        sources=sources("prefill_effective_tokens_total", where={"mode": exactly("host_hit", "storage_hit")})
+    ),
+    "spec_decode_drafts_total": Scalar(sources=sources("spec_verify_calls_total")),
+    "spec_decode_acceptance_ratio": Scalar(sources=sources("spec_accept_rate"), combine=Combine.MAX, zero_is_off=True),
+    "lora_adapters_active_count": Scalar(sources=sources("lora_pool_slots_used"), combine=Combine.MAX),
+    "lora_adapters_maximum_count": Scalar(sources=sources("lora_pool_slots_total"), combine=Combine.MAX),
+    "estimated_flops_per_gpu_total": _per_gpu("estimated_flops_per_gpu_total"),
+    "estimated_read_bytes_per_gpu_total": _per_gpu("estimated_read_bytes_per_gpu_total"),
+    "estimated_write_bytes_per_gpu_total": _per_gpu("estimated_write_bytes_per_gpu_total"),
+    "kv_offload_load_bytes_total": Scalar(sources=sources("load_back_bytes_total")),
+    "kv_offload_store_bytes_total": Scalar(sources=sources("hicache_backup_bytes_total")),
+    "kv_offload_usage_ratio": Derived(names=(_HOST_USED, _HOST_TOTAL), read=_host_usage),
+    "kv_cache_evicted_tokens_total": Scalar(sources=sources("evicted_tokens_total")),
+    "prefill_computed_tokens": Distribution(sources=sources("uncached_prompt_tokens_histogram")),
 }
 
 SGLANG = Engine(
@@ -133,4 +167,24 @@ SGLANG = Engine(
     model_label="model_name",
     config_paths=(("/model_info",), ("/server_info", "/get_server_info")),
     configuration=_configuration,
+    running_name="num_running_reqs",
+    # generation_tokens_total moves when a request ends; the others as the scheduler works. gen_throughput is
+    # renewed with every decode report, and a report that repeats every number to its last digit is no report.
+    progress_names=(
+        "num_running_reqs",
+        "num_queue_reqs",
+        "token_usage",
+        "num_used_tokens",
+        "gen_throughput",
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        "realtime_tokens_total",
+        "forward_execution_seconds_total",
+        "gpu_execution_seconds_total",
+        "decode_sum_seq_lens",
+        "num_retracted_requests_total",
+    ),
+    # An idle scheduler leaves its gauges as they were (sgl-project/sglang 4244, 40215): running requests may be
+    # long gone, and only a token proves the opposite.
+    proof_path="/health_generate",
 )

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from node_agent.collectors.engines.mapping import Configuration, Distribution, Engine, Mapped, Scalar, sources
+from node_agent.collectors.engines.mapping import (
+    Combine,
+    Configuration,
+    Distribution,
+    Engine,
+    Mapped,
+    Scalar,
+    exactly,
+    sources,
+)
 from node_agent.collectors.exposition import Exposition
 from node_agent.untrusted import clean_mapping, object_in
 
@@ -66,6 +75,13 @@ _FIELDS: dict[str, Mapped] = {
     "end_to_end_seconds": Distribution(sources=sources("request_duration")),
     "prompt_length_tokens": Distribution(sources=sources("request_input_length")),
     "output_length_tokens": Distribution(sources=sources("request_generated_tokens")),
+    "requests_running_rank_max_count": Scalar(sources=sources("batch_current_size"), combine=Combine.MAX),
+    "requests_running_rank_min_count": Scalar(sources=sources("batch_current_size"), combine=Combine.MIN),
+    "requests_rejected_total": Scalar(
+        sources=sources("request_failure", "request_failure_total", where={"err": exactly("overloaded")})
+    ),
+    "inference_seconds": Distribution(sources=sources("request_inference_duration")),
+    "requested_output_tokens": Distribution(sources=sources("request_max_new_tokens")),
 }
 
 TGI = Engine(
@@ -78,4 +94,17 @@ TGI = Engine(
     model_label=None,
     config_paths=(("/info",),),
     configuration=_configuration,
+    running_name="batch_current_size",
+    progress_names=(
+        "batch_current_size",
+        "batch_current_max_tokens",
+        "queue_size",
+        "batch_inference_count",
+        "batch_inference_count_total",
+        "batch_inference_success",
+        "batch_inference_success_total",
+        "batch_inference_duration_count",
+        "batch_forward_duration_count",
+        "batch_decode_duration_count",
+    ),
 )

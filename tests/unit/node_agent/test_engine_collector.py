@@ -46,6 +46,7 @@ class FakeEngine:
     """Answers whatever is in `pages`; anything else is 404. None hangs for ever."""
 
     pages: dict[str, bytes | None] = field(default_factory=dict)
+    statuses: dict[str, str] = field(default_factory=dict)  # of pages that are not 200 OK
     asked: list[str] = field(default_factory=list)
     port: int = 0
     server: asyncio.Server | None = None
@@ -66,7 +67,7 @@ class FakeEngine:
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
         self.asked.append(path)
-        status = "200 OK" if path in self.pages else "404 Not Found"
+        status = self.statuses.get(path, "200 OK" if path in self.pages else "404 Not Found")
         body = self.pages.get(path, b"")
         if body is None:
             await reader.read()
@@ -125,7 +126,7 @@ async def test_a_server_that_answers_is_up_and_has_its_values() -> None:
 async def test_only_allow_listed_paths_are_asked() -> None:
     async with engine(SGLANG, model_info={}, server_info={"version": "0.5.23", "api_key": "sk-1"}) as fake:
         attributes, _ = only(await collector(fake.url).collect(at(0)))
-    assert sorted(fake.asked) == ["/metrics", "/model_info", "/server_info"]
+    assert sorted(fake.asked) == ["/health", "/metrics", "/model_info", "/server_info"]
     assert "sk-1" not in json.dumps(dict(attributes))
 
 
@@ -361,3 +362,52 @@ async def test_a_listening_engine_is_found_and_scraped_in_one_run(tmp_path: Path
     assert (attributes["state"], attributes["source"], attributes["pid"]) == ("up", "discovered", 100)
     assert attributes["config"]["max_num_seqs"] == 2
     assert values["requests_finished_total"] == 205
+
+
+def busy(tokens: int) -> bytes:
+    labels = '{engine="0",model_name="tiny"}'
+    return f"vllm:num_requests_running{labels} 1\nvllm:generation_tokens_total{labels} {tokens}\n".encode()
+
+
+async def test_a_request_that_gets_nowhere_makes_a_server_hung_and_its_next_token_up_again() -> None:
+    models = {"data": [{"id": "tiny", "max_model_len": 4096}]}
+    async with engine(busy(5), v1__models=models, health="ok") as fake:
+        looking = collector(fake.url)
+        states = [only(await looking.collect(at(second)))[0]["state"] for second in (0, 30, 60)]
+        assert states == ["up", "up", "up"]
+        hung = await looking.collect(at(61))
+        attributes, values = only(hung)
+        assert attributes["state"] == "hung"
+        assert at(0).wall.isoformat(timespec="seconds") in attributes["state_detail"]
+        assert hung.outcome is Outcome.PARTIAL
+        assert (values["up_flag"], values["requests_running_count"]) == (1.0, 1.0)  # what it says is still worth having
+        assert only(await looking.collect(at(90)))[0] == attributes  # the words stay, so nothing is announced anew
+        fake.pages["/metrics"] = busy(6)
+        assert only(await looking.collect(at(91)))[0]["state"] == "up"
+
+
+async def test_a_server_whose_worker_died_is_unhealthy_while_its_metrics_still_answer() -> None:
+    async with engine(HEALTHY, health="dead") as fake:
+        fake.statuses["/health"] = "503 Service Unavailable"
+        attributes, values = only(await collector(fake.url).collect(at(0)))
+    assert attributes["state"] == "unhealthy"
+    assert "503" in attributes["state_detail"]
+    assert values["up_flag"] == 1.0
+
+
+async def test_an_idle_sglang_with_gauges_left_over_proves_itself_with_a_token() -> None:
+    stale = b'sglang:num_running_reqs{model_name="tiny"} 2\nsglang:token_usage{model_name="tiny"} 0.1\n'
+    async with engine(stale, health="ok", health_generate="ok", server_info={"context_length": 2048}) as fake:
+        looking = collector(fake.url)
+        states = [only(await looking.collect(at(second)))[0]["state"] for second in (0, 61, 120)]
+        assert states == ["up", "up", "up"]
+        assert fake.asked.count("/health_generate") == 1
+        fake.statuses["/health_generate"] = "503 Service Unavailable"
+        assert only(await looking.collect(at(200)))[0]["state"] == "hung"
+
+
+async def test_a_health_check_that_does_not_answer_leaves_a_server_up() -> None:
+    async with engine(HEALTHY) as fake:
+        fake.pages["/health"] = None
+        attributes, _ = only(await collector(fake.url, timeout_seconds=0.3).collect(at(0)))
+    assert attributes["state"] == "up"

@@ -73,11 +73,11 @@ def test_every_recording_gives_every_field_a_value_or_a_reason_that_the_catalogu
 
 
 def test_the_mappings_name_only_fields_of_the_catalogue() -> None:
-    names = {spec.name for spec in TABLES["inference"].fields}
     for engine in ENGINES.values():
-        assert set(engine.fields) <= names
+        table = TABLES[engine.table]
+        assert set(engine.fields) <= {spec.name for spec in table.fields}
         for name, mapped in engine.fields.items():
-            assert isinstance(mapped, Distribution) == (TABLES["inference"].field(name).type == "histogram")
+            assert isinstance(mapped, Distribution) == (table.field(name).type == "histogram")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,8 @@ def test_ranks_of_unlike_buckets_are_not_added_up() -> None:
         (b'python_info{a="b"} 1\nsglang:token_usage 1\n', "sglang"),
         (b"tgi_queue_size 1", "tgi"),
         (b"my_vllm:x 1\n", None),
-        (b"lmcache_mp_l1_usage_ratio 1\n", None),
+        (b"lmcache_mp_l1_usage_ratio 1\n", "lmcache"),
+        (b"lmcache:lmcache_is_healthy 1\nvllm:num_requests_running 1\n", "vllm"),
         (b"<html>vllm:x</html>", None),
         (b"", None),
     ],
@@ -442,7 +443,9 @@ def test_an_engines_words_are_cut_and_cleaned() -> None:
 
 def test_no_engine_is_asked_for_a_path_that_is_not_on_its_list() -> None:
     paths = {path for engine in ENGINES.values() for group in engine.config_paths for path in group}
-    assert paths == {"/version", "/v1/models", "/model_info", "/server_info", "/get_server_info", "/info"}
+    assert paths == {
+        "/version", "/v1/models", "/model_info", "/server_info", "/get_server_info", "/info", "/status", "/api/status",
+    }  # fmt: skip
 
 
 def test_a_scalar_is_never_mapped_without_a_source() -> None:
