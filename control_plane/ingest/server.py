@@ -19,6 +19,7 @@ from control_plane.ingest import wire
 from control_plane.ingest.admission import StreamState
 from control_plane.ingest.clocks import Arrival, NodeClock
 from control_plane.ingest.counters import IngestCounters
+from control_plane.ingest.enrolment import EnrolmentService, NotAdmitted, listen_for_enrolments
 from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
 from control_plane.ingest.writer import StreamKey, Writer
 from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
@@ -52,10 +53,12 @@ class Session:
     sampling_interval_seconds: float | None
     state: StreamState
     entity_ids: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(64, -1, np.int32))
+    lasts_seconds: float | None = None  # until its certificate expires; None: it needs none
     acked_seq: int = 0
     refused: dict[int, str] = field(default_factory=dict)
     ack_due: bool = False
     outbox: deque[link_pb2.ServerMessage] = field(default_factory=lambda: deque(maxlen=64))
+    results: dict[str, asyncio.Future[tuple[str, str]]] = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -96,12 +99,20 @@ class LinkService(link_pb2_grpc.LinkServicer):
     """Admits agents, reads their batches, acknowledges what is committed."""
 
     def __init__(
-        self, database: Database, clock: Clock, *, retention_days: int, fleet_interval_seconds: float | None = None
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        retention_days: int,
+        fleet_interval_seconds: float | None = None,
+        enrolment: EnrolmentService | None = None,
     ) -> None:
         """Samples older than `retention_days` are refused: their partition would be dropped at once.
 
         `fleet_interval_seconds` is the cadence that every agent is asked to keep; None: its own.
+        `enrolment` judges who an agent is; None: its word is taken, as on loopback.
         """
+        self._enrolment = enrolment
         self._fleet_interval_seconds = fleet_interval_seconds
         self.counters = IngestCounters()
         self._database = database
@@ -163,6 +174,23 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._commands = {k: f for k, f in self._commands.items() if f not in waiting.values()}
         return outcome
 
+    async def release_gpus(self, node_id: int, *, seconds: int, timeout_seconds: float) -> tuple[str, str]:
+        """This will ask a node to let go of its GPUs and give what it answered, with its words."""
+        session = self._sessions.get(node_id)
+        if session is None:
+            return "not_connected", "its agent has no stream to this control plane"
+        command_id = uuid.uuid4().hex
+        answered = session.results[command_id] = asyncio.get_running_loop().create_future()
+        session.send(wire.release_gpus(command_id, round(timeout_seconds) or 1, seconds=seconds))
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                outcome: tuple[str, str] = await answered
+                return outcome
+        except TimeoutError:
+            return "timed_out", "the agent did not answer in time; the command has expired"
+        finally:
+            session.results.pop(command_id, None)
+
     async def drain(self) -> None:
         """This will ask every agent to come back later, and let what has arrived be committed."""
         self._draining = True
@@ -213,7 +241,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 300,
             )
         try:
+            lasts_seconds = await self._identified(hello, context)
             session = await self._open(hello, arrived)
+            session.lasts_seconds = lasts_seconds
+        except NotAdmitted as error:
+            raise _Refused("IDENTITY", str(error), 60) from error
         except (wire.RefusedMessage, StorageRefused) as error:
             raise _Refused("INVALID_HELLO", str(error), 60) from error
         except StorageUnavailable as error:
@@ -232,6 +264,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
             sampling_interval_seconds=self._fleet_interval_seconds,
         )
         return session, welcome
+
+    async def _identified(self, hello: link_pb2.Hello, context: Context) -> float | None:
+        return None if self._enrolment is None else await self._enrolment.admit(context, hello.agent_id)
 
     async def _hello(self, context: Context) -> link_pb2.Hello:
         try:
@@ -273,7 +308,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
             sender = tasks.create_task(self._send(session, context))
             reader = tasks.create_task(self._read(session, context))
             ended = tasks.create_task(session.ended.wait())
-            await asyncio.wait((sender, reader, ended), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                (sender, reader, ended), timeout=session.lasts_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:  # TLS looks at the dates when a connection begins, and never again
+                session.send(wire.refusal("IDENTITY", "the certificate has expired; renew it", 1))
             session.ended.set()
             session.wake.set()  # the sender flushes its outbox and ends
             await asyncio.wait((sender,), timeout=1.0)
@@ -342,8 +381,12 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 session.send(wire.heartbeat(unix_us=arrived.unix_us, monotonic_us=arrived.monotonic_us))
             case "config_status":
                 self._configured(session, message.config_status)
-            case "command_result" | None:
-                pass  # a result is known by its committed tick; a field of a newer agent is nothing we need
+            case "command_result":  # CollectNow is known by its committed tick
+                answered = session.results.get(message.command_result.id)
+                if answered is not None and not answered.done():
+                    answered.set_result(wire.command_outcome(message.command_result))
+            case None:
+                pass  # a field of a newer agent is nothing we need
             case other:
                 raise wire.RefusedMessage("unexpected", f"a {other} message is not expected here")
 
@@ -405,9 +448,16 @@ def _loss(session: Session, loss: link_pb2.Loss) -> SampleLoss:
     )
 
 
-async def start_server(service: LinkService, address: str) -> tuple[grpc.aio.Server, int]:
+async def start_server(
+    service: LinkService,
+    address: str,
+    *,
+    enrolment: EnrolmentService | None = None,
+    enrolment_address: str = "",
+) -> tuple[grpc.aio.Server, int]:
     """This will listen for agents at `address` (host:port) and give the server and its port.
 
+    With `enrolment` it asks everybody there for a certificate, and gives them out at `enrolment_address`.
     Raises ConfigurationError when the port is taken.
     """
     server = grpc.aio.server(
@@ -420,9 +470,14 @@ async def start_server(service: LinkService, address: str) -> tuple[grpc.aio.Ser
     )
     link_pb2_grpc.add_LinkServicer_to_server(service, server)
     try:
-        port = server.add_insecure_port(address)
+        if enrolment is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, enrolment.credentials(require_certificate=True))
     except RuntimeError as error:
         raise ConfigurationError(f"the agents' port {address} is taken; choose another with --grpc-port") from error
+    if enrolment is not None:
+        listen_for_enrolments(server, enrolment, enrolment_address)
     await server.start()
     return server, port
 
