@@ -42,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
         ("settings", "list every setting, its names, its value and its meaning"),
     ):
         _add_settings(verbs.add_parser(verb, help=what))
+    token = verbs.add_parser("join-token", help="make a token with which nodes enrol at the running control plane")
+    _add_settings(token)
+    token.add_argument("--hours", help="hours until it expires (1)")
+    token.add_argument("--max-uses", help="nodes that may enrol with it (1)")
+    token.add_argument("--for-node", help="the one node that may use it; default: any")
     return parser
 
 
@@ -61,7 +66,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _settings(arguments: argparse.Namespace) -> Settings:
     from control_plane import settings
 
-    flags = {name: value for name, value in vars(arguments).items() if name != "verb"}
+    flags = {name: value for name, value in vars(arguments).items() if name in settings.Settings.model_fields}
     return settings.load(flags, os.environ)
 
 
@@ -87,6 +92,31 @@ def _migrate(settings: Settings) -> int:
         print(f"{handle.description}: {before or 'empty'} → {after}")
     finally:
         handle.stop()
+    return OK
+
+
+def _join_token(settings: Settings, arguments: argparse.Namespace) -> int:
+    """This will ask the control plane that runs here for a token, and print nothing else: scripts read it."""
+    import json
+    from urllib.error import HTTPError, URLError
+    from urllib.parse import urlencode
+    from urllib.request import ProxyHandler, Request, build_opener
+
+    from control_plane.settings import host_port
+
+    asked = {"hours": arguments.hours, "max_uses": arguments.max_uses, "node_name": arguments.for_node}
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
+    url = f"http://{host_port(settings.own_host, settings.port)}/nodes/join-tokens?{query}"
+    try:
+        with build_opener(ProxyHandler({})).open(Request(url, method="POST"), timeout=10) as made:
+            print(json.load(made)["token"])
+    except HTTPError as error:
+        print(f"optiinfra: {json.load(error).get('detail', error.reason)}", file=sys.stderr)
+        return FAILED
+    except (URLError, OSError, ValueError) as error:
+        where = host_port(settings.own_host, settings.port)
+        print(f"optiinfra: no control plane answers at {where} ({error}); name its --host and --port", file=sys.stderr)
+        return FAILED
     return OK
 
 
@@ -150,7 +180,7 @@ def _starting(settings: Settings) -> str:
         "OptiInfra starts",
         f"  database     {where}",
         f"  HTTP         {ports}",
-        f"  agents       {settings.grpc_address} (gRPC)",
+        f"  agents       {settings.grpc_address} (gRPC{', certificates only' if settings.certified else ''})",
     ]
     if idle := settings.without_effect:
         lines.append(f"  not yet      {' and '.join(idle)} is set, and has no effect in this release")
@@ -196,6 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         for noisy in ("uvicorn.error", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        if arguments.verb == "join-token":
+            return _join_token(settings, arguments)
         return verbs[arguments.verb](settings)
     except ConfigurationError as error:
         print(f"optiinfra: {error}", file=sys.stderr)

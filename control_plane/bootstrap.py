@@ -21,6 +21,8 @@ import uvicorn
 from control_plane import local_agent
 from control_plane.api.app import build_app
 from control_plane.api.context import ApiContext
+from control_plane.ingest.authority import Authority
+from control_plane.ingest.enrolment import EnrolmentService
 from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService, start_server, stop_server
 from control_plane.model.errors import ConfigurationError
 from control_plane.runtime.clock import Clock, SystemClock
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 # An empty embedded database takes about 100 MB; below this it could not even start writing.
 LEAST_FREE_BYTES = 512 * 1024 * 1024
 PARTITION_CHECK_SECONDS = 3600.0
+# The local agent enrols in its first second; one that is started late (no memory, say) still can.
+OWN_TOKEN_LIFE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,11 @@ class DatabaseHandle:
 
 def check_ports(settings: Settings) -> None:
     """This will refuse to start when a port is taken, naming it and the setting that moves it."""
-    for listener in [*_http_listeners(settings), _bind(settings.host, settings.grpc_port, "--grpc-port")]:
+    host = settings.grpc_host or settings.host
+    listeners = [*_http_listeners(settings), _bind(host, settings.grpc_port, "--grpc-port")]
+    if settings.certified:
+        listeners.append(_bind(host, settings.enrolment_port, "--enrolment-port"))
+    for listener in listeners:
         listener.close()
 
 
@@ -156,13 +164,20 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
     """This will run ingest, the API and the local agent until `stop` is set, then end them in order."""
     clock = SystemClock()
     database = Database(handle.url)
+    enrolment = _enrolment(settings, database, clock)
     service = LinkService(
         database,
         clock,
         retention_days=settings.retention_days,
         fleet_interval_seconds=settings.fleet_sampling_interval_seconds,
+        enrolment=enrolment,
     )
-    grpc_server, _ = await start_server(service, settings.grpc_address)
+    grpc_server, _ = await start_server(
+        service, settings.grpc_address, enrolment=enrolment, enrolment_address=settings.enrolment_address
+    )
+    if enrolment is not None and settings.local_agent:
+        own = await enrolment.create_token(lifetime=OWN_TOKEN_LIFE, max_uses=1, node_name=None)
+        local_agent.hand_over(settings, own.token)
     context = ApiContext(
         database=database,
         dictionaries=Dictionaries(database.engine),
@@ -170,6 +185,7 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
         clock=clock,
         started_at=clock.now(),
         ingest=service,
+        enrolment=enrolment,
         data_dir=settings.data_dir if handle.embedded else Path(),
         environment=settings.environment,
         settings=shown_settings(settings),
@@ -213,6 +229,15 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
         await database.close()
         for listener in sockets:
             listener.close()
+
+
+def _enrolment(settings: Settings, database: Database, clock: Clock) -> EnrolmentService | None:
+    """This will build what gives agents their certificates; None where they need none."""
+    if not settings.certified:
+        return None
+    signer = Authority.open(settings.data_dir / "authority", clock.now())
+    life = timedelta(hours=settings.certificate_hours)
+    return EnrolmentService(database, clock, signer, life=life)
 
 
 async def _keep_partitions(settings: Settings, database: Database, clock: Clock, service: LinkService) -> None:

@@ -45,7 +45,7 @@ def agent_command(settings: Settings) -> list[str]:
         "-m",
         "node_agent",
         "run",
-        f"--server={host_port(settings.own_host, settings.grpc_port)}",
+        f"--server={host_port(settings.own_grpc_host, settings.grpc_port)}",
     ]
     command += [
         f"--state-dir={agent_state_dir(settings)}",
@@ -54,7 +54,9 @@ def agent_command(settings: Settings) -> list[str]:
         "--gpu-monitoring-enabled" if settings.gpu_monitoring_enabled else "--no-gpu-monitoring-enabled",
         "--discover-engines" if settings.discover_engines else "--no-discover-engines",
     ]
-    if settings.own_host not in LOOPBACK:
+    if settings.certified:
+        command.append(f"--join-token-file={join_token_file(settings)}")
+    elif settings.own_grpc_host not in LOOPBACK or (agent_state_dir(settings) / "tls").exists():
         command.append("--allow-plaintext")  # the link does not leave this host
     if settings.node_name:
         command.append(f"--node-name={settings.node_name}")
@@ -66,6 +68,19 @@ def agent_command(settings: Settings) -> list[str]:
 def agent_state_dir(settings: Settings) -> Path:
     """This will give the folder where the local agent keeps its id."""
     return settings.data_dir.resolve() / "agent"
+
+
+def join_token_file(settings: Settings) -> Path:
+    """This will give where the local agent finds the token that each start makes for it."""
+    return agent_state_dir(settings) / "join_token"
+
+
+def hand_over(settings: Settings, token: str) -> None:
+    """This will leave a join token for the local agent, for nobody else to read."""
+    path = join_token_file(settings)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token)
 
 
 def prepare(settings: Settings) -> None:

@@ -20,8 +20,8 @@ DEFAULT_PORT, OTHER_PUBLISHED_PORT = 8003, 8002
 # (tests/architecture/test_settings_names.py compares).
 AGENT_NAMES = frozenset(
     {
-        "BUFFER_BYTES", "HOST_PROC", "HOST_SYS", "PROMETHEUS_LISTEN", "SERVER",
-        "SPOOL_AGE_SECONDS", "SPOOL_BYTES", "STATE_DIR",
+        "ALLOWED_COMMANDS", "BUFFER_BYTES", "HOST_PROC", "HOST_SYS", "JOIN_TOKEN", "JOIN_TOKEN_FILE",
+        "PROMETHEUS_LISTEN", "SERVER", "SHORTEST_INTERVAL_SECONDS", "SPOOL_AGE_SECONDS", "SPOOL_BYTES", "STATE_DIR",
     }
 )  # fmt: skip
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -68,6 +68,21 @@ class Settings(BaseSettings):
         description="a second HTTP port; by default 8002 beside 8003: both are published; 0 for none",
     )  # fmt: skip
     grpc_port: int = Field(8004, ge=1, le=65535, validation_alias=_names(own="GRPC_PORT"), description="agents' port")
+    grpc_host: str | None = Field(
+        None, validation_alias=_names(own="GRPC_HOST"), description="another address for agents; unset: as `host`"
+    )
+    grpc_tls: str = Field(
+        "auto", pattern="^(auto|on|off)$", validation_alias=_names(own="GRPC_TLS"),
+        description="certificates for agents: on, off, or auto (on beyond loopback, unless plain text is allowed)",
+    )  # fmt: skip
+    enrolment_port: int = Field(
+        8005, ge=1, le=65535, validation_alias=_names(own="ENROLMENT_PORT"),
+        description="where agents get their first certificate for a join token",
+    )  # fmt: skip
+    certificate_hours: float = Field(
+        24.0, ge=0.1, le=8760, validation_alias=_names(own="CERTIFICATE_HOURS"),
+        description="life of an agent's certificate, which renews itself at half of it; off for longer: enrol again",
+    )  # fmt: skip
     allow_plaintext: bool = Field(
         False, validation_alias=_names(own="ALLOW_PLAINTEXT"),
         description="allow listening beyond loopback without encryption or keys",
@@ -181,12 +196,30 @@ class Settings(BaseSettings):
     @property
     def grpc_address(self) -> str:
         """This will give the address that agents' streams are listened for at."""
-        return host_port(self.host, self.grpc_port)
+        return host_port(self.grpc_host or self.host, self.grpc_port)
+
+    @property
+    def enrolment_address(self) -> str:
+        """This will give the address that enrolments are listened for at."""
+        return host_port(self.grpc_host or self.host, self.enrolment_port)
+
+    @property
+    def certified(self) -> bool:
+        """This will say whether agents need certificates."""
+        if self.grpc_tls == "auto":
+            return (self.grpc_host or self.host) not in LOOPBACK and not self.allow_plaintext
+        return self.grpc_tls == "on"
 
     @property
     def own_host(self) -> str:
         """This will give the address at which this host reaches its own control plane."""
         return WILDCARDS.get(self.host, self.host)
+
+    @property
+    def own_grpc_host(self) -> str:
+        """This will give the address at which this host's agent reaches its own control plane."""
+        host = self.grpc_host or self.host
+        return WILDCARDS.get(host, host)
 
 
 def host_port(host: str, port: int) -> str:
@@ -253,6 +286,18 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], dotenv: Path 
     if settings.host not in LOOPBACK and not settings.allow_plaintext:
         raise ConfigurationError(
             f"listening on {settings.host} would be open to its network without encryption or keys; "
-            f"set {PREFIX}ALLOW_PLAINTEXT=true if that network is trusted"
+            f"set {PREFIX}ALLOW_PLAINTEXT=true if that network is trusted "
+            f"(agents alone need only {PREFIX}GRPC_HOST, and get certificates)"
         )
+    if (
+        (settings.grpc_host or settings.host) not in LOOPBACK
+        and not settings.certified
+        and not settings.allow_plaintext
+    ):
+        raise ConfigurationError(
+            f"agents' links to {settings.grpc_host} would be unencrypted; "
+            f"set {PREFIX}ALLOW_PLAINTEXT=true if that network is trusted, or leave {PREFIX}GRPC_TLS on"
+        )
+    if settings.certified and settings.enrolment_port in (settings.grpc_port, *settings.http_ports):
+        raise ConfigurationError(f"port {settings.enrolment_port} is taken by ourselves; move --enrolment-port")
     return settings

@@ -19,6 +19,7 @@ from node_agent.collectors.engine import EngineCollector
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
 from node_agent.commands.collect_now import collect_now
+from node_agent.commands.release_gpus import ReleasesGpus, release_gpus
 from node_agent.commands.set_interval import set_interval
 from node_agent.host.http_server import Page, PageServer
 from node_agent.host.identity import node_attributes
@@ -27,12 +28,14 @@ from node_agent.host.topology import read_topology
 from node_agent.model import Backlog, Collector, Tick
 from node_agent.prometheus.page import CONTENT_TYPE, NewestTick
 from node_agent.sampler import Sampler, deadline_seconds
-from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS, Settings, SettingsError
+from node_agent.settings import LONGEST_INTERVAL_SECONDS, Settings, SettingsError
 from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
+from node_agent.uplink.channel import Door, PlainDoor
 from node_agent.uplink.client import Identity, Outgoing, Uplink
 from node_agent.uplink.disk import DiskSpool
+from node_agent.uplink.enrolment import CertifiedDoor
 from node_agent.uplink.lane import BacklogLane
 from node_agent.uplink.recording import Announced, Recorder, Recording
 from node_agent.uplink.requests import Handlers, refusing
@@ -177,8 +180,9 @@ async def run(settings: Settings) -> None:
         spool,
         clock,
         everything=encoder.everything,
-        handlers=_handlers(sampler),
+        handlers=_handlers(sampler, settings, None),
         backoff=_backoff(),
+        door=_door(settings, clock),
         backlog=BacklogLane(disk, me, clock, backoff=_backoff(), boot_id=boot_id(me)) if disk else None,
     )
     pages = await serve_pages(settings.prometheus_listen, newest, clock)
@@ -344,15 +348,30 @@ class Heartbeat:
             self._failing = True
 
 
-def _handlers(sampler: Sampler) -> Handlers:
+def _handlers(sampler: Sampler, settings: Settings, holder: ReleasesGpus | None) -> Handlers:
     return Handlers(
         collect_now=lambda command_id, valid_for_seconds: collect_now(sampler, command_id, valid_for_seconds),
         set_interval=lambda seconds: set_interval(
             sampler,
             seconds,
-            shortest_seconds=SHORTEST_INTERVAL_SECONDS,
+            shortest_seconds=settings.shortest_interval_seconds,
             longest_seconds=LONGEST_INTERVAL_SECONDS,
         ),
+        release_gpus=lambda seconds: release_gpus(holder, seconds),
+        allowed_commands=frozenset(settings.allowed_commands),
+    )
+
+
+def _door(settings: Settings, clock: Clock) -> Door:
+    if not settings.encrypted:
+        return PlainDoor(settings.server)
+    return CertifiedDoor(
+        settings.server,
+        settings.tls_dir,
+        clock,
+        agent_id=agent_id(settings.state_dir),
+        node_name=settings.node_name,
+        token=settings.read_join_token,
     )
 
 
@@ -379,4 +398,5 @@ def described(settings: Settings) -> Mapping[str, object]:
         "node": settings.node_name,
         "interval": f"{settings.sampling_interval_seconds:g} s",
         "state": str(settings.state_dir),
+        "link": "mutual TLS" if settings.encrypted else "not encrypted",
     }

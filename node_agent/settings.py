@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 PREFIX = "OPTIINFRA_"
 # A fleet's configuration may ask for anything; the host's owner sets the floor.
 SHORTEST_INTERVAL_SECONDS = 0.5
 LONGEST_INTERVAL_SECONDS = 300.0
+# Everything that a control plane may ask for; the host's owner says which of it is done here.
+COMMANDS = ("collect_now", "release_gpus")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -37,7 +39,11 @@ class Settings:
     gpu_monitoring_enabled: bool = True
     scrape_targets: tuple[str, ...] = ()
     discover_engines: bool = True
+    allowed_commands: tuple[str, ...] = ("collect_now",)
+    shortest_interval_seconds: float = SHORTEST_INTERVAL_SECONDS
     allow_plaintext: bool = False
+    join_token: str = field(default="", repr=False)
+    join_token_file: str = ""
     buffer_bytes: int = 32 * 1024 * 1024
     spool_bytes: int = 256 * 1024 * 1024
     spool_age_seconds: float = 86_400.0
@@ -48,15 +54,23 @@ class Settings:
         host = self.server.rpartition(":")[0]
         if not _is_address(self.server):
             raise SettingsError(f"server is {self.server!r}; write host:port, for example 127.0.0.1:8004")
-        if host not in LOOPBACK and not self.allow_plaintext:
+        if host not in LOOPBACK and not self.allow_plaintext and not self.encrypted:
             raise SettingsError(
-                f"the link to {host} would be unencrypted; set {PREFIX}ALLOW_PLAINTEXT=true if its network is trusted"
+                f"the link to {host} would be unencrypted; set {PREFIX}ALLOW_PLAINTEXT=true if its network is trusted, "
+                f"or {PREFIX}JOIN_TOKEN to what `optiinfra join-token` gives there"
             )
         if not SHORTEST_INTERVAL_SECONDS <= self.sampling_interval_seconds <= LONGEST_INTERVAL_SECONDS:
             raise SettingsError(
                 f"sampling_interval_seconds is {self.sampling_interval_seconds:g}; "
                 f"{SHORTEST_INTERVAL_SECONDS:g} to {LONGEST_INTERVAL_SECONDS:g} are accepted"
             )
+        if not SHORTEST_INTERVAL_SECONDS <= self.shortest_interval_seconds <= LONGEST_INTERVAL_SECONDS:
+            raise SettingsError(
+                f"shortest_interval_seconds is {self.shortest_interval_seconds:g}; "
+                f"{SHORTEST_INTERVAL_SECONDS:g} to {LONGEST_INTERVAL_SECONDS:g} are accepted"
+            )
+        if unknown := set(self.allowed_commands) - set(COMMANDS):
+            raise SettingsError(f"allowed_commands names {min(unknown)!r}; {' and '.join(COMMANDS)} are accepted")
         for target in self.scrape_targets:
             if not target.startswith(("http://", "https://")):
                 raise SettingsError(f"scrape target {target!r} is no URL; write for example http://127.0.0.1:8000")
@@ -75,7 +89,30 @@ class Settings:
         if not self.spool_age_seconds >= 60:
             raise SettingsError(f"spool_age_seconds is {self.spool_age_seconds:g}; 60 is the least")
 
+    @property
+    def tls_dir(self) -> Path:
+        """This will give where the agent's key and certificate are kept."""
+        return self.state_dir / "tls"
 
+    @property
+    def encrypted(self) -> bool:
+        """This will say whether the link is to use certificates: never less than before, unless that is asked for."""
+        if self.join_token or self.join_token_file:
+            return True
+        return not self.allow_plaintext and (self.tls_dir / "issued.json").is_file()
+
+    def read_join_token(self) -> str:
+        """This will give the join token as it is now, empty for none: a file may be replaced while we run."""
+        if self.join_token or not self.join_token_file:
+            return self.join_token
+        try:
+            return Path(self.join_token_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+
+# Read from the environment or a file only: a command line is seen by everybody on the host.
+SECRETS = frozenset({"join_token"})
 # Names that people have in their scripts already, and what they are called here.
 PUBLISHED_NAMES = {
     "METRICS_COLLECTION_INTERVAL": "sampling_interval_seconds",
@@ -85,8 +122,9 @@ PUBLISHED_NAMES = {
 # (tests/architecture/test_settings_names.py compares).
 CONTROL_PLANE_NAMES = frozenset(
     {
-        "AGENT_ID", "AGENT_NAME", "DATABASE_PORT", "DATABASE_URL", "DATA_DIR", "ENVIRONMENT",
-        "FLEET_SAMPLING_INTERVAL_SECONDS", "GROQ_API_KEY", "GROQ_MODEL", "GRPC_PORT", "HEARTBEAT_INTERVAL", "HOST",
+        "AGENT_ID", "AGENT_NAME", "CERTIFICATE_HOURS", "DATABASE_PORT", "DATABASE_URL", "DATA_DIR", "ENROLMENT_PORT",
+        "ENVIRONMENT", "FLEET_SAMPLING_INTERVAL_SECONDS", "GROQ_API_KEY", "GROQ_MODEL", "GRPC_HOST", "GRPC_PORT",
+        "GRPC_TLS", "HEARTBEAT_INTERVAL", "HOST",
         "LLM_MAX_RETRIES", "LLM_TIMEOUT", "LOCAL_AGENT",
         "ORCHESTRATOR_URL", "OTHER_PORT", "PORT", "REGISTRATION_ENABLED", "RETENTION_DAYS",
     }
@@ -157,6 +195,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """This will add a flag for each setting."""
     for name, kind in _KINDS.items():
+        if name in SECRETS:
+            continue
         flag = f"--{name.replace('_', '-')}"
         if kind is bool:
             parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None)

@@ -64,7 +64,8 @@ def render() -> str:
         if field.name in published:
             environment.append(f"`{published[field.name]}`")
         shown = "the host's name" if field.name == "node_name" else _cell(field.default)
-        out.append(f"| {field.name} | {', '.join(environment)} | `--{field.name.replace('_', '-')}` | {shown} |\n")
+        flag = "" if field.name in agent.SECRETS else f"`--{field.name.replace('_', '-')}`"
+        out.append(f"| {field.name} | {', '.join(environment)} | {flag} | {shown} |\n")
     return "".join(out)
 
 

@@ -18,6 +18,7 @@ from control_plane.api.resources import (
     gpu,
     health,
     inference,
+    join_tokens,
     lmcache,
     metrics,
     metrics_history,
@@ -44,7 +45,9 @@ def build_app(context: ApiContext) -> FastAPI:
     app.add_middleware(BodyLimit)
     problems.install(app)
     docs_page.install(app)
-    for resource in (health, gpu, system, nodes, inference, lmcache, metrics, metrics_history, collect, configuration):
+    for resource in (
+        health, gpu, system, join_tokens, nodes, inference, lmcache, metrics, metrics_history, collect, configuration,
+    ):  # fmt: skip
         app.include_router(resource.router)
 
     def openapi() -> dict[str, Any]:

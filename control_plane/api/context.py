@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from control_plane.model.enrolment import JoinToken
 from control_plane.runtime.clock import Clock
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database
@@ -38,6 +39,18 @@ class IngestDoor(Protocol):
         """This will ask nodes for a sample now and say of each what came."""
         ...
 
+    async def release_gpus(self, node_id: int, *, seconds: int, timeout_seconds: float) -> tuple[str, str]:
+        """This will ask a node to let go of its GPUs and give what it answered, with its words."""
+        ...
+
+
+class EnrolmentDoor(Protocol):
+    """What the API asks of enrolment."""
+
+    async def create_token(self, *, lifetime: timedelta, max_uses: int, node_name: str | None) -> JoinToken:
+        """This will make a join token."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiContext:
@@ -49,6 +62,7 @@ class ApiContext:
     clock: Clock
     started_at: datetime
     ingest: IngestDoor
+    enrolment: EnrolmentDoor | None = None  # None: agents need no certificate here
     data_dir: Path
     environment: str
     settings: Mapping[str, object]  # as they may be shown: secrets are already replaced

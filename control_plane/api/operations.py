@@ -52,24 +52,26 @@ def operation(
     errors: tuple[int, ...] = (422, 503),
     answer: dict[str, Any] | None = None,
     media_type: str = "application/json",
+    status: int = 200,
 ) -> dict[str, Any]:
     """This will give the arguments that every route decorator takes.
 
-    `scope` is what a caller needs; `answer` is the JSON Schema of a 200, an object by default.
+    `scope` is what a caller needs; `answer` is the JSON Schema of a success, an object by default.
     """
     content: dict[str, Any] = {"schema": answer or {"type": "object"}}
     shown = example(operation_id)
     if shown is not None:
         content["example"] = shown
-    responses: dict[int, Any] = {200: {"description": "the answer", "content": {media_type: content}}}
-    for status in errors:
-        responses[status] = {
-            "description": _MEANING[status],
+    responses: dict[int, Any] = {status: {"description": "the answer", "content": {media_type: content}}}
+    for error in errors:
+        responses[error] = {
+            "description": _MEANING[error],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     return {
         "operation_id": operation_id,
         "summary": summary,
+        "status_code": status,
         "responses": responses,
         "response_model": None,
         "response_class": Response,

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import grpc
-import numpy as np
-import numpy.typing as npt
-from google.protobuf.message import DecodeError
 
 from control_plane import __version__
 from control_plane.ingest import wire
 from control_plane.ingest.admission import StreamState
 from control_plane.ingest.clocks import Arrival, NodeClock
 from control_plane.ingest.counters import IngestCounters
+from control_plane.ingest.enrolment import EnrolmentService, NotAdmitted, listen_for_enrolments
 from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
+from control_plane.ingest.sessions import Context, RefusedConnection, Session, read_message, write_message
 from control_plane.ingest.writer import StreamKey, Writer
 from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
 from control_plane.model.node import SampleLoss
@@ -40,69 +37,25 @@ HELLO_TIMEOUT_SECONDS = 10
 SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS + 5
 COMMAND_VALID_SECONDS = 30
 
-Context = grpc.aio.ServicerContext[link_pb2.AgentMessage, link_pb2.ServerMessage]
-
-
-@dataclass(slots=True)
-class Session:
-    """One connected agent."""
-
-    node_id: int
-    epoch: bytes
-    sampling_interval_seconds: float | None
-    state: StreamState
-    backlog: bool = False  # brings what was sampled before, beside the live stream
-    entity_ids: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(64, -1, np.int32))
-    acked_seq: int = 0
-    refused: dict[int, str] = field(default_factory=dict)
-    ack_due: bool = False
-    outbox: deque[link_pb2.ServerMessage] = field(default_factory=lambda: deque(maxlen=64))
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def send(self, message: link_pb2.ServerMessage) -> None:
-        """This will queue a message; a peer that reads nothing loses the oldest, never the newest."""
-        self.outbox.append(message)
-        self.wake.set()
-
-
-class _Refused(Exception):
-    """A connection that is not accepted; becomes a Refusal message."""
-
-    def __init__(self, code: str, detail: str, retry_after_seconds: int) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.retry_after_seconds = retry_after_seconds
-
-
-async def _read_message(context: Context) -> link_pb2.AgentMessage | None:
-    """This will give the next message, or None when the agent has closed its side. Raises RefusedMessage."""
-    try:
-        message: object = await context.read()
-    except DecodeError as error:
-        raise wire.RefusedMessage("undecodable", f"a message cannot be decoded: {error}") from error
-    return message if isinstance(message, link_pb2.AgentMessage) else None
-
-
-async def _write_message(context: Context, message: link_pb2.ServerMessage) -> bool:
-    """This will send a message and say whether the agent was still there to get it."""
-    try:
-        await context.write(message)
-    except grpc.aio.BaseError:  # how grpc.aio says that the call has ended
-        return False
-    return True
-
 
 class LinkService(link_pb2_grpc.LinkServicer):
     """Admits agents, reads their batches, acknowledges what is committed."""
 
     def __init__(
-        self, database: Database, clock: Clock, *, retention_days: int, fleet_interval_seconds: float | None = None
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        retention_days: int,
+        fleet_interval_seconds: float | None = None,
+        enrolment: EnrolmentService | None = None,
     ) -> None:
         """Samples older than `retention_days` are refused: their partition would be dropped at once.
 
         `fleet_interval_seconds` is the cadence that every agent is asked to keep; None: its own.
+        `enrolment` judges who an agent is; None: its word is taken, as on loopback.
         """
+        self._enrolment = enrolment
         self._fleet_interval_seconds = fleet_interval_seconds
         self.counters = IngestCounters()
         self._database = database
@@ -165,6 +118,23 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._commands = {k: f for k, f in self._commands.items() if f not in waiting.values()}
         return outcome
 
+    async def release_gpus(self, node_id: int, *, seconds: int, timeout_seconds: float) -> tuple[str, str]:
+        """This will ask a node to let go of its GPUs and give what it answered, with its words."""
+        session = self._sessions.get(node_id)
+        if session is None:
+            return "not_connected", "its agent has no stream to this control plane"
+        command_id = uuid.uuid4().hex
+        answered = session.results[command_id] = asyncio.get_running_loop().create_future()
+        session.send(wire.release_gpus(command_id, round(timeout_seconds) or 1, seconds=seconds))
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                outcome: tuple[str, str] = await answered
+                return outcome
+        except TimeoutError:
+            return "timed_out", "the agent did not answer in time; the command has expired"
+        finally:
+            session.results.pop(command_id, None)
+
     async def drain(self) -> None:
         """This will ask every agent to come back later, and let what has arrived be committed."""
         self._draining = True
@@ -186,14 +156,14 @@ class LinkService(link_pb2_grpc.LinkServicer):
         """This will serve one agent until it leaves, falls silent, or is superseded."""
         try:
             session, welcome = await self._introduced(context)
-        except _Refused as refused:
+        except RefusedConnection as refused:
             log.info("refused an agent: %s", refused)
-            await _write_message(context, wire.refusal(refused.code, str(refused), refused.retry_after_seconds))
+            await write_message(context, wire.refusal(refused.code, str(refused), refused.retry_after_seconds))
             return
         self._replace(session)
         self.counters.streams += 1
         try:
-            if await _write_message(context, welcome):
+            if await write_message(context, welcome):
                 await self._serve(session, context)
         finally:
             self.counters.streams -= 1
@@ -208,25 +178,29 @@ class LinkService(link_pb2_grpc.LinkServicer):
         hello = await self._hello(context)
         arrived = self._arrival()
         if self._draining:
-            raise _Refused("UNAVAILABLE", "the control plane is going down", 2)
+            raise RefusedConnection("UNAVAILABLE", "the control plane is going down", 2)
         protocol = min(hello.protocol_max, PROTOCOL_MAX)
         if protocol < max(hello.protocol_min, PROTOCOL_MIN):
-            raise _Refused(
+            raise RefusedConnection(
                 "PROTOCOL",
                 f"the agent speaks protocol {hello.protocol_min} to {hello.protocol_max}, "
                 f"this control plane {PROTOCOL_MIN} to {PROTOCOL_MAX}; upgrade the older one",
                 300,
             )
         try:
+            lasts_seconds = await self._identified(hello, context)
             session = await self._open(hello, arrived)
+            session.lasts_seconds = lasts_seconds
+        except NotAdmitted as error:
+            raise RefusedConnection("IDENTITY", str(error), 60) from error
         except (wire.RefusedMessage, StorageRefused) as error:
-            raise _Refused("INVALID_HELLO", str(error), 60) from error
+            raise RefusedConnection("INVALID_HELLO", str(error), 60) from error
         except StorageUnavailable as error:
             log.warning("an agent could not be admitted: %s", error)
-            raise _Refused("UNAVAILABLE", "the database does not answer", 5) from error
+            raise RefusedConnection("UNAVAILABLE", "the database does not answer", 5) from error
         except Exception as error:  # boundary: a database that is away must not look like a broken protocol
             log.exception("an agent could not be admitted")
-            raise _Refused("UNAVAILABLE", "the database does not answer", 5) from error
+            raise RefusedConnection("UNAVAILABLE", "the database does not answer", 5) from error
         welcome = wire.welcome(
             protocol=protocol,
             committed_seq=session.acked_seq,
@@ -238,16 +212,19 @@ class LinkService(link_pb2_grpc.LinkServicer):
         )
         return session, welcome
 
+    async def _identified(self, hello: link_pb2.Hello, context: Context) -> float | None:
+        return None if self._enrolment is None else await self._enrolment.admit(context, hello.agent_id)
+
     async def _hello(self, context: Context) -> link_pb2.Hello:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
-                message = await _read_message(context)
+                message = await read_message(context)
         except TimeoutError as error:
-            raise _Refused("INVALID_HELLO", f"no Hello came within {HELLO_TIMEOUT_SECONDS} s", 30) from error
+            raise RefusedConnection("INVALID_HELLO", f"no Hello came within {HELLO_TIMEOUT_SECONDS} s", 30) from error
         except wire.RefusedMessage as error:
-            raise _Refused("INVALID_HELLO", str(error), 60) from error
+            raise RefusedConnection("INVALID_HELLO", str(error), 60) from error
         if message is None or message.WhichOneof("body") != "hello":
-            raise _Refused("INVALID_HELLO", "the first message must be a Hello", 60)
+            raise RefusedConnection("INVALID_HELLO", "the first message must be a Hello", 60)
         return message.hello
 
     async def _open(self, hello: link_pb2.Hello, arrived: Arrival) -> Session:
@@ -286,7 +263,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
             sender = tasks.create_task(self._send(session, context))
             reader = tasks.create_task(self._read(session, context))
             ended = tasks.create_task(session.ended.wait())
-            await asyncio.wait((sender, reader, ended), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                (sender, reader, ended), timeout=session.lasts_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:  # TLS looks at the dates when a connection begins, and never again
+                session.send(wire.refusal("IDENTITY", "the certificate has expired; renew it", 1))
             session.ended.set()
             session.wake.set()  # the sender flushes its outbox and ends
             await asyncio.wait((sender,), timeout=1.0)
@@ -300,10 +281,10 @@ class LinkService(link_pb2_grpc.LinkServicer):
             if session.ack_due:
                 session.ack_due = False
                 refused, session.refused = session.refused, {}
-                if not await _write_message(context, wire.ack(session.acked_seq, WINDOW_BATCHES, refused)):
+                if not await write_message(context, wire.ack(session.acked_seq, WINDOW_BATCHES, refused)):
                     return
             while session.outbox:
-                if not await _write_message(context, session.outbox.popleft()):
+                if not await write_message(context, session.outbox.popleft()):
                     return
             if session.ended.is_set():
                 return
@@ -312,7 +293,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         while True:
             try:
                 async with asyncio.timeout(SILENCE_SECONDS):
-                    message = await _read_message(context)
+                    message = await read_message(context)
             except TimeoutError:
                 log.info("node %d has been silent for %d s; its stream is closed", session.node_id, SILENCE_SECONDS)
                 return
@@ -355,8 +336,12 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 session.send(wire.heartbeat(unix_us=arrived.unix_us, monotonic_us=arrived.monotonic_us))
             case "config_status":
                 self._configured(session, message.config_status)
-            case "command_result" | None:
-                pass  # a result is known by its committed tick; a field of a newer agent is nothing we need
+            case "command_result":  # CollectNow is known by its committed tick
+                answered = session.results.get(message.command_result.id)
+                if answered is not None and not answered.done():
+                    answered.set_result(wire.command_outcome(message.command_result))
+            case None:
+                pass  # a field of a newer agent is nothing we need
             case other:
                 raise wire.RefusedMessage("unexpected", f"a {other} message is not expected here")
 
@@ -422,9 +407,16 @@ def _loss(session: Session, loss: link_pb2.Loss) -> SampleLoss:
     )
 
 
-async def start_server(service: LinkService, address: str) -> tuple[grpc.aio.Server, int]:
+async def start_server(
+    service: LinkService,
+    address: str,
+    *,
+    enrolment: EnrolmentService | None = None,
+    enrolment_address: str = "",
+) -> tuple[grpc.aio.Server, int]:
     """This will listen for agents at `address` (host:port) and give the server and its port.
 
+    With `enrolment` it asks everybody there for a certificate, and gives them out at `enrolment_address`.
     Raises ConfigurationError when the port is taken.
     """
     server = grpc.aio.server(
@@ -437,9 +429,14 @@ async def start_server(service: LinkService, address: str) -> tuple[grpc.aio.Ser
     )
     link_pb2_grpc.add_LinkServicer_to_server(service, server)
     try:
-        port = server.add_insecure_port(address)
+        if enrolment is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, enrolment.credentials(require_certificate=True))
     except RuntimeError as error:
         raise ConfigurationError(f"the agents' port {address} is taken; choose another with --grpc-port") from error
+    if enrolment is not None:
+        listen_for_enrolments(server, enrolment, enrolment_address)
     await server.start()
     return server, port
 

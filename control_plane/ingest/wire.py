@@ -232,6 +232,19 @@ def collect_now(command_id: str, valid_for_seconds: int) -> link_pb2.ServerMessa
     )
 
 
+def release_gpus(command_id: str, valid_for_seconds: int, *, seconds: int) -> link_pb2.ServerMessage:
+    """This will ask an agent to let go of its GPUs' driver for a while."""
+    verb = command_pb2.ReleaseGpus(seconds=seconds)
+    command = command_pb2.Command(id=command_id, valid_for_seconds=valid_for_seconds, release_gpus=verb)
+    return link_pb2.ServerMessage(command=command)
+
+
+def command_outcome(result: command_pb2.CommandResult) -> tuple[str, str]:
+    """This will give how a command went: done, refused or failed, and the agent's words."""
+    words = {command_pb2.COMMAND_OUTCOME_DONE: "done", command_pb2.COMMAND_OUTCOME_REFUSED: "refused"}
+    return words.get(result.outcome, "failed"), clean_text(result.detail)
+
+
 def drain(reconnect_after_ms: int) -> link_pb2.ServerMessage:
     """This will ask an agent to connect again later: the control plane is going down."""
     return link_pb2.ServerMessage(drain=link_pb2.Drain(reconnect_after_ms=reconnect_after_ms))

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.node import CollectorState, Node, NodeIntroduction, NodeStatus
-from control_plane.storage.schema import ingest_refusal, node, node_status, sample_loss
+from control_plane.storage.schema import enrolment, ingest_refusal, node, node_status, sample_loss
 from control_plane.storage.session import SyncConnection
 
 
@@ -24,6 +24,7 @@ async def introduce(engine: AsyncEngine, hello: NodeIntroduction, now: datetime)
         "replayed": hello.replayed,
         "attributes": hello.attributes,
         "connected_at": now,
+        "forgotten_at": None,  # one that comes back is known again, under its old id
     }
     statement = (
         insert(node)
@@ -123,7 +124,7 @@ async def find(
             refused.scalar_subquery().label("refused_batches"),
         )
         .outerjoin(node_status, node_status.c.node_id == node.c.node_id)
-        .where(node.c.node_id > after)
+        .where(node.c.node_id > after, node.c.forgotten_at.is_(None))
         .order_by(node.c.node_id)
         .limit(limit)
     )
@@ -132,6 +133,14 @@ async def find(
         query = query.where(node.c.name.in_(named) | node.c.node_id.in_(ids))
     async with engine.connect() as connection:
         return [_from_row(row) for row in await connection.execute(query)]
+
+
+async def forget(engine: AsyncEngine, node_id: int, now: datetime) -> None:
+    """This will take a node off every list and its agent's certificate out of force; its samples stay."""
+    forgotten = update(node).where(node.c.node_id == node_id).values(forgotten_at=now).returning(node.c.agent_id)
+    async with engine.begin() as connection:
+        agent_id = await connection.scalar(forgotten)
+        await connection.execute(delete(enrolment).where(enrolment.c.agent_id == agent_id))
 
 
 async def losses(engine: AsyncEngine, node_id: int, limit: int = 100) -> list[Mapping[str, Any]]:

@@ -43,6 +43,7 @@ node = Table(
     Column("attributes", JSONB, nullable=False),
     Column("first_seen_at", TIMESTAMPTZ, nullable=False),
     Column("connected_at", TIMESTAMPTZ, nullable=False),
+    Column("forgotten_at", TIMESTAMPTZ),
 )
 
 # One row per node that changes with every commit; apart from `node`, so that its rows stay small and HOT.
@@ -121,6 +122,30 @@ ingest_refusal = Table(
     Column("count", BigInteger, nullable=False),
     Column("last_detail", Text, nullable=False),
     Column("last_at", TIMESTAMPTZ, nullable=False),
+)
+
+join_token = Table(
+    "join_token",
+    metadata,
+    Column("token_id", Integer, Identity(always=True), primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),  # SHA-256: the token itself is shown once and not kept
+    Column("node_name", Text),
+    Column("max_uses", Integer, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("created_at", TIMESTAMPTZ, nullable=False),
+    Column("expires_at", TIMESTAMPTZ, nullable=False),
+)
+
+# Which agents may hold a certificate. The id is in each of them: without its row a certificate is worth nothing.
+enrolment = Table(
+    "enrolment",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("enrolment_id", Text, nullable=False, unique=True),
+    Column("key_digest", LargeBinary, nullable=False),
+    Column("token_id", Integer, nullable=False),
+    Column("node_name", Text, nullable=False),
+    Column("enrolled_at", TIMESTAMPTZ, nullable=False),
 )
 
 

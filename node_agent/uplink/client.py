@@ -15,6 +15,7 @@ from node_agent.clock import Clock
 from node_agent.spool import Entry, Loss, Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
+from node_agent.uplink.channel import Disconnected, Door, PlainDoor, Renewing, Unrecognised
 from node_agent.uplink.requests import Handlers, answer_command, answer_configure
 from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
 
@@ -24,27 +25,11 @@ PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
 CONNECT_TIMEOUT_SECONDS = 10.0
 # Sent and not acknowledged for this long: the path swallows what we send (a black hole looks alive to TCP).
 ACK_TIMEOUT_SECONDS = 30.0
-CHANNEL_OPTIONS = (
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-    ("grpc.enable_http_proxy", 0),  # an HTTP proxy meant for package downloads would break the stream
-)
-
 # More than this is a backlog: what is sampled from now on goes first, and beside it what waited.
 # Four windows, a few seconds' work for the control plane.
 FRESH_BATCHES = 64
 
 Stream = grpc.aio.StreamStreamCall[link_pb2.AgentMessage, link_pb2.ServerMessage]
-
-
-class Disconnected(Exception):
-    """The stream ended; `retry_after_seconds` is what the control plane asked for, if it did."""
-
-    def __init__(self, detail: str, *, retry_after_seconds: float | None = None) -> None:
-        """`detail` is the clause that a log line gives as the reason."""
-        super().__init__(detail)
-        self.retry_after_seconds = retry_after_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +92,16 @@ class Uplink:
         handlers: Handlers,
         backoff: Backoff,
         ack_timeout_seconds: float = ACK_TIMEOUT_SECONDS,
+        door: Door | None = None,
         backlog: Backlog | None = None,
     ) -> None:
-        """`server` is host:port; `everything` announces all that any kept batch may name."""
+        """`server` is host:port; `everything` announces all that any kept batch may name.
+
+        `door` opens the channel to it; None: without encryption.
+        """
         self._backlog = backlog
         self._generation = 0  # the spool's, when the stream began
+        self._door = door or PlainDoor(server)
         self._server = server
         self._identity = identity
         self._spool = spool
@@ -143,6 +133,8 @@ class Uplink:
             except (Disconnected, grpc.aio.AioRpcError, TimeoutError) as error:
                 self.connected.clear()
                 self._tell(error)
+                if isinstance(error, Unrecognised):
+                    self._door.refused()
                 asked = error.retry_after_seconds if isinstance(error, Disconnected) else None
                 lasted = self._clock.now().monotonic_seconds - started
                 await asyncio.sleep(self._backoff.delay_seconds(lasted_seconds=lasted, asked_seconds=asked))
@@ -154,12 +146,14 @@ class Uplink:
             await self._spool.changed.wait()
 
     def _tell(self, error: BaseException) -> None:
+        if isinstance(error, Renewing):
+            return
         level = logging.DEBUG if self._told_of_outage else logging.WARNING  # once per outage
         log.log(level, "no link to %s (%s); samples are kept and sent later", self._server, _reason(error))
         self._told_of_outage = True
 
     async def _session(self) -> None:
-        async with grpc.aio.insecure_channel(self._server, options=CHANNEL_OPTIONS) as channel:
+        async with await self._door.open() as channel:
             stream: Stream = link_pb2_grpc.LinkStub(channel).Connect()
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
@@ -205,6 +199,7 @@ class Uplink:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send_batches(stream))
                 tasks.create_task(self._heartbeats(stream, max(1, heartbeat_interval_seconds)))
+                tasks.create_task(self._reopen())
                 tasks.create_task(self._receive(stream))
                 tasks.create_task(self._watch())
                 if lane is not None:
@@ -266,6 +261,13 @@ class Uplink:
             waiting = self._clock.now().monotonic_seconds - self._waiting_since
             if self._under_way and waiting > self._ack_timeout_seconds:
                 raise Disconnected(f"nothing was acknowledged for {self._ack_timeout_seconds:g} s")
+
+    async def _reopen(self) -> None:
+        """This will end the stream when its certificate is due for renewal; the next one goes on where it ended."""
+        seconds = self._door.seconds_until_renewal()
+        if seconds is not None:
+            await asyncio.sleep(seconds)
+            raise Renewing()
 
     async def _heartbeats(self, stream: Stream, interval_seconds: int) -> None:
         while True:
@@ -363,7 +365,8 @@ async def write(stream: Stream, message: link_pb2.AgentMessage) -> None:
 
 
 def _refused(refusal: link_pb2.Refusal) -> Disconnected:
-    return Disconnected(refusal.detail, retry_after_seconds=float(refusal.retry_after_seconds))
+    kind = Unrecognised if refusal.code == link_pb2.REFUSAL_CODE_IDENTITY else Disconnected
+    return kind(refusal.detail, retry_after_seconds=float(refusal.retry_after_seconds))
 
 
 def loss_message(loss: Loss) -> link_pb2.Loss:

@@ -11,9 +11,9 @@ import grpc
 from node_agent.clock import Clock
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
+from node_agent.uplink.channel import Disconnected
 from node_agent.uplink.client import (
     ACK_TIMEOUT_SECONDS,
-    Disconnected,
     Identity,
     Stream,
     greet,

@@ -14,6 +14,8 @@ class Handlers:
 
     collect_now: Callable[[str, float], str | None]  # the command's id, seconds it stays valid
     set_interval: Callable[[float], str | None]  # seconds
+    release_gpus: Callable[[float], str | None] = lambda _seconds: "this agent holds no GPU that it could release"
+    allowed_commands: frozenset[str] = frozenset({"collect_now"})  # by the host's owner, each by its name
 
 
 def refusing(why: str) -> Handlers:
@@ -23,13 +25,26 @@ def refusing(why: str) -> Handlers:
 
 def answer_command(command: command_pb2.Command, handlers: Handlers) -> command_pb2.CommandResult | None:
     """This will obey a command or say why not. None: what comes of it is the answer."""
-    if command.WhichOneof("verb") == "collect_now":
-        refused = handlers.collect_now(command.id, float(command.valid_for_seconds))
-    else:
-        refused = "this agent does not know the command"
-    if refused is None:
-        return None  # the tick that carries the command's id
-    return command_pb2.CommandResult(id=command.id, outcome=command_pb2.COMMAND_OUTCOME_REFUSED, detail=refused)
+    verb = command.WhichOneof("verb")
+    if verb is None:
+        return _refused(command, "this agent does not know the command")
+    if verb not in handlers.allowed_commands:
+        return _refused(command, f"{verb} is not among this host's allowed_commands")
+    if command.valid_for_seconds == 0:
+        return _refused(command, "the command was not valid when it arrived")
+    match verb:
+        case "collect_now":
+            refused = handlers.collect_now(command.id, float(command.valid_for_seconds))
+            return None if refused is None else _refused(command, refused)
+        case "release_gpus":
+            refused = handlers.release_gpus(float(command.release_gpus.seconds))
+            if refused is not None:
+                return _refused(command, refused)
+            return command_pb2.CommandResult(id=command.id, outcome=command_pb2.COMMAND_OUTCOME_DONE)
+
+
+def _refused(command: command_pb2.Command, why: str) -> command_pb2.CommandResult:
+    return command_pb2.CommandResult(id=command.id, outcome=command_pb2.COMMAND_OUTCOME_REFUSED, detail=why)
 
 
 def answer_configure(configure: link_pb2.Configure, handlers: Handlers) -> link_pb2.ConfigStatus:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
 
 from control_plane.api import scope
 from control_plane.api.answers import age_seconds, answer, gpu_identity, page, sampled, server_identity
@@ -14,6 +15,7 @@ from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, Paged, Parameters, decode_cursor
 from control_plane.api.schemas import TEXT, TIME, UNKNOWN, scalar_names
 from control_plane.model.entity import EntityKind
+from control_plane.model.errors import Conflict
 from control_plane.model.node import CollectorState, Node, NodeState, NodeStatus, node_state
 from control_plane.storage import nodes
 from control_plane.storage.readings import Selection, latest, select_entities
@@ -21,6 +23,8 @@ from control_plane.storage.readings import Selection, latest, select_entities
 router = APIRouter(tags=["nodes"])
 
 MOST_DEVICES = 1024
+# An agent answers at once, or its stream is stuck.
+RELEASE_SECONDS = 10.0
 
 
 def _collector(status: NodeStatus, state: CollectorState) -> dict[str, Any]:
@@ -142,3 +146,46 @@ async def get_node(
         ],
     }
     return answer(body)
+
+
+@router.delete(
+    "/nodes/{node_id}",
+    **operation("node_forget", "Forget a node that is gone", scope="admin", errors=(404, 409, 422, 503)),
+)
+async def forget_node(
+    node_id: Annotated[Name, Path(description="a node's id or name")],
+    _: Annotated[Parameters, Query()],
+    context: Context,
+) -> Response:
+    """Takes it off every list and its agent's certificate out of force. Its samples stay until retention ends."""
+    node = await scope.find_node(context, node_id)
+    if node.node_id in context.ingest.connected_nodes():
+        raise Conflict(f"node {node.name} is connected; stop its agent first")
+    now = context.clock.now()
+    await nodes.forget(context.database.engine, node.node_id, now)
+    return answer({"node_id": node.node_id, "name": node.name, "forgotten_at": now})
+
+
+class ReleaseQuestion(Parameters):
+    """For how long."""
+
+    seconds: int = Field(120, ge=1, le=3600, description="how long the agent leaves the driver alone")
+
+
+@router.post(
+    "/nodes/{node_id}/gpus/release",
+    **operation("node_gpus_release", "Have an agent let go of its GPUs", scope="operate", errors=(404, 422, 503)),
+)
+async def release_gpus(
+    node_id: Annotated[Name, Path(description="a node's id or name")],
+    asked: Annotated[ReleaseQuestion, Query()],
+    context: Context,
+) -> Response:
+    """For a reset or a change of MIG. Done only where the host's `allowed_commands` name `release_gpus`."""
+    node = await scope.find_node(context, node_id)
+    outcome, detail = await context.ingest.release_gpus(
+        node.node_id, seconds=asked.seconds, timeout_seconds=RELEASE_SECONDS
+    )
+    return answer(
+        {"node_id": node.node_id, "node": node.name, "outcome": outcome, "detail": detail, "seconds": asked.seconds}
+    )

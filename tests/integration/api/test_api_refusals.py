@@ -188,7 +188,7 @@ async def test_too_many_of_one_parameter_are_refused(api: Api) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
 async def test_a_method_that_a_path_does_not_take_is_refused_with_those_it_takes(api: Api, method: str) -> None:
     for path, allowed in [(path, "GET") for path in EVERYTHING] + [("/metrics/collect", "POST")]:
-        if method != allowed:
+        if method != allowed and not (method == "DELETE" and path.startswith("/nodes/")):  # that forgets a node
             answer = await api.client.request(method, path)
             problem_of(answer, 405)
             assert answer.headers["allow"] == allowed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node_agent.commands.collect_now import collect_now
+from node_agent.commands.release_gpus import release_gpus
 from node_agent.commands.set_interval import set_interval
 from node_agent.sampler import MOST_REQUESTS, Sampler
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS
@@ -91,3 +92,59 @@ async def test_a_replay_obeys_nothing_and_says_so() -> None:
     assert result is not None
     assert result.detail == "this is a replay"
     assert not answer_configure(link_pb2.Configure(revision=1, sampling_interval_ms=1000), nobody).applied
+
+
+# -- releasing GPUs -------------------------------------------------------------------------------
+
+
+class Holder:
+    """Holds a driver."""
+
+    def __init__(self) -> None:
+        self.released: list[float] = []
+
+    def release(self, seconds: float) -> None:
+        self.released.append(seconds)
+
+
+def release(seconds: int = 60, valid_for_seconds: int = 10) -> command_pb2.Command:
+    verb = command_pb2.ReleaseGpus(seconds=seconds)
+    return command_pb2.Command(id="r", valid_for_seconds=valid_for_seconds, release_gpus=verb)
+
+
+def releasing(holder: Holder | None, *allowed: str) -> Handlers:
+    refuse = refusing("not asked here")
+    return Handlers(
+        collect_now=refuse.collect_now,
+        set_interval=refuse.set_interval,
+        release_gpus=lambda seconds: release_gpus(holder, seconds),
+        allowed_commands=frozenset(allowed),
+    )
+
+
+def test_gpus_are_released_where_the_host_allows_it_by_name() -> None:
+    holder = Holder()
+    result = answer_command(release(), releasing(holder, "release_gpus"))
+    assert result is not None
+    assert (result.outcome, holder.released) == (command_pb2.COMMAND_OUTCOME_DONE, [60.0])
+
+
+@pytest.mark.parametrize(
+    ("command", "holder", "allowed", "sentence"),
+    [
+        (release(), Holder(), ("collect_now",), "release_gpus is not among this host's allowed_commands"),
+        (release(valid_for_seconds=0), Holder(), ("release_gpus",), "not valid when it arrived"),
+        (release(0), Holder(), ("release_gpus",), "0 s is outside the 1 to 3600 s"),
+        (release(86_400), Holder(), ("release_gpus",), "86400 s is outside the 1 to 3600 s"),
+        (release(), None, ("release_gpus",), "holds no GPU"),
+        (collect(), Holder(), (), "collect_now is not among this host's allowed_commands"),
+    ],
+)
+def test_a_command_outside_the_owners_policy_is_refused_in_a_sentence(
+    command: command_pb2.Command, holder: Holder | None, allowed: tuple[str, ...], sentence: str
+) -> None:
+    result = answer_command(command, releasing(holder, *allowed))
+    assert result is not None
+    assert result.outcome == REFUSED
+    assert sentence in result.detail
+    assert holder is None or not holder.released

@@ -24,19 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$optiinfra/telemetry/v1/command.proto\x12\x16optiinfra.telemetry.v1\"\x0c\n\nCollectNow\"s\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x19\n\x11valid_for_seconds\x18\x02 \x01(\r\x12\x39\n\x0b\x63ollect_now\x18\x03 \x01(\x0b\x32\".optiinfra.telemetry.v1.CollectNowH\x00\x42\x06\n\x04verb\"d\n\rCommandResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x37\n\x07outcome\x18\x02 \x01(\x0e\x32&.optiinfra.telemetry.v1.CommandOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*\x84\x01\n\x0e\x43ommandOutcome\x12\x1f\n\x1b\x43OMMAND_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OMMAND_OUTCOME_DONE\x10\x01\x12\x1b\n\x17\x43OMMAND_OUTCOME_REFUSED\x10\x02\x12\x1a\n\x16\x43OMMAND_OUTCOME_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$optiinfra/telemetry/v1/command.proto\x12\x16optiinfra.telemetry.v1\"\x0c\n\nCollectNow\"\x1e\n\x0bReleaseGpus\x12\x0f\n\x07seconds\x18\x01 \x01(\r\"\xb0\x01\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x19\n\x11valid_for_seconds\x18\x02 \x01(\r\x12\x39\n\x0b\x63ollect_now\x18\x03 \x01(\x0b\x32\".optiinfra.telemetry.v1.CollectNowH\x00\x12;\n\x0crelease_gpus\x18\x04 \x01(\x0b\x32#.optiinfra.telemetry.v1.ReleaseGpusH\x00\x42\x06\n\x04verb\"d\n\rCommandResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x37\n\x07outcome\x18\x02 \x01(\x0e\x32&.optiinfra.telemetry.v1.CommandOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*\x84\x01\n\x0e\x43ommandOutcome\x12\x1f\n\x1b\x43OMMAND_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OMMAND_OUTCOME_DONE\x10\x01\x12\x1b\n\x17\x43OMMAND_OUTCOME_REFUSED\x10\x02\x12\x1a\n\x16\x43OMMAND_OUTCOME_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'optiinfra.telemetry.v1.command_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMMANDOUTCOME']._serialized_start=298
-  _globals['_COMMANDOUTCOME']._serialized_end=430
+  _globals['_COMMANDOUTCOME']._serialized_start=392
+  _globals['_COMMANDOUTCOME']._serialized_end=524
   _globals['_COLLECTNOW']._serialized_start=64
   _globals['_COLLECTNOW']._serialized_end=76
-  _globals['_COMMAND']._serialized_start=78
-  _globals['_COMMAND']._serialized_end=193
-  _globals['_COMMANDRESULT']._serialized_start=195
-  _globals['_COMMANDRESULT']._serialized_end=295
+  _globals['_RELEASEGPUS']._serialized_start=78
+  _globals['_RELEASEGPUS']._serialized_end=108
+  _globals['_COMMAND']._serialized_start=111
+  _globals['_COMMAND']._serialized_end=287
+  _globals['_COMMANDRESULT']._serialized_start=289
+  _globals['_COMMANDRESULT']._serialized_end=389
 # @@protoc_insertion_point(module_scope)

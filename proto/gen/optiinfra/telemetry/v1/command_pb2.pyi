@@ -56,29 +56,54 @@ class CollectNow(_message.Message):
 Global___CollectNow: _TypeAlias = CollectNow  # noqa: Y015
 
 @_typing.final
+class ReleaseGpus(_message.Message):
+    """Let go of the GPUs' driver for so long: for a reset, or a change of MIG. Refused unless the host allows it by name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.int
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseGpus: _TypeAlias = ReleaseGpus  # noqa: Y015
+
+@_typing.final
 class Command(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     VALID_FOR_SECONDS_FIELD_NUMBER: _builtins.int
     COLLECT_NOW_FIELD_NUMBER: _builtins.int
+    RELEASE_GPUS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     valid_for_seconds: _builtins.int
     """How long the command is valid after it was received, so that clocks need not agree."""
     @_builtins.property
     def collect_now(self) -> Global___CollectNow: ...
+    @_builtins.property
+    def release_gpus(self) -> Global___ReleaseGpus: ...
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         valid_for_seconds: _builtins.int = ...,
         collect_now: Global___CollectNow | None = ...,
+        release_gpus: Global___ReleaseGpus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["collect_now", b"collect_now", "verb", b"verb"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collect_now", b"collect_now", "release_gpus", b"release_gpus", "verb", b"verb"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collect_now", b"collect_now", "id", b"id", "valid_for_seconds", b"valid_for_seconds", "verb", b"verb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collect_now", b"collect_now", "id", b"id", "release_gpus", b"release_gpus", "valid_for_seconds", b"valid_for_seconds", "verb", b"verb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["collect_now"]  # noqa: Y015
+    _WhichOneofReturnType_verb: _TypeAlias = _typing.Literal["collect_now", "release_gpus"]  # noqa: Y015
     _WhichOneofArgType_verb: _TypeAlias = _typing.Literal["verb", b"verb"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_verb) -> _WhichOneofReturnType_verb | None: ...
 

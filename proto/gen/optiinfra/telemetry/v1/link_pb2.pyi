@@ -46,6 +46,8 @@ class _RefusalCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefusalCo
     """try again later"""
     REFUSAL_CODE_SUPERSEDED: _RefusalCode.ValueType  # 4
     """the same agent connected again"""
+    REFUSAL_CODE_IDENTITY: _RefusalCode.ValueType  # 5
+    """no certificate, another agent's, or one that is no longer in force"""
 
 class RefusalCode(_RefusalCode, metaclass=_RefusalCodeEnumTypeWrapper): ...
 
@@ -57,6 +59,8 @@ REFUSAL_CODE_UNAVAILABLE: RefusalCode.ValueType  # 3
 """try again later"""
 REFUSAL_CODE_SUPERSEDED: RefusalCode.ValueType  # 4
 """the same agent connected again"""
+REFUSAL_CODE_IDENTITY: RefusalCode.ValueType  # 5
+"""no certificate, another agent's, or one that is no longer in force"""
 Global___RefusalCode: _TypeAlias = RefusalCode  # noqa: Y015
 
 @_typing.final

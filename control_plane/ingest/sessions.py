@@ -1,0 +1,70 @@
+"""One agent's stream as the server sees it: what is known of it, and how its messages are read and written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import DecodeError
+
+from control_plane.ingest import wire
+from control_plane.ingest.admission import StreamState
+from optiinfra.telemetry.v1 import link_pb2
+
+Context = grpc.aio.ServicerContext[link_pb2.AgentMessage, link_pb2.ServerMessage]
+
+
+@dataclass(slots=True)
+class Session:
+    """One connected agent."""
+
+    node_id: int
+    epoch: bytes
+    sampling_interval_seconds: float | None
+    state: StreamState
+    backlog: bool = False  # brings what was sampled before, beside the live stream
+    entity_ids: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(64, -1, np.int32))
+    lasts_seconds: float | None = None  # until its certificate expires; None: it needs none
+    acked_seq: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+    ack_due: bool = False
+    outbox: deque[link_pb2.ServerMessage] = field(default_factory=lambda: deque(maxlen=64))
+    results: dict[str, asyncio.Future[tuple[str, str]]] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def send(self, message: link_pb2.ServerMessage) -> None:
+        """This will queue a message; a peer that reads nothing loses the oldest, never the newest."""
+        self.outbox.append(message)
+        self.wake.set()
+
+
+class RefusedConnection(Exception):
+    """A connection that is not accepted; becomes a Refusal message."""
+
+    def __init__(self, code: str, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+
+
+async def read_message(context: Context) -> link_pb2.AgentMessage | None:
+    """This will give the next message, or None when the agent has closed its side. Raises RefusedMessage."""
+    try:
+        message: object = await context.read()
+    except DecodeError as error:
+        raise wire.RefusedMessage("undecodable", f"a message cannot be decoded: {error}") from error
+    return message if isinstance(message, link_pb2.AgentMessage) else None
+
+
+async def write_message(context: Context, message: link_pb2.ServerMessage) -> bool:
+    """This will send a message and say whether the agent was still there to get it."""
+    try:
+        await context.write(message)
+    except grpc.aio.BaseError:  # how grpc.aio says that the call has ended
+        return False
+    return True

@@ -1,0 +1,26 @@
+"""ReleaseGpus: let go of the driver for a while, so that an administrator can reset a GPU or change MIG."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+# A reset or a change of MIG takes seconds, a driver's upgrade minutes; nobody forgets an agent for longer than this.
+LONGEST_SECONDS = 3600.0
+
+
+class ReleasesGpus(Protocol):
+    """What holds the driver and can let go of it."""
+
+    def release(self, seconds: float) -> None:
+        """This will let go of the driver, and take it again when the time is over."""
+        ...
+
+
+def release_gpus(holder: ReleasesGpus | None, seconds: float) -> str | None:
+    """This will have the driver let go of, or say why not. `holder` is None where no GPU is watched."""
+    if holder is None:
+        return "this agent holds no GPU that it could release"
+    if not 0 < seconds <= LONGEST_SECONDS:
+        return f"{seconds:g} s is outside the 1 to {LONGEST_SECONDS:g} s that this host accepts"
+    holder.release(seconds)
+    return None
