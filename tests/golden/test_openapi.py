@@ -18,6 +18,7 @@ PUBLISHED = {
     ("get", "/system/cpu"), ("get", "/system/memory"), ("get", "/system/disk"), ("get", "/system/network"),
     ("get", "/system/all"), ("get", "/system/history"),
     ("get", "/metrics/latency"), ("get", "/metrics/throughput"), ("get", "/metrics/gpu"), ("post", "/metrics/collect"),
+    ("get", "/lmcache/status"), ("get", "/lmcache/metrics"),
 }  # fmt: skip
 ADDED = {
     ("get", "/nodes"), ("get", "/nodes/{node_id}"), ("get", "/inference/servers"),
