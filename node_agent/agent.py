@@ -35,6 +35,8 @@ from node_agent.uplink.restamp import Restamper
 log = logging.getLogger(__name__)
 
 HEARTBEAT_FILE = "alive"
+# What a supervisor is to answer with a new process: EX_TEMPFAIL of sysexits.h. docs/problems.md tells of it.
+RESTART_EXIT = 75
 # At a stop, time for the last tick to be acknowledged; longer, and a restart would wait for a dead server.
 DRAIN_SECONDS = 3.0
 # A run of the engine collector takes up to five thirds of its time limit: it must end before the
@@ -103,15 +105,25 @@ def identity(settings: Settings) -> Identity:
     )
 
 
-async def run(settings: Settings) -> None:
-    """This will sample and send until SIGTERM or SIGINT, then send what is left."""
+async def run(settings: Settings) -> int:
+    """This will sample and send until SIGTERM or SIGINT, then send what is left, and give the exit code.
+
+    RESTART_EXIT says that only a new process can see more: the driver was upgraded under this one.
+    """
     clock = SystemClock()
     sampler, encoder = build_sampler(settings), wire.Encoder()
     spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes)
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
 
+    code = 0
+
     def keep(tick: Tick) -> None:
+        nonlocal code
         append(spool, encode(encoder, tick))
+        if tick.restart_because and not stopped.is_set():
+            log.error("ending with code %d, to be started again: %s", RESTART_EXIT, tick.restart_because)
+            code = RESTART_EXIT
+            stopped.set()
         heartbeat.beat(sampler.interval_seconds)
 
     uplink = Uplink(
@@ -133,6 +145,7 @@ async def run(settings: Settings) -> None:
             await _within(uplink.drained(), DRAIN_SECONDS)
         linking.cancel()
     await sampler.close()
+    return code
 
 
 async def record(

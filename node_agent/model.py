@@ -26,6 +26,7 @@ class Reason(Enum):
     OUT_OF_RANGE = 9
     NOT_SENT = 10
     NOT_COLLECTED = 11
+    HUNG = 12
 
 
 class EntityKind(Enum):
@@ -105,6 +106,7 @@ class Collected:
     detail: str = ""  # a sentence for people when the outcome is not OK
     entities: Sequence[Entity] = ()
     samples: Sequence[Sample] = ()
+    restart_because: str = ""  # only a new process can see more; the agent ends once this is queued
 
 
 class Collector(Protocol):
@@ -143,3 +145,4 @@ class Tick:
     samples: Sequence[Sample]
     reports: Sequence[CollectorReport]
     command_id: str = ""
+    restart_because: str = ""

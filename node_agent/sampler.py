@@ -152,13 +152,22 @@ class Sampler:
         samples: list[Sample] = []
         reports: list[CollectorReport] = []
         elapsed = self._clock.now().monotonic_seconds - now.monotonic_seconds
+        ends = [seat.running.result()[0] for seat in self._seats if seat.running and seat.running.done()]
+        restart_because = next((end.restart_because for end in ends if end.restart_because), "")
         for seat in self._seats:
             report, seen, said = _taken(seat, elapsed, was_late=seat.collector.name in late_before)
             reports.append(report)
             entities += seen
             samples += said
         reports += [_report(name, Outcome.DISABLED, 0.0, "switched off by configuration") for name in self._disabled]
-        return Tick(taken_at=now, entities=entities, samples=samples, reports=reports, command_id=command_id)
+        return Tick(
+            taken_at=now,
+            entities=entities,
+            samples=samples,
+            reports=reports,
+            command_id=command_id,
+            restart_because=restart_because,
+        )
 
     async def _run(self, collector: Collector, now: Instant) -> tuple[Collected, float]:
         try:

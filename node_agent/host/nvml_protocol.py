@@ -19,9 +19,10 @@ class NvmlError(Exception):
 class NvmlUnavailable(NvmlError):
     """NVML as a whole cannot be used: every handle is void until `open` succeeds again."""
 
-    def __init__(self, detail: str, *, absent: bool) -> None:
+    def __init__(self, detail: str, *, absent: bool, needs_restart: bool = False) -> None:
         super().__init__(detail)
         self.absent = absent  # True: there is nothing to measure here. False: there is, and it is broken.
+        self.needs_restart = needs_restart  # only a new process loads the library that fits the driver
 
 
 class GpuLost(NvmlError):

@@ -31,7 +31,7 @@ MEMORY = DeviceMemory(
     memory_reserved_bytes=644939776,
 )
 BAR1 = Bar1Memory(bar1_used_bytes=1703936, bar1_total_bytes=274877906944)
-WRONG_VERSION = NvmlUnavailable("the NVIDIA driver was upgraded under this process", absent=False)
+WRONG_VERSION = NvmlUnavailable("the NVIDIA driver was upgraded under this process", absent=False, needs_restart=True)
 
 
 def h200_fields() -> dict[GpuField, Reading]:
@@ -144,7 +144,7 @@ class FakeNvml:
         self.opened = 0
         self.asked_fields: list[tuple[GpuField, ...]] = []
         self.before_each_call: Callable[[], None] = lambda: None  # to wedge or to note the thread
-        self._is_open = False
+        self.is_open = False
         self._gpm_begun: set[int] = set()
 
     def open(self) -> int:
@@ -153,13 +153,13 @@ class FakeNvml:
         self.opened += 1
         if self.unavailable is not None:
             raise self.unavailable
-        self._is_open = True
+        self.is_open = True
         self._gpm_begun.clear()
         return len(self.gpus)
 
     def close(self) -> None:
         """This will void every index."""
-        self._is_open = False
+        self.is_open = False
 
     def identity(self, index: int) -> GpuIdentity:
         """This will give what the test set."""
@@ -232,7 +232,7 @@ class FakeNvml:
 
     def _gpu(self, index: int, method: str) -> FakeGpu:
         self.before_each_call()
-        if not self._is_open or self.unavailable is not None:
+        if not self.is_open or self.unavailable is not None:
             raise self.unavailable or NvmlUnavailable("NVML is not open", absent=False)
         if index >= len(self.gpus):
             raise NvmlRefused(Reason.ERROR, f"{method}: Invalid Argument")

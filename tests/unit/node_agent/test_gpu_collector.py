@@ -379,7 +379,7 @@ async def test_a_wedged_driver_is_never_called_twice_at_once() -> None:
         stalled = await collector.collect(at(31))
         assert stalled.outcome is Outcome.TIMED_OUT
         assert "has not answered for 30 s" in stalled.detail
-        assert only_values(stalled) == dict.fromkeys(EVERY_FIELD, Reason.TIMED_OUT)
+        assert only_values(stalled) == dict.fromkeys(EVERY_FIELD, Reason.HUNG)
         driver.before_each_call = lambda: None
         release.set()
 

@@ -56,6 +56,8 @@ class _UnknownReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Unknown
     """the agent's schema has no such field"""
     UNKNOWN_REASON_NOT_COLLECTED: _UnknownReason.ValueType  # 11
     """switched off, or not due in this tick"""
+    UNKNOWN_REASON_HUNG: _UnknownReason.ValueType  # 12
+    """a call into the driver has not come back, and nothing can be asked"""
 
 class UnknownReason(_UnknownReason, metaclass=_UnknownReasonEnumTypeWrapper):
     """Why a value is unknown. Numbers are the NaN payload; never reuse one."""
@@ -84,6 +86,8 @@ UNKNOWN_REASON_NOT_SENT: UnknownReason.ValueType  # 10
 """the agent's schema has no such field"""
 UNKNOWN_REASON_NOT_COLLECTED: UnknownReason.ValueType  # 11
 """switched off, or not due in this tick"""
+UNKNOWN_REASON_HUNG: UnknownReason.ValueType  # 12
+"""a call into the driver has not come back, and nothing can be asked"""
 Global___UnknownReason: _TypeAlias = UnknownReason  # noqa: Y015
 
 class _ValueType:
