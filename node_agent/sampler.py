@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from node_agent.clock import Clock, Instant
-from node_agent.model import Collected, Collector, CollectorReport, Entity, EntityKind, Outcome, Reason, Sample, Tick
+from node_agent.model import (
+    Collected,
+    Collector,
+    CollectorReport,
+    Entity,
+    EntityKind,
+    Event,
+    Outcome,
+    Reason,
+    Sample,
+    Tick,
+)
 from optiinfra.catalogue import TABLES
 
 log = logging.getLogger(__name__)
@@ -26,6 +37,8 @@ def deadline_seconds(interval_seconds: float) -> float:
 
 # Samples that commands may have waiting: a person's impatient clicks, not a second cadence.
 MOST_REQUESTS = 8
+# Of one collector in one tick; the rest goes with the next. A few collectors stay below what a server admits.
+MOST_EVENTS = 50
 
 
 class _Seat:
@@ -36,9 +49,11 @@ class _Seat:
         self.running: asyncio.Task[tuple[Collected, float]] | None = None
         self.entities: Sequence[Entity] = ()
         self.subjects: list[tuple[str, tuple[EntityKind, str]]] = []  # table and entity of each sample
+        self.events: list[Event] = []  # not in a tick yet: late or not, what happened has happened
 
     def remember(self, collected: Collected) -> None:
         """This will keep what the collector looked at. One that failed without a word leaves it as it was."""
+        self.events += collected.events
         if collected.outcome is not Outcome.FAILED or collected.samples:
             self.entities = collected.entities
             self.subjects = [(sample.table, sample.entity) for sample in collected.samples]
@@ -150,6 +165,7 @@ class Sampler:
     def _gather(self, now: Instant, command_id: str, late_before: set[str]) -> Tick:
         entities: list[Entity] = []
         samples: list[Sample] = []
+        events: list[Event] = []
         reports: list[CollectorReport] = []
         elapsed = self._clock.now().monotonic_seconds - now.monotonic_seconds
         ends = [seat.running.result()[0] for seat in self._seats if seat.running and seat.running.done()]
@@ -159,6 +175,8 @@ class Sampler:
             reports.append(report)
             entities += seen
             samples += said
+            events += seat.events[:MOST_EVENTS]
+            seat.events = seat.events[MOST_EVENTS:]
         reports += [_report(name, Outcome.DISABLED, 0.0, "switched off by configuration") for name in self._disabled]
         return Tick(
             taken_at=now,
@@ -166,6 +184,7 @@ class Sampler:
             samples=samples,
             reports=reports,
             command_id=command_id,
+            events=events,
             restart_because=restart_because,
         )
 

@@ -15,6 +15,7 @@ from control_plane.api.operations import PROBLEM_SCHEMA
 from control_plane.api.resources import (
     collect,
     configuration,
+    events,
     gpu,
     health,
     inference,
@@ -43,7 +44,7 @@ def build_app(context: ApiContext) -> FastAPI:
     app.add_middleware(BodyLimit)
     problems.install(app)
     docs_page.install(app)
-    for resource in (health, gpu, system, nodes, inference, metrics, metrics_history, collect, configuration):
+    for resource in (health, gpu, system, nodes, events, inference, metrics, metrics_history, collect, configuration):
         app.include_router(resource.router)
 
     def openapi() -> dict[str, Any]:

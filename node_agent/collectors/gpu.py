@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 
 from node_agent.clock import Instant
+from node_agent.collectors.gpu_events import MOST_WAITING, GpuEvents, kernel_log_at
 from node_agent.collectors.gpu_reports import (
     TABLE,
     first_sentences,
@@ -19,10 +23,12 @@ from node_agent.collectors.gpu_reports import (
 )
 from node_agent.collectors.gpu_retry import LOST_GPU, NO_DRIVER, Retry
 from node_agent.collectors.gpu_values import GpuReader, attributes_of
-from node_agent.host.nvml_protocol import GpuLost, Nvml, NvmlRefused, NvmlUnavailable
+from node_agent.host.nvml_protocol import GpuLost, Nvml, NvmlRefused, NvmlUnavailable, XidEvent
 from node_agent.host.nvml_thread import NvmlThread
 from node_agent.host.nvml_watch import CallWatch, watched
-from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Value
+from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Severity, Value
+
+log = logging.getLogger(__name__)
 
 # A whole look at eight GPUs takes some 60 ms, and the rarest slow calls tens of milliseconds; a GPU that wakes
 # without persistence mode takes seconds. Beyond that nobody waits for the driver any more.
@@ -36,11 +42,12 @@ CLOSE_SECONDS = 1.0  # nvmlShutdown takes milliseconds; after that the driver is
 class GpuCollector:
     """Looks at every GPU. A GPU that was seen once never vanishes silently."""
 
-    def __init__(self, driver: Nvml, *, proc_root: Path = Path("/proc")) -> None:
+    def __init__(self, driver: Nvml, *, proc_root: Path = Path("/proc"), kernel_log: Path = Path("/dev/kmsg")) -> None:
         self._watch = CallWatch()
         self._driver = watched(driver, self._watch)
         self._proc_root = proc_root
         self._thread = NvmlThread()
+        self._xids: deque[XidEvent] = deque(maxlen=MOST_WAITING)  # from the NVML thread to the loop
         # Everything below up to _running belongs to the NVML thread.
         self._readers: dict[str, GpuReader] = {}  # by GPU UUID
         self._known: dict[str, Entity] = {}  # every GPU ever opened, as last seen
@@ -49,10 +56,14 @@ class GpuCollector:
         self._retry = Retry()
         self._was_open = False  # whether this process ever had NVML: then its library fitted the driver
         self._mismatched_at: Instant | None = None
+        self._watches_xids = True
         # The rest belongs to the event loop.
         self._running: Future[Collected] | None = None
         self._running_since: Instant | None = None
         self._last: Collected | None = None
+        self._events = GpuEvents(kernel_log_at(kernel_log))
+        self._is_hung = False
+        self._lost: set[str] = set()
         self._lease_seconds: float | None = None  # asked for, and not begun
         self._leased_until: Instant | None = None
 
@@ -68,6 +79,10 @@ class GpuCollector:
         and says what is stuck. What such a look brings in the end is nobody's: each look has a
         future of its own, and the one of a look that was given up is never read.
         """
+        self._events.read_log(now, self._last.entities if self._last else ())
+        return self._with_events(now, await self._collected(now))
+
+    async def _collected(self, now: Instant) -> Collected:
         if self._is_released(now):
             return self._released()
         if self._running is not None and not self._running.done():
@@ -97,6 +112,7 @@ class GpuCollector:
         closing = self._thread.submit(self._driver.close)
         self._thread.stop()
         await self._answered(closing)
+        self._events.close()
 
     async def _answered(self, work: Future[None]) -> bool:
         try:
@@ -147,21 +163,69 @@ class GpuCollector:
         self._driver.close()
         self._readers, self._unopened, self._down, self._retry = {}, [], None, Retry()
 
+    def _with_events(self, now: Instant, collected: Collected) -> Collected:
+        """This will add to a report what has happened, and how many XIDs there were."""
+        gpus = {entity.attributes.get("index"): entity for entity in collected.entities}
+        xids = [self._xids.popleft() for _ in range(len(self._xids))]
+        self._events.take_xids(now, [(gpus[xid.index], xid.number) for xid in xids if xid.index in gpus])
+        self._note_changes(now, collected)
+        samples = [
+            sample
+            if "xid_errors_total" in sample.values  # unknown, as all of it is
+            else replace(sample, values={**sample.values, "xid_errors_total": self._events.counts[sample.entity[1]]})
+            for sample in collected.samples
+        ]
+        return replace(collected, samples=samples, events=self._events.taken())
+
+    def _note_changes(self, now: Instant, collected: Collected) -> None:
+        """This will turn what is different from the look before into events."""
+        lost, hung = set(), False
+        for sample in collected.samples:
+            reason = sample.values.get("xid_errors_total")
+            hung = hung or reason is Reason.HUNG
+            if reason is Reason.DEVICE_LOST:
+                lost.add(sample.entity[1])
+        if hung and not self._is_hung:
+            self._events.add(now, "gpu_hung", None, Severity.CRITICAL, text=collected.detail)
+        readable = collected.outcome in (Outcome.OK, Outcome.PARTIAL)
+        if self._is_hung and readable:
+            self._events.add(now, "gpu_recovered", None, Severity.INFO, text="the NVIDIA driver answers again")
+        self._is_hung = hung or (self._is_hung and not readable)
+        if not readable:
+            return
+        for gpu in collected.entities:
+            if gpu.key in lost - self._lost:
+                self._events.add(now, "gpu_lost", gpu, Severity.CRITICAL, text=lost_sentence(gpu))
+            elif gpu.key in self._lost - lost:
+                self._events.add(now, "gpu_recovered", gpu, Severity.INFO, text="the GPU answers again")
+        self._lost = lost
+
     def _look(self, now: Instant) -> Collected:
         try:
             if self._retry.is_due(now):
                 self._open(now)
             if self._down is None:
-                return self._look_at_all(now)
+                collected = self._look_at_all(now)
+                self._take_xids()  # after the look: those that it met belong to it
+                return collected
         except NvmlUnavailable as unavailable:
             self._shut(now, unavailable)
         return self._report_down(now)
+
+    def _take_xids(self) -> None:
+        if not self._watches_xids:
+            return
+        try:
+            self._xids.extend(self._driver.xid_events())
+        except (NvmlRefused, GpuLost) as refused:  # no event set on this platform, or not for us: there is the log
+            log.info("NVML's event set gives no XIDs: %s", refused)
+            self._watches_xids = False
 
     def _open(self, now: Instant) -> None:
         self._driver.close()
         self._readers, self._unopened, self._down = {}, [], None
         count = self._driver.open()
-        self._was_open, self._mismatched_at = True, None
+        self._was_open, self._mismatched_at, self._watches_xids = True, None, True
         if count == 0 and not self._known:
             raise NvmlUnavailable("the NVIDIA driver is loaded, but it shows no GPU", absent=True)
         for index in range(count):

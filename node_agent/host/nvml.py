@@ -8,6 +8,7 @@ from typing import Any
 import pynvml
 
 from node_agent.host.nvml_calls import ask, ask_first, entry_reason, translated, union
+from node_agent.host.nvml_events import XidWatch
 from node_agent.host.nvml_gpm import GpmWindow
 from node_agent.host.nvml_identity import read_identity, read_versions
 from node_agent.host.nvml_protocol import (
@@ -23,6 +24,7 @@ from node_agent.host.nvml_protocol import (
     PowerSample,
     Reading,
     Utilization,
+    XidEvent,
 )
 from node_agent.model import Reason
 
@@ -53,6 +55,8 @@ class PynvmlDriver:
         self._is_open = False
         self._handles: dict[int, Any] = {}
         self._gpm: dict[int, GpmWindow] = {}
+        self._xids: XidWatch | None = None
+        self._count = 0
         self._versions: tuple[str | None, str | None] = (None, None)
 
     def open(self) -> int:
@@ -62,7 +66,8 @@ class PynvmlDriver:
             ask("nvmlInit")
             self._is_open = True
             self._versions = read_versions()
-            return int(ask("nvmlDeviceGetCount"))
+            self._count = int(ask("nvmlDeviceGetCount"))
+            return self._count
         except NvmlUnavailable:
             self.close()
             raise
@@ -76,11 +81,19 @@ class PynvmlDriver:
         if not self._is_open:
             return
         self._is_open = False
-        for close in (*(window.free for window in windows), _api.nvmlShutdown):
+        xids, self._xids = self._xids, None
+        frees = [window.free for window in windows] + ([xids.free] if xids else [])
+        for close in (*frees, _api.nvmlShutdown):
             try:
                 close()
             except pynvml.NVMLError:
                 continue  # a lost GPU or driver has already let go of it
+
+    def xid_events(self) -> Sequence[XidEvent]:
+        """This will give the XIDs of all GPUs since the call before, without waiting for any."""
+        if self._xids is None:
+            self._xids = XidWatch({index: self._handle(index) for index in range(self._count)})
+        return self._xids.take()
 
     def identity(self, index: int) -> GpuIdentity:
         """This will give what the GPU is and how it is set up now. Costs several milliseconds."""

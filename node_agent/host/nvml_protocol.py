@@ -154,6 +154,14 @@ class GpuProcess:
     used_bytes: int | None  # None under MIG and in some containers
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XidEvent:
+    """An XID that the driver delivered, without the time at which it happened."""
+
+    index: int
+    number: int
+
+
 class Nvml(Protocol):
     """NVML, one synchronous question at a time, from one thread only.
 
@@ -167,6 +175,13 @@ class Nvml(Protocol):
 
     def close(self) -> None:
         """This will let go of NVML, so that the driver can be reset or upgraded. It never raises."""
+        ...
+
+    def xid_events(self) -> Sequence[XidEvent]:
+        """This will give the XIDs of all GPUs since the call before, without waiting for any.
+
+        Those from before the first call after `open` are not among them. May raise NvmlRefused.
+        """
         ...
 
     def identity(self, index: int) -> GpuIdentity:

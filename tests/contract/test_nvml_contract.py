@@ -185,6 +185,11 @@ def test_processes_have_pids(subject: Subject) -> None:
     assert all(process.pid > 0 for process in subject.nvml.compute_processes(0))
 
 
+def test_xids_are_given_without_waiting_for_any(subject: Subject) -> None:
+    assert all(event.index >= 0 and event.number > 0 for event in subject.nvml.xid_events())
+    assert list(subject.nvml.xid_events()) == []
+
+
 def test_an_index_that_does_not_exist_is_refused(subject: Subject) -> None:
     with pytest.raises(NvmlRefused):
         subject.nvml.utilization(99)

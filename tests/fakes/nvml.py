@@ -19,6 +19,7 @@ from node_agent.host.nvml_protocol import (
     PowerSample,
     Reading,
     Utilization,
+    XidEvent,
 )
 from node_agent.model import Reason
 
@@ -142,6 +143,7 @@ class FakeNvml:
         self.gpus = list(gpus)
         self.unavailable = unavailable
         self.opened = 0
+        self.xids: list[XidEvent] = []
         self.asked_fields: list[tuple[GpuField, ...]] = []
         self.before_each_call: Callable[[], None] = lambda: None  # to wedge or to note the thread
         self.is_open = False
@@ -160,6 +162,14 @@ class FakeNvml:
     def close(self) -> None:
         """This will void every index."""
         self.is_open = False
+
+    def xid_events(self) -> Sequence[XidEvent]:
+        """This will give each of the test's XIDs once."""
+        self.before_each_call()
+        if not self.is_open:
+            raise NvmlUnavailable("NVML is not open", absent=False)
+        events, self.xids = self.xids, []
+        return events
 
     def identity(self, index: int) -> GpuIdentity:
         """This will give what the test set."""

@@ -30,6 +30,7 @@ class RecordedPynvml:
         }
         self.power: list[tuple[int, int]] = []  # (microseconds, mW)
         self.errors: dict[str, int] = {}
+        self.xids: list[int] = []
         self.calls: list[str] = []
         self.gpm_buffers: set[int] = set()
         self._open = 0
@@ -87,6 +88,28 @@ class RecordedPynvml:
         if index != 0:
             raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         return "handle"
+
+    def _nvmlEventSetCreate(self) -> object:
+        return object()
+
+    def _nvmlEventSetFree(self, _: object) -> None:
+        pass
+
+    def _nvmlDeviceGetSupportedEventTypes(self, _: str) -> int:
+        return 0xFFFF
+
+    def _nvmlDeviceRegisterEvents(self, _: str, types: int, __: object) -> None:
+        assert types == pynvml.nvmlEventTypeXidCriticalError
+
+    def _nvmlDeviceGetIndex(self, _: str) -> int:
+        return 0
+
+    def _nvmlEventSetWait_v2(self, _: object, milliseconds: int) -> Any:
+        assert milliseconds == 0, "a wait would hold up every other question"
+        if not self.xids:
+            raise _api.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
+        kind = pynvml.nvmlEventTypeXidCriticalError
+        return SimpleNamespace(device="handle", eventType=kind, eventData=self.xids.pop(0))
 
     def _nvmlDeviceGetPowerManagementLimitConstraints(self, _: str) -> list[int]:
         return [200000, 700000]

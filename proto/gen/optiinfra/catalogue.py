@@ -100,6 +100,7 @@ _TABLES["gpu"] = TableSpec(
         FieldSpec(name="remapped_rows_failure_flag", type="real", unit="flag", is_counter=False, minimum=0, maximum=1, source='field 145 REMAPPED_FAILURE', doc='1 when remapping failed: the board should be replaced.'),
         FieldSpec(name="pcie_replays_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='field 94 PCIE_REPLAY_COUNTER', doc='PCIe packets sent again.'),
         FieldSpec(name="compute_processes_count", type="real", unit="count", is_counter=False, minimum=0, maximum=1000000.0, source='nvmlDeviceGetComputeRunningProcesses', doc='Processes with a compute context on the GPU.'),
+        FieldSpec(name="xid_errors_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='NVML event set and /dev/kmsg', doc='XID errors that the driver reported since the agent started; each is an event too.'),
     ),
 )
 _TABLES["host"] = TableSpec(

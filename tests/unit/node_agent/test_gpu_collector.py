@@ -31,7 +31,7 @@ def at(seconds: float) -> Instant:
 
 @asynccontextmanager
 async def collecting(driver: Nvml, proc_root: Path = Path("/nonexistent")) -> AsyncIterator[GpuCollector]:
-    collector = GpuCollector(driver, proc_root=proc_root)
+    collector = GpuCollector(driver, proc_root=proc_root, kernel_log=Path("/nonexistent"))
     try:
         yield collector
     finally:
