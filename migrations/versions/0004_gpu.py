@@ -7,7 +7,23 @@ from alembic import op
 revision = "0004"
 down_revision = "0001"
 
-COLUMNS = {"xid_errors_total": "BIGINT"}
+COLUMNS = {
+    "xid_errors_total": "BIGINT",
+    "encoder_utilization_ratio": "REAL",
+    "decoder_utilization_ratio": "REAL",
+    "jpeg_utilization_ratio": "REAL",
+    "optical_flow_utilization_ratio": "REAL",
+    "nvlink_transmit_bytes_total": "BIGINT",
+    "nvlink_receive_bytes_total": "BIGINT",
+    "nvlink_crc_flit_errors_total": "BIGINT",
+    "nvlink_crc_data_errors_total": "BIGINT",
+    "nvlink_replays_total": "BIGINT",
+    "nvlink_recoveries_total": "BIGINT",
+    "retired_pages_single_bit_total": "BIGINT",
+    "retired_pages_double_bit_total": "BIGINT",
+    "retired_pages_pending_flag": "REAL",
+    "recovery_action_code": "REAL",
+}
 
 
 def upgrade() -> None:

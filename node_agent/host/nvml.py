@@ -18,6 +18,7 @@ from node_agent.host.nvml_protocol import (
     GpuField,
     GpuIdentity,
     GpuProcess,
+    MediaEngine,
     NvmlError,
     NvmlRefused,
     NvmlUnavailable,
@@ -35,7 +36,19 @@ _NANO = 1_000_000_000  # and ns of throttling
 _PERCENT = 100
 _MEBIBYTE = 1024 * 1024  # GPM's traffic rates are in MiB/s (nvml.h, NVML_GPM_METRIC_PCIE_TX_PER_SEC)
 
-_FIELD_DIVISOR = {
+_ALL_LINKS = 0xFFFFFFFF  # nvml.h, NVML_FI_DEV_NVLINK_THROUGHPUT_*: the scope that adds up all links
+_SCOPES = {GpuField.NVLINK_TRANSMIT_BYTES: _ALL_LINKS, GpuField.NVLINK_RECEIVE_BYTES: _ALL_LINKS}
+
+_ENGINES = {
+    MediaEngine.ENCODER: "nvmlDeviceGetEncoderUtilization",
+    MediaEngine.DECODER: "nvmlDeviceGetDecoderUtilization",
+    MediaEngine.JPEG: "nvmlDeviceGetJpgUtilization",
+    MediaEngine.OPTICAL_FLOW: "nvmlDeviceGetOfaUtilization",
+}
+
+_FIELD_DIVISOR: Mapping[GpuField, float] = {
+    GpuField.NVLINK_TRANSMIT_BYTES: 1 / 1024,  # they count KiB
+    GpuField.NVLINK_RECEIVE_BYTES: 1 / 1024,
     GpuField.THROTTLED_POWER_CAP_SECONDS: _NANO,
     GpuField.THROTTLED_SYNC_BOOST_SECONDS: _NANO,
     GpuField.THROTTLED_SOFTWARE_THERMAL_SECONDS: _NANO,
@@ -106,6 +119,11 @@ class PynvmlDriver:
             gpu_utilization_ratio=rates.gpu / _PERCENT, memory_controller_utilization_ratio=rates.memory / _PERCENT
         )
 
+    def engine_utilization_ratio(self, index: int, engine: MediaEngine) -> float:
+        """This will give how busy a media engine was over the driver's last sample period."""
+        percent, _ = ask(_ENGINES[engine], self._handle(index))
+        return float(percent / _PERCENT)
+
     def memory(self, index: int) -> DeviceMemory:
         """This will give how device memory is divided.
 
@@ -174,7 +192,11 @@ class PynvmlDriver:
         """This will give one answer per wanted field, in one call; a field without a value gives its reason."""
         if not wanted:
             return {}
-        entries = ask("nvmlDeviceGetFieldValues", self._handle(index), [field.value for field in wanted])
+        entries = ask(
+            "nvmlDeviceGetFieldValues",
+            self._handle(index),
+            [(f.value, _SCOPES[f]) if f in _SCOPES else f.value for f in wanted],
+        )
         answers: dict[GpuField, Reading] = {}
         for field, entry in zip(wanted, entries, strict=True):
             if entry.nvmlReturn == pynvml.NVML_SUCCESS:

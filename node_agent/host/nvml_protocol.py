@@ -40,6 +40,16 @@ class NvmlRefused(NvmlError):
 class GpuField(Enum):
     """The field values read in one batch. The numbers are NVML_FI_DEV_* of nvml.h."""
 
+    RETIRED_PAGES_SINGLE_BIT = 29
+    RETIRED_PAGES_DOUBLE_BIT = 30
+    RETIRED_PAGES_PENDING = 31
+    NVLINK_CRC_FLIT_ERRORS = 38
+    NVLINK_CRC_DATA_ERRORS = 45
+    NVLINK_REPLAYS = 52
+    NVLINK_RECOVERIES = 59
+    NVLINK_TRANSMIT_BYTES = 138
+    NVLINK_RECEIVE_BYTES = 139
+    RECOVERY_ACTION_CODE = 230
     ECC_CORRECTED_VOLATILE = 3
     ECC_UNCORRECTED_VOLATILE = 4
     ECC_CORRECTED_AGGREGATE = 5
@@ -57,6 +67,15 @@ class GpuField(Enum):
     THROTTLED_SOFTWARE_THERMAL_SECONDS = 269
     THROTTLED_HARDWARE_THERMAL_SECONDS = 270
     THROTTLED_POWER_BRAKE_SECONDS = 271
+
+
+class MediaEngine(Enum):
+    """The fixed-function engines beside the SMs."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+    JPEG = "jpeg"
+    OPTICAL_FLOW = "optical_flow"
 
 
 class GpmMetric(Enum):
@@ -190,6 +209,10 @@ class Nvml(Protocol):
 
     def utilization(self, index: int) -> Utilization:
         """This will give the classic utilisation."""
+        ...
+
+    def engine_utilization_ratio(self, index: int, engine: MediaEngine) -> float:
+        """This will give how busy a media engine was over the driver's last sample period."""
         ...
 
     def memory(self, index: int) -> DeviceMemory:

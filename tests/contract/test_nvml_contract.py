@@ -15,6 +15,7 @@ from node_agent.host.nvml_protocol import (
     DeviceMemory,
     GpmMetric,
     GpuField,
+    MediaEngine,
     Nvml,
     NvmlError,
     NvmlRefused,
@@ -126,6 +127,16 @@ def test_memory_used_does_not_contain_memory_reserved(subject: Subject) -> None:
 )
 def test_single_answers_are_in_the_catalogues_units(subject: Subject, method: str, name: str) -> None:
     assert_possible(name, getattr(subject.nvml, method)(0))
+
+
+@pytest.mark.parametrize("engine", list(MediaEngine))
+def test_media_engines_are_ratios_or_refused(subject: Subject, engine: MediaEngine) -> None:
+    try:
+        ratio = subject.nvml.engine_utilization_ratio(0, engine)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+    else:
+        assert_possible(f"{engine.value}_utilization_ratio", ratio)
 
 
 def test_power_is_in_watts_and_not_in_milliwatts(subject: Subject) -> None:

@@ -13,6 +13,7 @@ from node_agent.host.nvml_protocol import (
     GpuIdentity,
     GpuLost,
     GpuProcess,
+    MediaEngine,
     NvmlError,
     NvmlRefused,
     NvmlUnavailable,
@@ -79,6 +80,7 @@ class FakeGpu:
     field_values: dict[GpuField, Reading] = field(default_factory=h200_fields)
     gpm_rates: dict[GpmMetric, Reading] | None = field(default_factory=busy_gpm)
     compute_processes: list[GpuProcess] = field(default_factory=list)
+    engines: dict[MediaEngine, float | Reason] = field(default_factory=lambda: dict.fromkeys(MediaEngine, 0.0))
     is_lost: bool = False
     refusals: dict[str, NvmlError] = field(default_factory=dict)  # by method name
 
@@ -178,6 +180,13 @@ class FakeNvml:
     def utilization(self, index: int) -> Utilization:
         """This will give what the test set."""
         return self._gpu(index, "utilization").utilization
+
+    def engine_utilization_ratio(self, index: int, engine: MediaEngine) -> float:
+        """This will give what the test set."""
+        answer = self._gpu(index, "engine_utilization_ratio").engines[engine]
+        if isinstance(answer, Reason):
+            raise NvmlRefused(answer, f"{engine}: no")
+        return answer
 
     def memory(self, index: int) -> DeviceMemory:
         """This will give what the test set."""

@@ -31,6 +31,7 @@ class RecordedPynvml:
         self.power: list[tuple[int, int]] = []  # (microseconds, mW)
         self.errors: dict[str, int] = {}
         self.xids: list[int] = []
+        self.scopes: dict[int, int] = {}  # by field, of those that were asked with one
         self.calls: list[str] = []
         self.gpm_buffers: set[int] = set()
         self._open = 0
@@ -89,6 +90,12 @@ class RecordedPynvml:
             raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         return "handle"
 
+    def _nvmlDeviceGetEncoderUtilization(self, _: str) -> list[int]:
+        return [25, 100_000]  # percent, and the sample period in us, as on the H200
+
+    _nvmlDeviceGetDecoderUtilization = _nvmlDeviceGetEncoderUtilization
+    _nvmlDeviceGetJpgUtilization = _nvmlDeviceGetEncoderUtilization
+
     def _nvmlEventSetCreate(self) -> object:
         return object()
 
@@ -126,8 +133,9 @@ class RecordedPynvml:
         samples = [SimpleNamespace(timeStamp=stamp, sampleValue=SimpleNamespace(uiVal=value)) for stamp, value in newer]
         return pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
-    def _nvmlDeviceGetFieldValues(self, _: str, wanted: list[int]) -> list[Any]:
-        return [self._field(number) for number in wanted]
+    def _nvmlDeviceGetFieldValues(self, _: str, wanted: list[int | tuple[int, int]]) -> list[Any]:
+        self.scopes |= dict(entry for entry in wanted if isinstance(entry, tuple))
+        return [self._field(entry[0] if isinstance(entry, tuple) else entry) for entry in wanted]
 
     def _field(self, number: int) -> Any:
         entry = self.fields.get(number, {"error": pynvml.NVML_ERROR_NOT_SUPPORTED})

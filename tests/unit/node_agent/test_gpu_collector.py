@@ -15,7 +15,7 @@ import pytest
 from node_agent.clock import Instant
 from node_agent.collectors.gpu import LOST_GPU, NO_DRIVER, GpuCollector
 from node_agent.collectors.gpu_values import IDENTITY_SECONDS
-from node_agent.host.nvml_protocol import GpmMetric, GpuField, GpuProcess, Nvml, NvmlRefused, PowerSample
+from node_agent.host.nvml_protocol import GpmMetric, GpuField, GpuProcess, MediaEngine, Nvml, NvmlRefused, PowerSample
 from node_agent.model import Collected, Outcome, Reason, Value
 from optiinfra.catalogue import TABLES
 from tests.fakes.nvml import NO_LIBRARY, WRONG_VERSION, FakeNvml, a100, h200
@@ -407,3 +407,14 @@ async def test_details_of_many_broken_gpus_stay_short() -> None:
     async with collecting(driver) as collector:
         collected = await collector.collect(at(0))
     assert collected.detail.endswith("; and 3 more")
+
+
+async def test_what_a_gpu_does_not_have_is_said_in_its_attributes_and_asked_once() -> None:
+    gpu = a100()
+    gpu.engines[MediaEngine.OPTICAL_FLOW] = Reason.UNSUPPORTED
+    collected = await second_look(FakeNvml(gpu))
+    unsupported = collected.entities[0].attributes["unsupported"]
+    assert isinstance(unsupported, list)
+    assert {"optical_flow_utilization_ratio", "sm_active_ratio"} <= set(unsupported)
+    assert only_values(collected)["optical_flow_utilization_ratio"] is Reason.UNSUPPORTED
+    assert only_values(collected)["encoder_utilization_ratio"] == 0.0
