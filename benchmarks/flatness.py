@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 
 from benchmarks.processes import PATIENCE_SECONDS, environment, resident_bytes
-from node_agent.agent import append, build_sampler, encode
+from node_agent.agent import append, build_gpus, build_sampler, encode
 from node_agent.model import Tick
 from node_agent.prometheus.page import NewestTick
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, Settings
@@ -38,7 +38,7 @@ async def _run(marks: list[int]) -> None:
     settings = Settings(node_name="flat", sampling_interval_seconds=LONGEST_INTERVAL_SECONDS)
     encoder, newest = wire.Encoder(), NewestTick("flat")
     spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes)
-    sampler = build_sampler(settings)
+    sampler = build_sampler(settings, build_gpus(settings))
     count, done = 0, asyncio.Event()
 
     def keep(tick: Tick) -> None:

@@ -27,7 +27,7 @@ from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService,
 from control_plane.model.errors import ConfigurationError
 from control_plane.runtime.clock import Clock, SystemClock
 from control_plane.settings import Settings, host_port
-from control_plane.storage import migrations, partitions
+from control_plane.storage import events, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database, redacted_url, storage_errors
@@ -256,6 +256,7 @@ def _make_and_drop(settings: Settings, database: Database, clock: Clock) -> None
         partitions.ensure_days(connection, partitions.days_ahead(today))
         # One day of grace: a sample admitted just inside retention must still find its partition.
         dropped = partitions.drop_before(connection, today - timedelta(days=settings.retention_days + 1))
+        events.drop_before(connection, clock.now() - timedelta(days=settings.retention_days))
     if dropped:
         log.info("retention dropped %s", ", ".join(dropped))
 

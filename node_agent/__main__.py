@@ -119,8 +119,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             from node_agent import agent
 
             logging.getLogger(__name__).info("%s", ", ".join(f"{k} {v}" for k, v in agent.described(settings).items()))
-            asyncio.run(agent.run(settings))
-            return 0
+            return asyncio.run(agent.run(settings))
         case "record":
             return _record(settings, arguments.file, arguments.seconds)
         case "replay":
@@ -130,7 +129,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """This will run one verb and give its exit code: 0 done, 1 not healthy, 2 wrong usage."""
+    """This will run one verb and give its exit code: 0 done, 1 not healthy, 2 wrong usage, 75 start me again."""
     arguments = _parser().parse_args(argv)
     try:
         return _dispatch(arguments)

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_FILE = "alive"
 SPOOL_FOLDER = "spool"
+# What a supervisor is to answer with a new process: EX_TEMPFAIL of sysexits.h. docs/problems.md tells of it.
+RESTART_EXIT = 75
 # At a stop, time for the last tick to be acknowledged; longer, and a restart would wait for a dead server.
 DRAIN_SECONDS = 3.0
 # A run of the engine collector takes up to two times its time limit: it must end before the
@@ -79,7 +81,14 @@ def agent_id(state_dir: Path) -> str:
     return made
 
 
-def build_sampler(settings: Settings, *, backlog: Callable[[], Backlog] | None = None) -> Sampler:
+def build_gpus(settings: Settings) -> GpuCollector | None:
+    """This will build what watches the GPUs; None where that is switched off."""
+    return GpuCollector(PynvmlDriver(), proc_root=settings.host_proc) if settings.gpu_monitoring_enabled else None
+
+
+def build_sampler(
+    settings: Settings, gpus: GpuCollector | None, *, backlog: Callable[[], Backlog] | None = None
+) -> Sampler:
     """This will build the collectors that the settings ask for, and what runs them.
 
     `backlog` says what has not been delivered yet, where something is delivered at all.
@@ -88,8 +97,8 @@ def build_sampler(settings: Settings, *, backlog: Callable[[], Backlog] | None =
     system = SystemCollector(settings.host_proc, sys_root=settings.host_sys, own_sys_root=Path("/sys"))
     collectors: list[Collector] = [system, itself]
     disabled = []
-    if settings.gpu_monitoring_enabled:
-        collectors.append(GpuCollector(PynvmlDriver(), proc_root=settings.host_proc))
+    if gpus is not None:
+        collectors.append(gpus)
     else:
         disabled.append("gpu")
     collectors.append(
@@ -158,20 +167,29 @@ def _backoff() -> Backoff:
     return Backoff(random.Random())  # noqa: S311 - spreads reconnects, guards nothing
 
 
-async def run(settings: Settings) -> None:
-    """This will sample and send until SIGTERM or SIGINT, then send what is left."""
+async def run(settings: Settings) -> int:
+    """This will sample and send until SIGTERM or SIGINT, then send what is left, and give the exit code.
+
+    RESTART_EXIT says that only a new process can see more: the driver was upgraded under this one.
+    """
     clock, encoder = SystemClock(), wire.Encoder()
     me = identity(settings)
     disk = disk_spool(settings, me, clock, encoder)
     spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes, store=disk)
-    sampler = build_sampler(settings, backlog=lambda: backlog_of(spool, uplink))
+    gpus = build_gpus(settings)
+    sampler = build_sampler(settings, gpus, backlog=lambda: backlog_of(spool, uplink))
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
-
     newest = NewestTick(settings.node_name)
+    code = 0
 
     def keep(tick: Tick) -> None:
+        nonlocal code
         newest.keep(tick, sampler.interval_seconds)
         append(spool, encode(encoder, tick))
+        if tick.restart_because and not stopped.is_set():
+            log.error("ending with code %d, to be started again: %s", RESTART_EXIT, tick.restart_because)
+            code = RESTART_EXIT
+            stopped.set()
         heartbeat.beat(sampler.interval_seconds)
 
     uplink = Uplink(
@@ -180,7 +198,7 @@ async def run(settings: Settings) -> None:
         spool,
         clock,
         everything=encoder.everything,
-        handlers=_handlers(sampler, settings, None),
+        handlers=_handlers(sampler, settings, gpus),
         backoff=_backoff(),
         door=_door(settings, clock),
         backlog=BacklogLane(disk, me, clock, backoff=_backoff(), boot_id=boot_id(me)) if disk else None,
@@ -203,6 +221,7 @@ async def run(settings: Settings) -> None:
     if pages is not None:
         pages.close()
     await sampler.close()
+    return code
 
 
 async def serve_pages(listen: str, newest: NewestTick, clock: Clock) -> PageServer | None:
@@ -232,7 +251,7 @@ async def record(
 
     Raises OSError when the file cannot be written, or not to its end.
     """
-    clock, encoder, sampler = SystemClock(), wire.Encoder(), build_sampler(settings)
+    clock, encoder, sampler = SystemClock(), wire.Encoder(), build_sampler(settings, build_gpus(settings))
     stopped = _stop_signal()
     written = 0
     failed: OSError | None = None

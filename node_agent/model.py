@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
@@ -26,6 +27,7 @@ class Reason(Enum):
     OUT_OF_RANGE = 9
     NOT_SENT = 10
     NOT_COLLECTED = 11
+    HUNG = 12
 
 
 class EntityKind(Enum):
@@ -99,6 +101,25 @@ class Sample:
             raise ValueError(f"{self.table}: not in the catalogue: {sorted(self.values.keys() - known)}")
 
 
+class Severity(Enum):
+    """How bad an event is. The numbers are those of telemetry.proto's EventSeverity."""
+
+    INFO = 1
+    WARNING = 2
+    CRITICAL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened at one moment, perhaps before the tick that carries it."""
+
+    taken_at: datetime  # UTC, the node's clock
+    kind: str  # a word: docs/events.md
+    entity: tuple[EntityKind, str]
+    severity: Severity
+    detail: Mapping[str, object] = field(default_factory=dict)  # JSON-serialisable
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
     """What one collector saw in one run."""
@@ -107,6 +128,8 @@ class Collected:
     detail: str = ""  # a sentence for people when the outcome is not OK
     entities: Sequence[Entity] = ()
     samples: Sequence[Sample] = ()
+    events: Sequence[Event] = ()
+    restart_because: str = ""  # only a new process can see more; the agent ends once this is queued
 
 
 class Collector(Protocol):
@@ -169,3 +192,5 @@ class Tick:
     samples: Sequence[Sample]
     reports: Sequence[CollectorReport]
     command_id: str = ""
+    events: Sequence[Event] = ()
+    restart_because: str = ""

@@ -16,6 +16,7 @@ from node_agent.model import (
     CollectorReport,
     Entity,
     EntityKind,
+    Event,
     Outcome,
     Reason,
     Sample,
@@ -39,6 +40,8 @@ FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT)
 
 # Samples that commands may have waiting: a person's impatient clicks, not a second cadence.
 MOST_REQUESTS = 8
+# Of one collector in one tick; the rest goes with the next. A few collectors stay below what a server admits.
+MOST_EVENTS = 50
 
 
 class _Seat:
@@ -49,6 +52,7 @@ class _Seat:
         self.running: asyncio.Task[tuple[Collected, float]] | None = None
         self.entities: Sequence[Entity] = ()
         self.subjects: list[tuple[str, tuple[EntityKind, str]]] = []  # table and entity of each sample
+        self.events: list[Event] = []  # not in a tick yet: late or not, what happened has happened
         self._succeeded_at: float | None = None  # monotonic seconds, as the next one
         self._failed_at: float | None = None
         self._last_error = ""
@@ -72,6 +76,7 @@ class _Seat:
 
     def remember(self, collected: Collected) -> None:
         """This will keep what the collector looked at. One that failed without a word leaves it as it was."""
+        self.events += collected.events
         if collected.outcome is not Outcome.FAILED or collected.samples:
             self.entities = collected.entities
             self.subjects = [(sample.table, sample.entity) for sample in collected.samples]
@@ -205,13 +210,18 @@ class Sampler:
     def _gather(self, now: Instant, command_id: str, late_before: set[str]) -> Tick:
         entities: list[Entity] = []
         samples: list[Sample] = []
+        events: list[Event] = []
         reports: list[CollectorReport] = []
         elapsed = self._clock.now().monotonic_seconds - now.monotonic_seconds
+        ends = [seat.running.result()[0] for seat in self._seats if seat.running and seat.running.done()]
+        restart_because = next((end.restart_because for end in ends if end.restart_because), "")
         for seat in self._seats:
             report, seen, said = _taken(seat, now, elapsed, was_late=seat.collector.name in late_before)
             reports.append(report)
             entities += seen
             samples += said
+            events += seat.events[:MOST_EVENTS]
+            seat.events = seat.events[MOST_EVENTS:]
         self.cadence = replace(
             self.cadence, tick_seconds=elapsed, collectors_failing=sum(r.outcome in FAILURES for r in reports)
         )
@@ -221,7 +231,15 @@ class Sampler:
             )
             for name in self._disabled
         ]
-        return Tick(taken_at=now, entities=entities, samples=samples, reports=reports, command_id=command_id)
+        return Tick(
+            taken_at=now,
+            entities=entities,
+            samples=samples,
+            reports=reports,
+            command_id=command_id,
+            events=events,
+            restart_because=restart_because,
+        )
 
     async def _run(self, collector: Collector, now: Instant) -> tuple[Collected, float]:
         try:

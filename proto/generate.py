@@ -22,7 +22,7 @@ ROOT = PROTO.parent
 KNOWN_TYPES = ("real", "double", "bigint", "real[]", "histogram")
 UNITS = (
     "bytes_per_second", "bytes", "seconds", "ratio", "celsius", "watts", "joules",
-    "megahertz", "cores", "tokens", "bits", "count", "flag",
+    "megahertz", "cores", "tokens", "bits", "count", "flag", "code",
 )  # fmt: skip
 
 CATALOGUE_HEAD = '''"""The field catalogue. Generated from proto/metrics.toml by proto/generate.py: do not edit."""

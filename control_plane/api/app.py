@@ -15,6 +15,7 @@ from control_plane.api.operations import PROBLEM_SCHEMA
 from control_plane.api.resources import (
     collect,
     configuration,
+    events,
     gpu,
     health,
     inference,
@@ -46,7 +47,8 @@ def build_app(context: ApiContext) -> FastAPI:
     problems.install(app)
     docs_page.install(app)
     for resource in (
-        health, gpu, system, join_tokens, nodes, inference, lmcache, metrics, metrics_history, collect, configuration,
+        health, gpu, system, join_tokens, nodes, events, inference, lmcache, metrics, metrics_history, collect,
+        configuration,
     ):  # fmt: skip
         app.include_router(resource.router)
 

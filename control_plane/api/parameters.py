@@ -113,6 +113,12 @@ class Stepped(Windowed):
     step: Step | None = Field(None, description="width of a point, such as 30s; default: what fits the limit")
 
 
+class EventsOf(Paged, Windowed):
+    """What happened on a node."""
+
+    kind: list[Name] = Field(default_factory=list, max_length=100, description="xid, gpu_lost, …; may be repeated")
+
+
 class GpuWindow(OfGpus, Windowed):
     """GPUs over a stretch of time."""
 
@@ -199,14 +205,14 @@ def encode_cursor(**position: int | str) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str | None, name: str) -> int:
+def decode_cursor(cursor: str | None, name: str, *, most: int = 2**31) -> int:
     """This will give the position `name` of a cursor; 0 without one. Raises InvalidRequest."""
     if cursor is None:
         return 0
     try:
         position = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         value = position[name]
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < most:
             raise ValueError
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise InvalidRequest("cursor is not one that this endpoint gave; start without one") from error

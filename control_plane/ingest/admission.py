@@ -17,9 +17,11 @@ from control_plane.ingest.wire import (
     clean_text,
     collector_state,
     entity_kind,
+    event_from,
     layout_from,
 )
 from control_plane.model.entity import AnnouncedEntity, EntityKind
+from control_plane.model.event import AdmittedEvent
 from control_plane.model.node import CollectorState
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
@@ -27,6 +29,8 @@ MOST_SCHEMAS = 1024
 MOST_ENTITIES = 16_384
 MOST_TICKS_PER_BATCH = 600  # ten minutes at 1 s, an hour at 6 s
 MOST_REPORTS_PER_TICK = 64  # an agent has some five collectors
+MOST_EVENTS_PER_TICK = 256  # an agent sends at most 50 of each collector
+OLDEST_EVENT_US = 366 * 86_400_000_000  # an agent may tell late; older than any history is a wrong clock
 KINDS = {kind.name.lower(): kind for kind in EntityKind}
 
 
@@ -49,6 +53,7 @@ class AdmittedTick:
     rows: Sequence[AdmittedRows]
     collectors: Sequence[CollectorState]
     command_id: str
+    events: Sequence[AdmittedEvent] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +162,7 @@ class StreamState:
             rows=rows,
             collectors=[collector_state(report) for report in tick.collectors],
             command_id=tick.command_id,
+            events=_events(tick, stamp.taken_at_us),
         )
 
     def _rows(self, rows: telemetry_pb2.Rows) -> AdmittedRows:
@@ -178,6 +184,19 @@ class StreamState:
                     "unknown_entity", f"entity {local_id} was not announced as a {layout.table.entity} on this stream"
                 )
         return AdmittedRows(layout=layout, records=rows.records, local_ids=local_ids)
+
+
+def _events(tick: telemetry_pb2.Tick, taken_at_us: int) -> list[AdmittedEvent]:
+    """This will read a tick's events. Their times keep their distance from the tick's, whatever its clock says."""
+    if len(tick.events) > MOST_EVENTS_PER_TICK:
+        raise RefusedMessage("too_large", f"a tick has {len(tick.events)} events; at most {MOST_EVENTS_PER_TICK}")
+    return [
+        event_from(
+            event,
+            taken_at_us=taken_at_us - min(max(tick.taken_at_unix_us - event.taken_at_unix_us, 0), OLDEST_EVENT_US),
+        )
+        for event in tick.events
+    ]
 
 
 def _require_one_row_each(rows: Sequence[AdmittedRows]) -> None:

@@ -14,8 +14,9 @@ from control_plane.ingest.admission import AdmittedBatch, AdmittedTick
 from control_plane.ingest.decode import Piece, decode
 from control_plane.model.entity import AnnouncedEntity
 from control_plane.model.errors import StorageRefused
+from control_plane.model.event import AdmittedEvent
 from control_plane.model.node import NodeStatus, Refusal, SampleLoss
-from control_plane.storage import cursors, entities, nodes
+from control_plane.storage import cursors, entities, events, nodes
 from control_plane.storage.samples import SampleWriter
 from control_plane.storage.session import SyncConnection
 
@@ -134,6 +135,7 @@ class Flusher:
         blocks, impossible = decode(pieces)
         rows = self._samples.write(connection, blocks)
         nodes.update_status(connection, [_status(s, b, t) for s, b in plan.batches for t in b.ticks])
+        events.insert(connection, [row for s, b in plan.batches for t in b.ticks for row in _events(s, b, t)])
         cursors.record_losses(connection, plan.losses, now)
         cursors.record_refusals(connection, plan.refusals)
         cursors.advance(connection, positions, now)
@@ -241,6 +243,13 @@ def _resolved(stream: Stream, local_ids: npt.NDArray[np.uint32]) -> npt.NDArray[
     if len(local_ids) and (local_ids.max() >= len(ids) or (ids[local_ids] < 0).any()):
         raise StorageRefused("a row is about an entity whose announcement could not be stored")
     return ids[local_ids]
+
+
+def _events(
+    stream: Stream, batch: AdmittedBatch, tick: AdmittedTick
+) -> Iterable[tuple[int, datetime, datetime, AdmittedEvent]]:
+    for event in tick.events:
+        yield stream.node_id, to_datetime(event.taken_at_us), to_datetime(batch.received_at_us), event
 
 
 def _status(stream: Stream, batch: AdmittedBatch, tick: AdmittedTick) -> NodeStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from math import inf, isfinite
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from control_plane.ingest.layout import Layout, RefusedSchema, UnknownTable, WireField, layout_of
 from control_plane.model.entity import EntityKind
 from control_plane.model.errors import OptiInfraError
+from control_plane.model.event import AdmittedEvent, Severity
 from control_plane.model.node import CollectorState, NodeIntroduction
 from optiinfra.telemetry.v1 import command_pb2, link_pb2, telemetry_pb2
 
@@ -17,6 +19,8 @@ from optiinfra.telemetry.v1 import command_pb2, link_pb2, telemetry_pb2
 LONGEST_AGE_SECONDS = 1e10  # three centuries: what is older than the agent's machine is no age
 MOST_ATTRIBUTE_BYTES = 64 * 1024
 MOST_NAME_LENGTH = 512
+MOST_EVENT_BYTES = 4096  # an XID with its line of the kernel's log takes 300
+_EVENT_KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 HIGHEST_SEQ = 1 << 62  # far beyond any stream's life, and a Postgres bigint still counts on from there
 
 _TYPES = {
@@ -167,6 +171,22 @@ def _age(
         return None
     age = float(getattr(report, name))
     return age if 0 <= age < LONGEST_AGE_SECONDS else None
+
+
+def event_from(message: telemetry_pb2.Event, *, taken_at_us: int) -> AdmittedEvent:
+    """This will read one event; `taken_at_us` is its time by our clock. Raises RefusedMessage."""
+    if not _EVENT_KIND.fullmatch(message.kind):
+        raise RefusedMessage("bad_event", "an event's kind is a word of at most 64 of a-z, 0-9 and _")
+    if len(message.detail_json) > MOST_EVENT_BYTES:
+        raise RefusedMessage("bad_event", f"an event has {len(message.detail_json)} bytes; at most {MOST_EVENT_BYTES}")
+    return AdmittedEvent(
+        taken_at_us=taken_at_us,
+        kind=message.kind,
+        entity_kind=message.entity_kind if 0 <= message.entity_kind < 1 << 15 else 0,
+        entity_key=clean_text(message.entity_key),
+        severity=int(message.severity) if int(message.severity) in set(Severity) else 0,
+        detail=attributes_from(message.detail_json),
+    )
 
 
 def welcome(

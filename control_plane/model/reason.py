@@ -20,6 +20,7 @@ class Reason(IntEnum):
     OUT_OF_RANGE = 9
     NOT_SENT = 10
     NOT_COLLECTED = 11
+    HUNG = 12
 
     @property
     def label(self) -> str:

@@ -69,7 +69,7 @@ class ReadingMaker:
         self._dictionaries = dictionaries
         self._scalars = [(f.name, at[f.name]) for f in spec.fields if f.type != "histogram" and f.name in at]
         # Whole things are shown as whole numbers, though they travel as floats.
-        self._whole = [f.name for f in spec.fields if f.type == "real" and f.unit in ("count", "flag")]
+        self._whole = [f.name for f in spec.fields if f.type == "real" and f.unit in ("count", "flag", "code")]
         self._histograms = [
             (h.name, at[f"{h.name}_buckets"], at[f"{h.name}_sum"]) for h in spec.histograms if f"{h.name}_buckets" in at
         ]

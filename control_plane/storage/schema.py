@@ -148,6 +148,20 @@ enrolment = Table(
     Column("enrolled_at", TIMESTAMPTZ, nullable=False),
 )
 
+event = Table(
+    "event",
+    metadata,
+    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("node_id", Integer, ForeignKey("node.node_id", ondelete="CASCADE"), nullable=False),
+    Column("taken_at", TIMESTAMPTZ, nullable=False),
+    Column("received_at", TIMESTAMPTZ, nullable=False),
+    Column("entity_kind", SmallInteger, nullable=False),
+    Column("severity", SmallInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("entity_key", Text, nullable=False),
+    Column("detail", JSONB, nullable=False),
+)
+
 
 def sample_columns(spec: TableSpec) -> list[tuple[str, Any]]:
     """This will give the names and types of a sample table's columns, in their order on disk."""

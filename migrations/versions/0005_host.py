@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 ADDED = {
     "host": ("oom_kills_total", "huge_page_size_bytes", "huge_pages_count", "huge_pages_free_count"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from node_agent.host.nvml_protocol import (
     GpuField,
     GpuIdentity,
     GpuProcess,
+    MediaEngine,
     Nvml,
     NvmlRefused,
     PowerSample,
@@ -33,6 +35,16 @@ RATIO_SLACK = 0.01  # GPM's percentages are quotients of two counters: 100.0001 
 FIELD_NAMES: Mapping[GpuField, str] = {  # all but power draw and power limit, which have a second source
     GpuField.ECC_CORRECTED_VOLATILE: "ecc_corrected_volatile_total",
     GpuField.ECC_UNCORRECTED_VOLATILE: "ecc_uncorrected_volatile_total",
+    GpuField.RETIRED_PAGES_SINGLE_BIT: "retired_pages_single_bit_total",
+    GpuField.RETIRED_PAGES_DOUBLE_BIT: "retired_pages_double_bit_total",
+    GpuField.RETIRED_PAGES_PENDING: "retired_pages_pending_flag",
+    GpuField.NVLINK_CRC_FLIT_ERRORS: "nvlink_crc_flit_errors_total",
+    GpuField.NVLINK_CRC_DATA_ERRORS: "nvlink_crc_data_errors_total",
+    GpuField.NVLINK_REPLAYS: "nvlink_replays_total",
+    GpuField.NVLINK_RECOVERIES: "nvlink_recoveries_total",
+    GpuField.NVLINK_TRANSMIT_BYTES: "nvlink_transmit_bytes_total",
+    GpuField.NVLINK_RECEIVE_BYTES: "nvlink_receive_bytes_total",
+    GpuField.RECOVERY_ACTION_CODE: "recovery_action_code",
     GpuField.ECC_CORRECTED_AGGREGATE: "ecc_corrected_aggregate_total",
     GpuField.ECC_UNCORRECTED_AGGREGATE: "ecc_uncorrected_aggregate_total",
     GpuField.THROTTLED_POWER_CAP_SECONDS: "throttled_power_cap_seconds_total",
@@ -79,6 +91,7 @@ class GpuReader:
         self.identity = driver.identity(index)
         self._identity_at = now
         self._wanted = tuple(GpuField)
+        self._engines_wanted = list(MediaEngine)
         self._power_stamp = 0
         self._gpm_at: Instant | None = None
         self._complaints: list[str] = []
@@ -96,6 +109,7 @@ class GpuReader:
             "temperature_gpu_celsius": self._one(driver.temperature_celsius),
             **self._power_window(),
             **self._fields(),
+            **self._engines(),
             "energy_joules_total": self._one(driver.energy_joules),
             "sm_clock_megahertz": self._one(driver.sm_clock_megahertz),
             "memory_clock_megahertz": self._one(driver.memory_clock_megahertz),
@@ -106,7 +120,10 @@ class GpuReader:
         known = None if isinstance(processes, Reason) else [named(process, self._proc_root) for process in processes]
         return GpuLook(
             values=values,
-            attributes=attributes_of(self.identity, processes=known),
+            attributes={
+                **attributes_of(self.identity, processes=known),
+                "unsupported": sorted(name for name, value in values.items() if value is Reason.UNSUPPORTED),
+            },
             complaints=tuple(self._complaints),
         )
 
@@ -118,6 +135,7 @@ class GpuReader:
         if isinstance(identity, Reason):
             return
         if identity.mig_enabled != self.identity.mig_enabled:
+            self._engines_wanted = list(MediaEngine)
             self._wanted = tuple(GpuField)  # which fields answer depends on the MIG mode
         self.identity = identity
 
@@ -152,6 +170,18 @@ class GpuReader:
             "power_draw_watts": self._one(self._driver.power_usage_watts) if isinstance(draw, Reason) else draw,
             "power_limit_watts": self._one(self._driver.power_limit_watts) if isinstance(limit, Reason) else limit,
         }
+
+    def _engines(self) -> dict[str, Value]:
+        values: dict[str, Value] = {f"{engine.value}_utilization_ratio": Reason.UNSUPPORTED for engine in MediaEngine}
+        for engine in self._engines_wanted:
+            ask = partial(self._driver.engine_utilization_ratio, self._index, engine)
+            values[f"{engine.value}_utilization_ratio"] = self._answer(ask)
+        self._engines_wanted = [
+            engine
+            for engine in self._engines_wanted
+            if values[f"{engine.value}_utilization_ratio"] is not Reason.UNSUPPORTED
+        ]
+        return values
 
     def _power_window(self) -> dict[str, Value]:
         since = self._power_stamp

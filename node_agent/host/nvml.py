@@ -8,6 +8,7 @@ from typing import Any
 import pynvml
 
 from node_agent.host.nvml_calls import ask, ask_first, entry_reason, translated, union
+from node_agent.host.nvml_events import XidWatch
 from node_agent.host.nvml_gpm import GpmWindow
 from node_agent.host.nvml_identity import read_identity, read_versions
 from node_agent.host.nvml_protocol import (
@@ -17,12 +18,14 @@ from node_agent.host.nvml_protocol import (
     GpuField,
     GpuIdentity,
     GpuProcess,
+    MediaEngine,
     NvmlError,
     NvmlRefused,
     NvmlUnavailable,
     PowerSample,
     Reading,
     Utilization,
+    XidEvent,
 )
 from node_agent.model import Reason
 
@@ -33,7 +36,19 @@ _NANO = 1_000_000_000  # and ns of throttling
 _PERCENT = 100
 _MEBIBYTE = 1024 * 1024  # GPM's traffic rates are in MiB/s (nvml.h, NVML_GPM_METRIC_PCIE_TX_PER_SEC)
 
-_FIELD_DIVISOR = {
+_ALL_LINKS = 0xFFFFFFFF  # nvml.h, NVML_FI_DEV_NVLINK_THROUGHPUT_*: the scope that adds up all links
+_SCOPES = {GpuField.NVLINK_TRANSMIT_BYTES: _ALL_LINKS, GpuField.NVLINK_RECEIVE_BYTES: _ALL_LINKS}
+
+_ENGINES = {
+    MediaEngine.ENCODER: "nvmlDeviceGetEncoderUtilization",
+    MediaEngine.DECODER: "nvmlDeviceGetDecoderUtilization",
+    MediaEngine.JPEG: "nvmlDeviceGetJpgUtilization",
+    MediaEngine.OPTICAL_FLOW: "nvmlDeviceGetOfaUtilization",
+}
+
+_FIELD_DIVISOR: Mapping[GpuField, float] = {
+    GpuField.NVLINK_TRANSMIT_BYTES: 1 / 1024,  # they count KiB
+    GpuField.NVLINK_RECEIVE_BYTES: 1 / 1024,
     GpuField.THROTTLED_POWER_CAP_SECONDS: _NANO,
     GpuField.THROTTLED_SYNC_BOOST_SECONDS: _NANO,
     GpuField.THROTTLED_SOFTWARE_THERMAL_SECONDS: _NANO,
@@ -53,6 +68,8 @@ class PynvmlDriver:
         self._is_open = False
         self._handles: dict[int, Any] = {}
         self._gpm: dict[int, GpmWindow] = {}
+        self._xids: XidWatch | None = None
+        self._count = 0
         self._versions: tuple[str | None, str | None] = (None, None)
 
     def open(self) -> int:
@@ -62,7 +79,8 @@ class PynvmlDriver:
             ask("nvmlInit")
             self._is_open = True
             self._versions = read_versions()
-            return int(ask("nvmlDeviceGetCount"))
+            self._count = int(ask("nvmlDeviceGetCount"))
+            return self._count
         except NvmlUnavailable:
             self.close()
             raise
@@ -76,11 +94,19 @@ class PynvmlDriver:
         if not self._is_open:
             return
         self._is_open = False
-        for close in (*(window.free for window in windows), _api.nvmlShutdown):
+        xids, self._xids = self._xids, None
+        frees = [window.free for window in windows] + ([xids.free] if xids else [])
+        for close in (*frees, _api.nvmlShutdown):
             try:
                 close()
             except pynvml.NVMLError:
                 continue  # a lost GPU or driver has already let go of it
+
+    def xid_events(self) -> Sequence[XidEvent]:
+        """This will give the XIDs of all GPUs since the call before, without waiting for any."""
+        if self._xids is None:
+            self._xids = XidWatch({index: self._handle(index) for index in range(self._count)})
+        return self._xids.take()
 
     def identity(self, index: int) -> GpuIdentity:
         """This will give what the GPU is and how it is set up now. Costs several milliseconds."""
@@ -92,6 +118,11 @@ class PynvmlDriver:
         return Utilization(
             gpu_utilization_ratio=rates.gpu / _PERCENT, memory_controller_utilization_ratio=rates.memory / _PERCENT
         )
+
+    def engine_utilization_ratio(self, index: int, engine: MediaEngine) -> float:
+        """This will give how busy a media engine was over the driver's last sample period."""
+        percent, _ = ask(_ENGINES[engine], self._handle(index))
+        return float(percent / _PERCENT)
 
     def memory(self, index: int) -> DeviceMemory:
         """This will give how device memory is divided.
@@ -161,7 +192,11 @@ class PynvmlDriver:
         """This will give one answer per wanted field, in one call; a field without a value gives its reason."""
         if not wanted:
             return {}
-        entries = ask("nvmlDeviceGetFieldValues", self._handle(index), [field.value for field in wanted])
+        entries = ask(
+            "nvmlDeviceGetFieldValues",
+            self._handle(index),
+            [(f.value, _SCOPES[f]) if f in _SCOPES else f.value for f in wanted],
+        )
         answers: dict[GpuField, Reading] = {}
         for field, entry in zip(wanted, entries, strict=True):
             if entry.nvmlReturn == pynvml.NVML_SUCCESS:

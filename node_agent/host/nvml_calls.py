@@ -87,7 +87,8 @@ def translated(name: str, error: Any) -> NvmlError:
     code = error.value
     if code in _UNAVAILABLE:
         sentence, absent = _UNAVAILABLE[code]
-        return NvmlUnavailable(sentence, absent=absent)
+        mismatch = code == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
+        return NvmlUnavailable(sentence, absent=absent, needs_restart=mismatch)
     reason = _REASONS.get(code, Reason.ERROR)
     text = f"{name}: {error}"
     return GpuLost(text) if reason is Reason.DEVICE_LOST else NvmlRefused(reason, text)

@@ -19,9 +19,10 @@ class NvmlError(Exception):
 class NvmlUnavailable(NvmlError):
     """NVML as a whole cannot be used: every handle is void until `open` succeeds again."""
 
-    def __init__(self, detail: str, *, absent: bool) -> None:
+    def __init__(self, detail: str, *, absent: bool, needs_restart: bool = False) -> None:
         super().__init__(detail)
         self.absent = absent  # True: there is nothing to measure here. False: there is, and it is broken.
+        self.needs_restart = needs_restart  # only a new process loads the library that fits the driver
 
 
 class GpuLost(NvmlError):
@@ -39,6 +40,16 @@ class NvmlRefused(NvmlError):
 class GpuField(Enum):
     """The field values read in one batch. The numbers are NVML_FI_DEV_* of nvml.h."""
 
+    RETIRED_PAGES_SINGLE_BIT = 29
+    RETIRED_PAGES_DOUBLE_BIT = 30
+    RETIRED_PAGES_PENDING = 31
+    NVLINK_CRC_FLIT_ERRORS = 38
+    NVLINK_CRC_DATA_ERRORS = 45
+    NVLINK_REPLAYS = 52
+    NVLINK_RECOVERIES = 59
+    NVLINK_TRANSMIT_BYTES = 138
+    NVLINK_RECEIVE_BYTES = 139
+    RECOVERY_ACTION_CODE = 230
     ECC_CORRECTED_VOLATILE = 3
     ECC_UNCORRECTED_VOLATILE = 4
     ECC_CORRECTED_AGGREGATE = 5
@@ -56,6 +67,15 @@ class GpuField(Enum):
     THROTTLED_SOFTWARE_THERMAL_SECONDS = 269
     THROTTLED_HARDWARE_THERMAL_SECONDS = 270
     THROTTLED_POWER_BRAKE_SECONDS = 271
+
+
+class MediaEngine(Enum):
+    """The fixed-function engines beside the SMs."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+    JPEG = "jpeg"
+    OPTICAL_FLOW = "optical_flow"
 
 
 class GpmMetric(Enum):
@@ -153,6 +173,14 @@ class GpuProcess:
     used_bytes: int | None  # None under MIG and in some containers
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XidEvent:
+    """An XID that the driver delivered, without the time at which it happened."""
+
+    index: int
+    number: int
+
+
 class Nvml(Protocol):
     """NVML, one synchronous question at a time, from one thread only.
 
@@ -168,12 +196,23 @@ class Nvml(Protocol):
         """This will let go of NVML, so that the driver can be reset or upgraded. It never raises."""
         ...
 
+    def xid_events(self) -> Sequence[XidEvent]:
+        """This will give the XIDs of all GPUs since the call before, without waiting for any.
+
+        Those from before the first call after `open` are not among them. May raise NvmlRefused.
+        """
+        ...
+
     def identity(self, index: int) -> GpuIdentity:
         """This will give what the GPU is and how it is set up now. Costs several milliseconds."""
         ...
 
     def utilization(self, index: int) -> Utilization:
         """This will give the classic utilisation."""
+        ...
+
+    def engine_utilization_ratio(self, index: int, engine: MediaEngine) -> float:
+        """This will give how busy a media engine was over the driver's last sample period."""
         ...
 
     def memory(self, index: int) -> DeviceMemory:

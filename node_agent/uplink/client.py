@@ -288,7 +288,7 @@ class Uplink:
                 case "ack":
                     self._acknowledged(message.ack)
                 case "command":
-                    result = answer_command(message.command, self._handlers)
+                    result = await answer_command(message.command, self._handlers)
                     if result is not None:
                         async with self._write_lock:
                             await write(stream, link_pb2.AgentMessage(command_result=result))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from optiinfra.telemetry.v1 import command_pb2, link_pb2
@@ -14,16 +14,22 @@ class Handlers:
 
     collect_now: Callable[[str, float], str | None]  # the command's id, seconds it stays valid
     set_interval: Callable[[float], str | None]  # seconds
-    release_gpus: Callable[[float], str | None] = lambda _seconds: "this agent holds no GPU that it could release"
+    release_gpus: Callable[[float], Awaitable[str | None]]
     allowed_commands: frozenset[str] = frozenset({"collect_now"})  # by the host's owner, each by its name
 
 
 def refusing(why: str) -> Handlers:
     """This will give handlers that comply with nothing."""
-    return Handlers(collect_now=lambda _id, _valid_for_seconds: why, set_interval=lambda _seconds: why)
+
+    async def release_gpus(_seconds: float) -> str | None:
+        return why
+
+    return Handlers(
+        collect_now=lambda _id, _valid_for_seconds: why, set_interval=lambda _seconds: why, release_gpus=release_gpus
+    )
 
 
-def answer_command(command: command_pb2.Command, handlers: Handlers) -> command_pb2.CommandResult | None:
+async def answer_command(command: command_pb2.Command, handlers: Handlers) -> command_pb2.CommandResult | None:
     """This will obey a command or say why not. None: what comes of it is the answer."""
     verb = command.WhichOneof("verb")
     if verb is None:
@@ -37,7 +43,7 @@ def answer_command(command: command_pb2.Command, handlers: Handlers) -> command_
             refused = handlers.collect_now(command.id, float(command.valid_for_seconds))
             return None if refused is None else _refused(command, refused)
         case "release_gpus":
-            refused = handlers.release_gpus(float(command.release_gpus.seconds))
+            refused = await handlers.release_gpus(float(command.release_gpus.seconds))
             if refused is not None:
                 return _refused(command, refused)
             return command_pb2.CommandResult(id=command.id, outcome=command_pb2.COMMAND_OUTCOME_DONE)

@@ -32,6 +32,8 @@ class Restamper:
         tick.CopyFrom(outgoing.tick)
         tick.taken_at_unix_us = taken_at_unix_us
         tick.taken_at_monotonic_us = wire.monotonic_us(now) - (wire.unix_us(now) - taken_at_unix_us)
+        for event in tick.events:
+            event.taken_at_unix_us += taken_at_unix_us - outgoing.tick.taken_at_unix_us
         for rows in tick.rows:
             size, offsets = self._moments.get(rows.schema_id, (0, ()))
             if offsets and shift_seconds:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from node_agent.clock import Instant
-from node_agent.model import CollectorReport, Entity, EntityKind, Histogram, Reason, Sample, Tick, Value
+from node_agent.model import CollectorReport, Entity, EntityKind, Event, Histogram, Reason, Sample, Tick, Value
 from node_agent.untrusted import clean_text
 from optiinfra.catalogue import TABLES, FieldSpec
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
@@ -97,6 +97,7 @@ class Encoder:
             rows=[telemetry_pb2.Rows(schema_id=s, records=bytes(records)) for s, records in rows.items()],
             collectors=[_report(report) for report in tick.reports],
             command_id=tick.command_id,
+            events=[_event(event) for event in tick.events],
         )
         if not announced and not schemas:
             return None, message
@@ -220,6 +221,17 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond every double, which an engine's page may well hold
         return False
+
+
+def _event(event: Event) -> telemetry_pb2.Event:
+    return telemetry_pb2.Event(
+        taken_at_unix_us=round(event.taken_at.timestamp() * 1_000_000),
+        kind=event.kind,
+        entity_kind=telemetry_pb2.EntityKind.ValueType(event.entity[0].value),
+        entity_key=event.entity[1],
+        severity=telemetry_pb2.EventSeverity.ValueType(event.severity.value),
+        detail_json=json.dumps(event.detail, sort_keys=True, separators=(",", ":")).encode(),
+    )
 
 
 def _report(report: CollectorReport) -> telemetry_pb2.CollectorReport:

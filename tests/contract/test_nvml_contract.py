@@ -15,6 +15,7 @@ from node_agent.host.nvml_protocol import (
     DeviceMemory,
     GpmMetric,
     GpuField,
+    MediaEngine,
     Nvml,
     NvmlError,
     NvmlRefused,
@@ -128,6 +129,16 @@ def test_single_answers_are_in_the_catalogues_units(subject: Subject, method: st
     assert_possible(name, getattr(subject.nvml, method)(0))
 
 
+@pytest.mark.parametrize("engine", list(MediaEngine))
+def test_media_engines_are_ratios_or_refused(subject: Subject, engine: MediaEngine) -> None:
+    try:
+        ratio = subject.nvml.engine_utilization_ratio(0, engine)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+    else:
+        assert_possible(f"{engine.value}_utilization_ratio", ratio)
+
+
 def test_power_is_in_watts_and_not_in_milliwatts(subject: Subject) -> None:
     assert 5 < subject.nvml.power_usage_watts(0) < 3000
     assert 50 < subject.nvml.power_limit_watts(0) < 3000
@@ -183,6 +194,11 @@ def test_opening_anew_begins_gpm_anew(subject: Subject) -> None:
 
 def test_processes_have_pids(subject: Subject) -> None:
     assert all(process.pid > 0 for process in subject.nvml.compute_processes(0))
+
+
+def test_xids_are_given_without_waiting_for_any(subject: Subject) -> None:
+    assert all(event.index >= 0 and event.number > 0 for event in subject.nvml.xid_events())
+    assert list(subject.nvml.xid_events()) == []
 
 
 def test_an_index_that_does_not_exist_is_refused(subject: Subject) -> None:

@@ -13,12 +13,14 @@ from node_agent.host.nvml_protocol import (
     GpuIdentity,
     GpuLost,
     GpuProcess,
+    MediaEngine,
     NvmlError,
     NvmlRefused,
     NvmlUnavailable,
     PowerSample,
     Reading,
     Utilization,
+    XidEvent,
 )
 from node_agent.model import Reason
 
@@ -31,7 +33,7 @@ MEMORY = DeviceMemory(
     memory_reserved_bytes=644939776,
 )
 BAR1 = Bar1Memory(bar1_used_bytes=1703936, bar1_total_bytes=274877906944)
-WRONG_VERSION = NvmlUnavailable("the NVIDIA driver was upgraded under this process", absent=False)
+WRONG_VERSION = NvmlUnavailable("the NVIDIA driver was upgraded under this process", absent=False, needs_restart=True)
 
 
 def h200_fields() -> dict[GpuField, Reading]:
@@ -78,6 +80,7 @@ class FakeGpu:
     field_values: dict[GpuField, Reading] = field(default_factory=h200_fields)
     gpm_rates: dict[GpmMetric, Reading] | None = field(default_factory=busy_gpm)
     compute_processes: list[GpuProcess] = field(default_factory=list)
+    engines: dict[MediaEngine, float | Reason] = field(default_factory=lambda: dict.fromkeys(MediaEngine, 0.0))
     is_lost: bool = False
     refusals: dict[str, NvmlError] = field(default_factory=dict)  # by method name
 
@@ -142,9 +145,10 @@ class FakeNvml:
         self.gpus = list(gpus)
         self.unavailable = unavailable
         self.opened = 0
+        self.xids: list[XidEvent] = []
         self.asked_fields: list[tuple[GpuField, ...]] = []
         self.before_each_call: Callable[[], None] = lambda: None  # to wedge or to note the thread
-        self._is_open = False
+        self.is_open = False
         self._gpm_begun: set[int] = set()
 
     def open(self) -> int:
@@ -153,13 +157,21 @@ class FakeNvml:
         self.opened += 1
         if self.unavailable is not None:
             raise self.unavailable
-        self._is_open = True
+        self.is_open = True
         self._gpm_begun.clear()
         return len(self.gpus)
 
     def close(self) -> None:
         """This will void every index."""
-        self._is_open = False
+        self.is_open = False
+
+    def xid_events(self) -> Sequence[XidEvent]:
+        """This will give each of the test's XIDs once."""
+        self.before_each_call()
+        if not self.is_open:
+            raise NvmlUnavailable("NVML is not open", absent=False)
+        events, self.xids = self.xids, []
+        return events
 
     def identity(self, index: int) -> GpuIdentity:
         """This will give what the test set."""
@@ -168,6 +180,13 @@ class FakeNvml:
     def utilization(self, index: int) -> Utilization:
         """This will give what the test set."""
         return self._gpu(index, "utilization").utilization
+
+    def engine_utilization_ratio(self, index: int, engine: MediaEngine) -> float:
+        """This will give what the test set."""
+        answer = self._gpu(index, "engine_utilization_ratio").engines[engine]
+        if isinstance(answer, Reason):
+            raise NvmlRefused(answer, f"{engine}: no")
+        return answer
 
     def memory(self, index: int) -> DeviceMemory:
         """This will give what the test set."""
@@ -232,7 +251,7 @@ class FakeNvml:
 
     def _gpu(self, index: int, method: str) -> FakeGpu:
         self.before_each_call()
-        if not self._is_open or self.unavailable is not None:
+        if not self.is_open or self.unavailable is not None:
             raise self.unavailable or NvmlUnavailable("NVML is not open", absent=False)
         if index >= len(self.gpus):
             raise NvmlRefused(Reason.ERROR, f"{method}: Invalid Argument")

@@ -30,6 +30,8 @@ class RecordedPynvml:
         }
         self.power: list[tuple[int, int]] = []  # (microseconds, mW)
         self.errors: dict[str, int] = {}
+        self.xids: list[int] = []
+        self.scopes: dict[int, int] = {}  # by field, of those that were asked with one
         self.calls: list[str] = []
         self.gpm_buffers: set[int] = set()
         self._open = 0
@@ -88,6 +90,34 @@ class RecordedPynvml:
             raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         return "handle"
 
+    def _nvmlDeviceGetEncoderUtilization(self, _: str) -> list[int]:
+        return [25, 100_000]  # percent, and the sample period in us, as on the H200
+
+    _nvmlDeviceGetDecoderUtilization = _nvmlDeviceGetEncoderUtilization
+    _nvmlDeviceGetJpgUtilization = _nvmlDeviceGetEncoderUtilization
+
+    def _nvmlEventSetCreate(self) -> object:
+        return object()
+
+    def _nvmlEventSetFree(self, _: object) -> None:
+        pass
+
+    def _nvmlDeviceGetSupportedEventTypes(self, _: str) -> int:
+        return 0xFFFF
+
+    def _nvmlDeviceRegisterEvents(self, _: str, types: int, __: object) -> None:
+        assert types == pynvml.nvmlEventTypeXidCriticalError
+
+    def _nvmlDeviceGetIndex(self, _: str) -> int:
+        return 0
+
+    def _nvmlEventSetWait_v2(self, _: object, milliseconds: int) -> Any:
+        assert milliseconds == 0, "a wait would hold up every other question"
+        if not self.xids:
+            raise _api.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
+        kind = pynvml.nvmlEventTypeXidCriticalError
+        return SimpleNamespace(device="handle", eventType=kind, eventData=self.xids.pop(0))
+
     def _nvmlDeviceGetPowerManagementLimitConstraints(self, _: str) -> list[int]:
         return [200000, 700000]
 
@@ -103,8 +133,9 @@ class RecordedPynvml:
         samples = [SimpleNamespace(timeStamp=stamp, sampleValue=SimpleNamespace(uiVal=value)) for stamp, value in newer]
         return pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
-    def _nvmlDeviceGetFieldValues(self, _: str, wanted: list[int]) -> list[Any]:
-        return [self._field(number) for number in wanted]
+    def _nvmlDeviceGetFieldValues(self, _: str, wanted: list[int | tuple[int, int]]) -> list[Any]:
+        self.scopes |= dict(entry for entry in wanted if isinstance(entry, tuple))
+        return [self._field(entry[0] if isinstance(entry, tuple) else entry) for entry in wanted]
 
     def _field(self, number: int) -> Any:
         entry = self.fields.get(number, {"error": pynvml.NVML_ERROR_NOT_SUPPORTED})

@@ -23,6 +23,21 @@ from tests.support.streams import gpu_records, raw_entity, tick, unix_us
 GPU = telemetry_pb2.ENTITY_KIND_GPU
 
 
+async def test_an_event_that_is_sent_twice_is_stored_once(plane: ControlPlane, clock: FakeClock, store: Store) -> None:
+    async with RawAgent(plane, clock) as agent:
+        await agent.connect()
+        batch = agent.stream.batch([(0, gpu_records(100.0))])
+        batch.ticks[0].events.add(
+            kind="xid", taken_at_unix_us=batch.ticks[0].taken_at_unix_us, severity=3, detail_json=b'{"number":79}'
+        )
+        for _ in range(2):
+            await agent.send(batch=batch)
+            await agent.acked(batch.seq)
+            await agent.settled()
+        await plane.service.writer.drained()
+    assert store.rows("SELECT kind, severity, detail FROM event") == [("xid", 3, {"number": 79})]
+
+
 # -- once, and only after the commit ------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,19 @@ import grpc
 from control_plane.ingest.server import LinkService, start_server, stop_server
 from control_plane.storage.session import Database
 from node_agent.clock import Instant
-from node_agent.model import CollectorReport, Entity, EntityKind, Histogram, Outcome, Reason, Sample, Tick, Value
+from node_agent.model import (
+    CollectorReport,
+    Entity,
+    EntityKind,
+    Event,
+    Histogram,
+    Outcome,
+    Reason,
+    Sample,
+    Severity,
+    Tick,
+    Value,
+)
 from node_agent.uplink import wire
 from node_agent.uplink.wire import Encoder
 from optiinfra.catalogue import TABLES
@@ -283,6 +295,17 @@ def _gpu(key: str, index: int, name: str, pid: int | None) -> Entity:
 
 
 NODE_KEY = "node"  # as the system collector names it
+EVENT_TICKS = {20: 31, 40: 79, 60: 31}  # tick: XID of GPU 0 in it
+
+
+def xid(number: int, at: Instant) -> Event:
+    """This will make an XID of GPU 0, two seconds before its tick."""
+    severity = Severity.CRITICAL if number == 79 else Severity.INFO
+    detail = {"number": number, "class": "reset" if number == 79 else "application", "pci": "0000:00:06", "pid": 4242}
+    taken_at = at.wall - timedelta(seconds=2)
+    return Event(taken_at=taken_at, kind="xid", entity=(EntityKind.GPU, GPU_0), severity=severity, detail=detail)
+
+
 HOST = entity("host", NODE_KEY, kernel="6.8.0")
 
 
@@ -301,7 +324,8 @@ def alpha(k: int, at: Instant) -> Tick:
     ]  # fmt: skip
     if k <= 60:
         rows.append(("disk", "sdb", disk(k)))
-    return tick(at, entities, rows, report("gpu"), report("system"), report("engine"))
+    seen = tick(at, entities, rows, report("gpu"), report("system"), report("engine"))
+    return replace(seen, events=[xid(EVENT_TICKS[k], at)]) if k in EVENT_TICKS else seen
 
 
 def beta(k: int, at: Instant) -> Tick:

@@ -169,7 +169,7 @@ async def forget_node(
 class ReleaseQuestion(Parameters):
     """For how long."""
 
-    seconds: int = Field(120, ge=1, le=3600, description="how long the agent leaves the driver alone")
+    seconds: int = Field(120, ge=0, le=3600, description="how long the agent leaves the driver alone; 0 ends it now")
 
 
 @router.post(

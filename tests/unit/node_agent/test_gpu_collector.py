@@ -15,7 +15,7 @@ import pytest
 from node_agent.clock import Instant
 from node_agent.collectors.gpu import LOST_GPU, NO_DRIVER, GpuCollector
 from node_agent.collectors.gpu_values import IDENTITY_SECONDS
-from node_agent.host.nvml_protocol import GpmMetric, GpuField, GpuProcess, Nvml, NvmlRefused, PowerSample
+from node_agent.host.nvml_protocol import GpmMetric, GpuField, GpuProcess, MediaEngine, Nvml, NvmlRefused, PowerSample
 from node_agent.model import Collected, Outcome, Reason, Value
 from optiinfra.catalogue import TABLES
 from tests.fakes.nvml import NO_LIBRARY, WRONG_VERSION, FakeNvml, a100, h200
@@ -31,7 +31,7 @@ def at(seconds: float) -> Instant:
 
 @asynccontextmanager
 async def collecting(driver: Nvml, proc_root: Path = Path("/nonexistent")) -> AsyncIterator[GpuCollector]:
-    collector = GpuCollector(driver, proc_root=proc_root)
+    collector = GpuCollector(driver, proc_root=proc_root, kernel_log=Path("/nonexistent"))
     try:
         yield collector
     finally:
@@ -379,7 +379,7 @@ async def test_a_wedged_driver_is_never_called_twice_at_once() -> None:
         stalled = await collector.collect(at(31))
         assert stalled.outcome is Outcome.TIMED_OUT
         assert "has not answered for 30 s" in stalled.detail
-        assert only_values(stalled) == dict.fromkeys(EVERY_FIELD, Reason.TIMED_OUT)
+        assert only_values(stalled) == dict.fromkeys(EVERY_FIELD, Reason.HUNG)
         driver.before_each_call = lambda: None
         release.set()
 
@@ -407,3 +407,14 @@ async def test_details_of_many_broken_gpus_stay_short() -> None:
     async with collecting(driver) as collector:
         collected = await collector.collect(at(0))
     assert collected.detail.endswith("; and 3 more")
+
+
+async def test_what_a_gpu_does_not_have_is_said_in_its_attributes_and_asked_once() -> None:
+    gpu = a100()
+    gpu.engines[MediaEngine.OPTICAL_FLOW] = Reason.UNSUPPORTED
+    collected = await second_look(FakeNvml(gpu))
+    unsupported = collected.entities[0].attributes["unsupported"]
+    assert isinstance(unsupported, list)
+    assert {"optical_flow_utilization_ratio", "sm_active_ratio"} <= set(unsupported)
+    assert only_values(collected)["optical_flow_utilization_ratio"] is Reason.UNSUPPORTED
+    assert only_values(collected)["encoder_utilization_ratio"] == 0.0

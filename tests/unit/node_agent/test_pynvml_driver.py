@@ -209,3 +209,16 @@ def test_gpm_tells_loads_apart_that_look_alike_to_the_classic_utilisation(
     assert values["sm_active_ratio"] == pytest.approx(sm_active, abs=0.01)
     assert values["tensor_active_ratio"] == pytest.approx(tensor_active, abs=0.01)
     assert values["dram_active_ratio"] == pytest.approx(dram_active, abs=0.01)
+
+
+def test_nvlink_traffic_is_that_of_all_links_and_in_bytes(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    h200.fields[138] = {"value_type": 3, "value": 5}  # made by hand: the recorded H200 has no links; KiB
+    answers = driver.field_values(0, [GpuField.NVLINK_TRANSMIT_BYTES])
+    assert answers == {GpuField.NVLINK_TRANSMIT_BYTES: 5120}
+    assert h200.scopes == {138: 0xFFFFFFFF}
+
+
+def test_xids_of_the_event_set_are_given_once(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    h200.xids = [79, 31]
+    assert [event.number for event in driver.xid_events()] == [79, 31]
+    assert list(driver.xid_events()) == []

@@ -26,6 +26,7 @@ def handlers(sampler: Sampler) -> Handlers:
         set_interval=lambda seconds: set_interval(
             sampler, seconds, shortest_seconds=SHORTEST_INTERVAL_SECONDS, longest_seconds=LONGEST_INTERVAL_SECONDS
         ),
+        release_gpus=lambda seconds: release_gpus(None, seconds),
     )
 
 
@@ -34,25 +35,25 @@ def collect(command_id: str = "c-1", valid_for_seconds: int = 30) -> command_pb2
 
 
 async def test_the_tick_itself_answers_collect_now() -> None:
-    assert answer_command(collect(), handlers(a_sampler())) is None
+    assert await answer_command(collect(), handlers(a_sampler())) is None
 
 
 async def test_a_command_without_time_to_run_is_refused() -> None:
-    result = answer_command(collect(valid_for_seconds=0), handlers(a_sampler()))
+    result = await answer_command(collect(valid_for_seconds=0), handlers(a_sampler()))
     assert result is not None
     assert (result.id, result.outcome) == ("c-1", REFUSED)
 
 
 async def test_a_flood_of_commands_is_refused_and_not_queued() -> None:
     sampler = a_sampler()
-    results = [answer_command(collect(str(n)), handlers(sampler)) for n in range(MOST_REQUESTS + 1)]
+    results = [await answer_command(collect(str(n)), handlers(sampler)) for n in range(MOST_REQUESTS + 1)]
     assert results[:-1] == [None] * MOST_REQUESTS
     assert results[-1] is not None
     assert results[-1].outcome == REFUSED
 
 
 async def test_a_verb_that_this_agent_does_not_know_is_refused() -> None:
-    result = answer_command(command_pb2.Command(id="c-2", valid_for_seconds=30), handlers(a_sampler()))
+    result = await answer_command(command_pb2.Command(id="c-2", valid_for_seconds=30), handlers(a_sampler()))
     assert result is not None
     assert (result.outcome, result.detail) == (REFUSED, "this agent does not know the command")
 
@@ -88,7 +89,7 @@ async def test_what_is_not_obeyed_is_never_called_applied() -> None:
 
 async def test_a_replay_obeys_nothing_and_says_so() -> None:
     nobody = refusing("this is a replay")
-    result = answer_command(collect(), nobody)
+    result = await answer_command(collect(), nobody)
     assert result is not None
     assert result.detail == "this is a replay"
     assert not answer_configure(link_pb2.Configure(revision=1, sampling_interval_ms=1000), nobody).applied
@@ -100,11 +101,14 @@ async def test_a_replay_obeys_nothing_and_says_so() -> None:
 class Holder:
     """Holds a driver."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_wedged: bool = False) -> None:
         self.released: list[float] = []
+        self.is_wedged = is_wedged
 
-    def release(self, seconds: float) -> None:
-        self.released.append(seconds)
+    async def release(self, seconds: float) -> bool:
+        if not self.is_wedged:
+            self.released.append(seconds)
+        return not self.is_wedged
 
 
 def release(seconds: int = 60, valid_for_seconds: int = 10) -> command_pb2.Command:
@@ -122,11 +126,17 @@ def releasing(holder: Holder | None, *allowed: str) -> Handlers:
     )
 
 
-def test_gpus_are_released_where_the_host_allows_it_by_name() -> None:
+async def test_gpus_are_released_where_the_host_allows_it_by_name() -> None:
     holder = Holder()
-    result = answer_command(release(), releasing(holder, "release_gpus"))
+    result = await answer_command(release(), releasing(holder, "release_gpus"))
     assert result is not None
     assert (result.outcome, holder.released) == (command_pb2.COMMAND_OUTCOME_DONE, [60.0])
+
+
+async def test_a_release_of_no_seconds_ends_the_one_before() -> None:
+    holder = Holder()
+    await answer_command(release(0), releasing(holder, "release_gpus"))
+    assert holder.released == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -134,16 +144,16 @@ def test_gpus_are_released_where_the_host_allows_it_by_name() -> None:
     [
         (release(), Holder(), ("collect_now",), "release_gpus is not among this host's allowed_commands"),
         (release(valid_for_seconds=0), Holder(), ("release_gpus",), "not valid when it arrived"),
-        (release(0), Holder(), ("release_gpus",), "0 s is outside the 1 to 3600 s"),
-        (release(86_400), Holder(), ("release_gpus",), "86400 s is outside the 1 to 3600 s"),
+        (release(), Holder(is_wedged=True), ("release_gpus",), "has not come back"),
+        (release(86_400), Holder(), ("release_gpus",), "86400 s is outside the 0 to 3600 s"),
         (release(), None, ("release_gpus",), "holds no GPU"),
         (collect(), Holder(), (), "collect_now is not among this host's allowed_commands"),
     ],
 )
-def test_a_command_outside_the_owners_policy_is_refused_in_a_sentence(
+async def test_a_command_outside_the_owners_policy_is_refused_in_a_sentence(
     command: command_pb2.Command, holder: Holder | None, allowed: tuple[str, ...], sentence: str
 ) -> None:
-    result = answer_command(command, releasing(holder, *allowed))
+    result = await answer_command(command, releasing(holder, *allowed))
     assert result is not None
     assert result.outcome == REFUSED
     assert sentence in result.detail

@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -416,3 +417,48 @@ def test_control_characters_never_reach_a_name() -> None:
 )
 def test_a_cadence_that_makes_no_sense_is_unknown(said: object, understood: float | None) -> None:
     assert sampling_interval_seconds({"sampling_interval_seconds": said}) == understood
+
+
+def with_event(door: Door, count: int = 1, **event: object) -> telemetry_pb2.Batch:
+    batch = door.stream.batch([(0, gpu_records(300.0))])
+    fields: dict[str, Any] = {"kind": "xid", "taken_at_unix_us": batch.ticks[0].taken_at_unix_us} | event
+    batch.ticks[0].events.extend([telemetry_pb2.Event(**fields)] * count)
+    return batch
+
+
+@pytest.mark.parametrize("kind", ["", "Xid", "x" * 65, "drop table", "1x"])
+def test_an_event_whose_kind_is_no_word_is_refused(door: Door, kind: str) -> None:
+    assert door.refusal_of(with_event(door, kind=kind)) == "bad_event"
+
+
+def test_an_event_that_is_too_long_is_refused(door: Door) -> None:
+    detail = b'{"text": "' + b"a" * 4096 + b'"}'
+    assert door.refusal_of(with_event(door, detail_json=detail)) == "bad_event"
+
+
+def test_an_event_whose_detail_is_no_json_is_refused(door: Door) -> None:
+    assert door.refusal_of(with_event(door, detail_json=b"{")) == "bad_attributes"
+
+
+def test_a_tick_with_too_many_events_is_refused(door: Door) -> None:
+    assert door.refusal_of(with_event(door, count=257)) == "too_large"
+
+
+def test_an_event_keeps_its_distance_from_its_tick(door: Door) -> None:
+    batch = with_event(door)
+    batch.ticks[0].events[0].taken_at_unix_us -= 2_500_000
+    (tick,) = door.state.admit(batch, arrival(door.clock)).ticks
+    (event,) = tick.events
+    assert tick.taken_at_us - event.taken_at_us == 2_500_000
+
+
+@pytest.mark.parametrize("wrong_us", [-(1 << 62), 1 << 62])
+def test_an_event_with_an_impossible_time_is_kept_at_a_possible_one(door: Door, wrong_us: int) -> None:
+    (tick,) = door.state.admit(with_event(door, taken_at_unix_us=wrong_us), arrival(door.clock)).ticks
+    assert tick.taken_at_us - 366 * 86_400_000_000 <= tick.events[0].taken_at_us <= tick.taken_at_us
+
+
+def test_what_a_newer_agent_calls_severe_is_unspecified(door: Door) -> None:
+    event = with_event(door, severity=99, entity_kind=77)
+    (tick,) = door.state.admit(event, arrival(door.clock)).ticks
+    assert (tick.events[0].severity, tick.events[0].entity_kind) == (0, 77)

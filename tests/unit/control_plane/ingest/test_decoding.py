@@ -211,7 +211,7 @@ def test_the_payload_of_a_nan_is_its_reason_in_both_widths(reason: Stored) -> No
     assert impossible == 0
 
 
-@pytest.mark.parametrize("bits", [0x7FC000FE, 0x7FC000FF, 0xFFC000FF, 0x7F8000FF, 0x7FC0000C])
+@pytest.mark.parametrize("bits", [0x7FC000FE, 0x7FC000FF, 0xFFC000FF, 0x7F8000FF, 0x7FC000C8])
 def test_a_reason_of_a_newer_agent_is_unknown_and_never_a_value(bits: int) -> None:
     found, _ = decode_raw([("power_draw_watts", F32, 1)], struct.pack("<I", bits))
     assert found["power_draw_watts"] is Stored.NOT_COLLECTED

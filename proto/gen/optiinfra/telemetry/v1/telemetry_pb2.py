@@ -24,21 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&optiinfra/telemetry/v1/telemetry.proto\x12\x16optiinfra.telemetry.v1\"e\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x04type\x18\x02 \x01(\x0e\x32!.optiinfra.telemetry.v1.ValueType\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0e\n\x06\x62ounds\x18\x04 \x03(\x01\"R\n\x06Schema\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05table\x18\x02 \x01(\t\x12-\n\x06\x66ields\x18\x03 \x03(\x0b\x32\x1d.optiinfra.telemetry.v1.Field\"l\n\x06\x45ntity\x12\n\n\x02id\x18\x01 \x01(\r\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".optiinfra.telemetry.v1.EntityKind\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x04 \x01(\x0c\"*\n\x04Rows\x12\x11\n\tschema_id\x18\x01 \x01(\r\x12\x0f\n\x07records\x18\x02 \x01(\x0c\"\xa1\x02\n\x0f\x43ollectorReport\x12\x11\n\tcollector\x18\x01 \x01(\t\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32(.optiinfra.telemetry.v1.CollectorOutcome\x12\x18\n\x10\x64uration_seconds\x18\x03 \x01(\x02\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12%\n\x18last_success_age_seconds\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12#\n\x16last_error_age_seconds\x18\x07 \x01(\x01H\x01\x88\x01\x01\x42\x1b\n\x19_last_success_age_secondsB\x19\n\x17_last_error_age_seconds\"\xbc\x01\n\x04Tick\x12\x18\n\x10taken_at_unix_us\x18\x01 \x01(\x10\x12\x1d\n\x15taken_at_monotonic_us\x18\x02 \x01(\x10\x12*\n\x04rows\x18\x03 \x03(\x0b\x32\x1c.optiinfra.telemetry.v1.Rows\x12;\n\ncollectors\x18\x04 \x03(\x0b\x32\'.optiinfra.telemetry.v1.CollectorReport\x12\x12\n\ncommand_id\x18\x05 \x01(\t\"A\n\x05\x42\x61tch\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12+\n\x05ticks\x18\x02 \x03(\x0b\x32\x1c.optiinfra.telemetry.v1.Tick*\x8b\x03\n\rUnknownReason\x12\x1f\n\x1bUNKNOWN_REASON_NOT_A_NUMBER\x10\x00\x12\x1e\n\x1aUNKNOWN_REASON_UNSUPPORTED\x10\x01\x12 \n\x1cUNKNOWN_REASON_NO_PERMISSION\x10\x02\x12\x1e\n\x1aUNKNOWN_REASON_DEVICE_LOST\x10\x03\x12\x1c\n\x18UNKNOWN_REASON_TIMED_OUT\x10\x04\x12\x18\n\x14UNKNOWN_REASON_ERROR\x10\x05\x12\x1f\n\x1bUNKNOWN_REASON_FIRST_SAMPLE\x10\x06\x12\x1e\n\x1aUNKNOWN_REASON_NOT_EXPOSED\x10\x07\x12\x1e\n\x1aUNKNOWN_REASON_SERVER_GONE\x10\x08\x12\x1f\n\x1bUNKNOWN_REASON_OUT_OF_RANGE\x10\t\x12\x1b\n\x17UNKNOWN_REASON_NOT_SENT\x10\n\x12 \n\x1cUNKNOWN_REASON_NOT_COLLECTED\x10\x0b*i\n\tValueType\x12\x1a\n\x16VALUE_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0eVALUE_TYPE_F32\x10\x01\x12\x12\n\x0eVALUE_TYPE_F64\x10\x02\x12\x18\n\x14VALUE_TYPE_HISTOGRAM\x10\x03*\x8a\x02\n\nEntityKind\x12\x1b\n\x17\x45NTITY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NTITY_KIND_NODE\x10\x01\x12\x13\n\x0f\x45NTITY_KIND_GPU\x10\x02\x12\x14\n\x10\x45NTITY_KIND_DISK\x10\x03\x12\x1a\n\x16\x45NTITY_KIND_FILESYSTEM\x10\x04\x12!\n\x1d\x45NTITY_KIND_NETWORK_INTERFACE\x10\x05\x12 \n\x1c\x45NTITY_KIND_INFERENCE_SERVER\x10\x06\x12\x1f\n\x1b\x45NTITY_KIND_INFINIBAND_PORT\x10\x08\x12\x1c\n\x18\x45NTITY_KIND_CACHE_SERVER\x10\t*\xeb\x01\n\x10\x43ollectorOutcome\x12!\n\x1d\x43OLLECTOR_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OLLECTOR_OUTCOME_OK\x10\x01\x12\x1d\n\x19\x43OLLECTOR_OUTCOME_PARTIAL\x10\x02\x12\x1c\n\x18\x43OLLECTOR_OUTCOME_ABSENT\x10\x03\x12\x1c\n\x18\x43OLLECTOR_OUTCOME_FAILED\x10\x04\x12\x1f\n\x1b\x43OLLECTOR_OUTCOME_TIMED_OUT\x10\x05\x12\x1e\n\x1a\x43OLLECTOR_OUTCOME_DISABLED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&optiinfra/telemetry/v1/telemetry.proto\x12\x16optiinfra.telemetry.v1\"e\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x04type\x18\x02 \x01(\x0e\x32!.optiinfra.telemetry.v1.ValueType\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0e\n\x06\x62ounds\x18\x04 \x03(\x01\"R\n\x06Schema\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05table\x18\x02 \x01(\t\x12-\n\x06\x66ields\x18\x03 \x03(\x0b\x32\x1d.optiinfra.telemetry.v1.Field\"l\n\x06\x45ntity\x12\n\n\x02id\x18\x01 \x01(\r\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".optiinfra.telemetry.v1.EntityKind\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x04 \x01(\x0c\"*\n\x04Rows\x12\x11\n\tschema_id\x18\x01 \x01(\r\x12\x0f\n\x07records\x18\x02 \x01(\x0c\"\xa1\x02\n\x0f\x43ollectorReport\x12\x11\n\tcollector\x18\x01 \x01(\t\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32(.optiinfra.telemetry.v1.CollectorOutcome\x12\x18\n\x10\x64uration_seconds\x18\x03 \x01(\x02\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12%\n\x18last_success_age_seconds\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12#\n\x16last_error_age_seconds\x18\x07 \x01(\x01H\x01\x88\x01\x01\x42\x1b\n\x19_last_success_age_secondsB\x19\n\x17_last_error_age_seconds\"\xca\x01\n\x05\x45vent\x12\x18\n\x10taken_at_unix_us\x18\x01 \x01(\x10\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x37\n\x0b\x65ntity_kind\x18\x03 \x01(\x0e\x32\".optiinfra.telemetry.v1.EntityKind\x12\x12\n\nentity_key\x18\x04 \x01(\t\x12\x37\n\x08severity\x18\x05 \x01(\x0e\x32%.optiinfra.telemetry.v1.EventSeverity\x12\x13\n\x0b\x64\x65tail_json\x18\x06 \x01(\x0c\"\xeb\x01\n\x04Tick\x12\x18\n\x10taken_at_unix_us\x18\x01 \x01(\x10\x12\x1d\n\x15taken_at_monotonic_us\x18\x02 \x01(\x10\x12*\n\x04rows\x18\x03 \x03(\x0b\x32\x1c.optiinfra.telemetry.v1.Rows\x12;\n\ncollectors\x18\x04 \x03(\x0b\x32\'.optiinfra.telemetry.v1.CollectorReport\x12\x12\n\ncommand_id\x18\x05 \x01(\t\x12-\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1d.optiinfra.telemetry.v1.Event\"A\n\x05\x42\x61tch\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12+\n\x05ticks\x18\x02 \x03(\x0b\x32\x1c.optiinfra.telemetry.v1.Tick*\xa4\x03\n\rUnknownReason\x12\x1f\n\x1bUNKNOWN_REASON_NOT_A_NUMBER\x10\x00\x12\x1e\n\x1aUNKNOWN_REASON_UNSUPPORTED\x10\x01\x12 \n\x1cUNKNOWN_REASON_NO_PERMISSION\x10\x02\x12\x1e\n\x1aUNKNOWN_REASON_DEVICE_LOST\x10\x03\x12\x1c\n\x18UNKNOWN_REASON_TIMED_OUT\x10\x04\x12\x18\n\x14UNKNOWN_REASON_ERROR\x10\x05\x12\x1f\n\x1bUNKNOWN_REASON_FIRST_SAMPLE\x10\x06\x12\x1e\n\x1aUNKNOWN_REASON_NOT_EXPOSED\x10\x07\x12\x1e\n\x1aUNKNOWN_REASON_SERVER_GONE\x10\x08\x12\x1f\n\x1bUNKNOWN_REASON_OUT_OF_RANGE\x10\t\x12\x1b\n\x17UNKNOWN_REASON_NOT_SENT\x10\n\x12 \n\x1cUNKNOWN_REASON_NOT_COLLECTED\x10\x0b\x12\x17\n\x13UNKNOWN_REASON_HUNG\x10\x0c*i\n\tValueType\x12\x1a\n\x16VALUE_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0eVALUE_TYPE_F32\x10\x01\x12\x12\n\x0eVALUE_TYPE_F64\x10\x02\x12\x18\n\x14VALUE_TYPE_HISTOGRAM\x10\x03*\x8a\x02\n\nEntityKind\x12\x1b\n\x17\x45NTITY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NTITY_KIND_NODE\x10\x01\x12\x13\n\x0f\x45NTITY_KIND_GPU\x10\x02\x12\x14\n\x10\x45NTITY_KIND_DISK\x10\x03\x12\x1a\n\x16\x45NTITY_KIND_FILESYSTEM\x10\x04\x12!\n\x1d\x45NTITY_KIND_NETWORK_INTERFACE\x10\x05\x12 \n\x1c\x45NTITY_KIND_INFERENCE_SERVER\x10\x06\x12\x1f\n\x1b\x45NTITY_KIND_INFINIBAND_PORT\x10\x08\x12\x1c\n\x18\x45NTITY_KIND_CACHE_SERVER\x10\t*\xeb\x01\n\x10\x43ollectorOutcome\x12!\n\x1d\x43OLLECTOR_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OLLECTOR_OUTCOME_OK\x10\x01\x12\x1d\n\x19\x43OLLECTOR_OUTCOME_PARTIAL\x10\x02\x12\x1c\n\x18\x43OLLECTOR_OUTCOME_ABSENT\x10\x03\x12\x1c\n\x18\x43OLLECTOR_OUTCOME_FAILED\x10\x04\x12\x1f\n\x1b\x43OLLECTOR_OUTCOME_TIMED_OUT\x10\x05\x12\x1e\n\x1a\x43OLLECTOR_OUTCOME_DISABLED\x10\x06*\x81\x01\n\rEventSeverity\x12\x1e\n\x1a\x45VENT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x45VENT_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17\x45VENT_SEVERITY_CRITICAL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'optiinfra.telemetry.v1.telemetry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UNKNOWNREASON']._serialized_start=958
-  _globals['_UNKNOWNREASON']._serialized_end=1353
-  _globals['_VALUETYPE']._serialized_start=1355
-  _globals['_VALUETYPE']._serialized_end=1460
-  _globals['_ENTITYKIND']._serialized_start=1463
-  _globals['_ENTITYKIND']._serialized_end=1729
-  _globals['_COLLECTOROUTCOME']._serialized_start=1732
-  _globals['_COLLECTOROUTCOME']._serialized_end=1967
+  _globals['_UNKNOWNREASON']._serialized_start=1210
+  _globals['_UNKNOWNREASON']._serialized_end=1630
+  _globals['_VALUETYPE']._serialized_start=1632
+  _globals['_VALUETYPE']._serialized_end=1737
+  _globals['_ENTITYKIND']._serialized_start=1740
+  _globals['_ENTITYKIND']._serialized_end=2006
+  _globals['_COLLECTOROUTCOME']._serialized_start=2009
+  _globals['_COLLECTOROUTCOME']._serialized_end=2244
+  _globals['_EVENTSEVERITY']._serialized_start=2247
+  _globals['_EVENTSEVERITY']._serialized_end=2376
   _globals['_FIELD']._serialized_start=66
   _globals['_FIELD']._serialized_end=167
   _globals['_SCHEMA']._serialized_start=169
@@ -49,8 +51,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROWS']._serialized_end=405
   _globals['_COLLECTORREPORT']._serialized_start=408
   _globals['_COLLECTORREPORT']._serialized_end=697
-  _globals['_TICK']._serialized_start=700
-  _globals['_TICK']._serialized_end=888
-  _globals['_BATCH']._serialized_start=890
-  _globals['_BATCH']._serialized_end=955
+  _globals['_EVENT']._serialized_start=700
+  _globals['_EVENT']._serialized_end=902
+  _globals['_TICK']._serialized_start=905
+  _globals['_TICK']._serialized_end=1140
+  _globals['_BATCH']._serialized_start=1142
+  _globals['_BATCH']._serialized_end=1207
 # @@protoc_insertion_point(module_scope)

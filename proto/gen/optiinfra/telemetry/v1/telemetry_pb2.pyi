@@ -56,6 +56,8 @@ class _UnknownReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Unknown
     """the agent's schema has no such field"""
     UNKNOWN_REASON_NOT_COLLECTED: _UnknownReason.ValueType  # 11
     """switched off, or not due in this tick"""
+    UNKNOWN_REASON_HUNG: _UnknownReason.ValueType  # 12
+    """a call into the driver has not come back, and nothing can be asked"""
 
 class UnknownReason(_UnknownReason, metaclass=_UnknownReasonEnumTypeWrapper):
     """Why a value is unknown. Numbers are the NaN payload; never reuse one."""
@@ -84,6 +86,8 @@ UNKNOWN_REASON_NOT_SENT: UnknownReason.ValueType  # 10
 """the agent's schema has no such field"""
 UNKNOWN_REASON_NOT_COLLECTED: UnknownReason.ValueType  # 11
 """switched off, or not due in this tick"""
+UNKNOWN_REASON_HUNG: UnknownReason.ValueType  # 12
+"""a call into the driver has not come back, and nothing can be asked"""
 Global___UnknownReason: _TypeAlias = UnknownReason  # noqa: Y015
 
 class _ValueType:
@@ -172,6 +176,27 @@ COLLECTOR_OUTCOME_FAILED: CollectorOutcome.ValueType  # 4
 COLLECTOR_OUTCOME_TIMED_OUT: CollectorOutcome.ValueType  # 5
 COLLECTOR_OUTCOME_DISABLED: CollectorOutcome.ValueType  # 6
 Global___CollectorOutcome: _TypeAlias = CollectorOutcome  # noqa: Y015
+
+class _EventSeverity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EventSeverityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventSeverity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVENT_SEVERITY_UNSPECIFIED: _EventSeverity.ValueType  # 0
+    EVENT_SEVERITY_INFO: _EventSeverity.ValueType  # 1
+    EVENT_SEVERITY_WARNING: _EventSeverity.ValueType  # 2
+    EVENT_SEVERITY_CRITICAL: _EventSeverity.ValueType  # 3
+    """the thing cannot be used until somebody acts"""
+
+class EventSeverity(_EventSeverity, metaclass=_EventSeverityEnumTypeWrapper): ...
+
+EVENT_SEVERITY_UNSPECIFIED: EventSeverity.ValueType  # 0
+EVENT_SEVERITY_INFO: EventSeverity.ValueType  # 1
+EVENT_SEVERITY_WARNING: EventSeverity.ValueType  # 2
+EVENT_SEVERITY_CRITICAL: EventSeverity.ValueType  # 3
+"""the thing cannot be used until somebody acts"""
+Global___EventSeverity: _TypeAlias = EventSeverity  # noqa: Y015
 
 @_typing.final
 class Field(_message.Message):
@@ -344,6 +369,46 @@ class CollectorReport(_message.Message):
 Global___CollectorReport: _TypeAlias = CollectorReport  # noqa: Y015
 
 @_typing.final
+class Event(_message.Message):
+    """Something that happened at one moment, perhaps before the tick that carries it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKEN_AT_UNIX_US_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ENTITY_KIND_FIELD_NUMBER: _builtins.int
+    ENTITY_KEY_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    DETAIL_JSON_FIELD_NUMBER: _builtins.int
+    taken_at_unix_us: _builtins.int
+    """the node's clock, as the tick's"""
+    kind: _builtins.str
+    """a word such as xid or gpu_lost; docs/events.md lists them"""
+    entity_kind: Global___EntityKind.ValueType
+    entity_key: _builtins.str
+    """need not have been announced: a GPU may be lost before it was ever seen"""
+    severity: Global___EventSeverity.ValueType
+    detail_json: _builtins.bytes
+    """one JSON object"""
+    def __init__(
+        self,
+        *,
+        taken_at_unix_us: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        entity_kind: Global___EntityKind.ValueType = ...,
+        entity_key: _builtins.str = ...,
+        severity: Global___EventSeverity.ValueType = ...,
+        detail_json: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail_json", b"detail_json", "entity_key", b"entity_key", "entity_kind", b"entity_kind", "kind", b"kind", "severity", b"severity", "taken_at_unix_us", b"taken_at_unix_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
 class Tick(_message.Message):
     """Everything seen at one moment."""
 
@@ -354,6 +419,7 @@ class Tick(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     COLLECTORS_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     taken_at_unix_us: _builtins.int
     """the node's clock, which may lie"""
     taken_at_monotonic_us: _builtins.int
@@ -364,6 +430,8 @@ class Tick(_message.Message):
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rows]: ...
     @_builtins.property
     def collectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___CollectorReport]: ...
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]: ...
     def __init__(
         self,
         *,
@@ -372,10 +440,11 @@ class Tick(_message.Message):
         rows: _abc.Iterable[Global___Rows] | None = ...,
         collectors: _abc.Iterable[Global___CollectorReport] | None = ...,
         command_id: _builtins.str = ...,
+        events: _abc.Iterable[Global___Event] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collectors", b"collectors", "command_id", b"command_id", "rows", b"rows", "taken_at_monotonic_us", b"taken_at_monotonic_us", "taken_at_unix_us", b"taken_at_unix_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collectors", b"collectors", "command_id", b"command_id", "events", b"events", "rows", b"rows", "taken_at_monotonic_us", b"taken_at_monotonic_us", "taken_at_unix_us", b"taken_at_unix_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
