@@ -32,9 +32,9 @@ ROOT = Path(__file__).parents[1]
 SETTLE_SECONDS = 2.0  # the agent's first look, which also reads identities
 PAIRS = 8
 BLOCK_SECONDS = 5.0
-ENGINE_PAIRS = 6
+ENGINE_PAIRS = 5
 START_SECONDS = 240.0
-STOPPED_SECONDS = 45.0
+STOPPED_SECONDS = 80.0  # beyond the time after which the agent calls an engine of this context length hung
 BATCH = 8  # products between two looks at the clock
 # Student's t, two-sided 95 %, by degrees of freedom (any table of it).
 T95 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 11: 2.201}

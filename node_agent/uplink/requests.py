@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from optiinfra.telemetry.v1 import command_pb2, link_pb2
 
 
+async def _no_gpus(_seconds: float) -> str | None:
+    return "this agent holds no GPU that it could release"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handlers:
     """What the control plane may cause: a closed list. Each gives why this host refuses, or None when it complies."""
 
     collect_now: Callable[[str, float], str | None]  # the command's id, seconds it stays valid
     set_interval: Callable[[float], str | None]  # seconds
-    release_gpus: Callable[[float], Awaitable[str | None]]
+    release_gpus: Callable[[float], Awaitable[str | None]] = _no_gpus
     allowed_commands: frozenset[str] = frozenset({"collect_now"})  # by the host's owner, each by its name
 
 
