@@ -18,7 +18,9 @@ PREFIX = "OPTIINFRA_"
 DEFAULT_PORT, OTHER_PUBLISHED_PORT = 8003, 8002
 # One .env or environment may serve both programs on a host; these are the agent's
 # (tests/architecture/test_settings_names.py compares).
-AGENT_NAMES = frozenset({"BUFFER_BYTES", "HOST_PROC", "SERVER", "STATE_DIR"})
+AGENT_NAMES = frozenset(
+    {"BUFFER_BYTES", "CONTAINER_LOGS_DIR", "HOST_PROC", "POD_RESOURCES_SOCKET", "SERVER", "STATE_DIR"}
+)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Addresses that mean all of a host's, and where the host itself reaches them.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound

@@ -13,13 +13,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from node_agent import __version__
+from node_agent.attribution.step import AttributionStep
 from node_agent.clock import Clock, SystemClock
+from node_agent.collectors.attribution import AttributionCollector
 from node_agent.collectors.engine import EngineCollector
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
 from node_agent.commands.collect_now import collect_now
 from node_agent.commands.set_interval import set_interval
 from node_agent.host.identity import node_attributes
+from node_agent.host.kubelet import PodResources
 from node_agent.host.nvml import PynvmlDriver
 from node_agent.model import Collector, Tick
 from node_agent.sampler import Sampler, deadline_seconds
@@ -73,9 +76,15 @@ def build_sampler(settings: Settings) -> Sampler:
     """This will build the collectors that the settings ask for, and what runs them."""
     clock = SystemClock()
     collectors: list[Collector] = [SystemCollector(proc_root=settings.host_proc)]
-    disabled = []
+    disabled, finish = [], None
     if settings.gpu_monitoring_enabled:
-        collectors.append(GpuCollector(PynvmlDriver(), proc_root=settings.host_proc))
+        owners = AttributionCollector(
+            PodResources(settings.pod_resources_socket),
+            proc_root=settings.host_proc,
+            container_logs_dir=settings.container_logs_dir,
+        )
+        collectors += [GpuCollector(PynvmlDriver(), proc_root=settings.host_proc), owners]
+        finish = AttributionStep(lambda: owners.ownership, owners.watch)
     else:
         disabled.append("gpu")
     collectors.append(
@@ -87,7 +96,9 @@ def build_sampler(settings: Settings) -> Sampler:
             proc_root=str(settings.host_proc),
         )
     )
-    return Sampler(collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled)
+    return Sampler(
+        collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled, finish=finish
+    )
 
 
 def identity(settings: Settings) -> Identity:

@@ -37,6 +37,7 @@ class EntityKind(Enum):
     FILESYSTEM = 4
     NETWORK_INTERFACE = 5
     INFERENCE_SERVER = 6
+    GPU_PROCESS = 11
 
 
 class Outcome(Enum):

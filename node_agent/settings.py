@@ -27,6 +27,9 @@ class Settings:
     node_name: str = ""  # empty: the host's name
     state_dir: Path = Path("/var/lib/optiinfra-agent")
     host_proc: Path = Path("/proc")
+    # A kubelet with another root folder (MicroK8s, k0s) has its socket elsewhere.
+    pod_resources_socket: Path = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+    container_logs_dir: Path = Path("/var/log/containers")  # only names are read: they tie container ids to pods
     sampling_interval_seconds: float = 5.0
     gpu_monitoring_enabled: bool = True
     scrape_targets: tuple[str, ...] = ()

@@ -43,7 +43,17 @@ def build_app(context: ApiContext) -> FastAPI:
     app.add_middleware(BodyLimit)
     problems.install(app)
     docs_page.install(app)
-    for resource in (health, gpu, system, nodes, inference, metrics, metrics_history, collect, configuration):
+    for resource in (
+        health,
+        gpu,
+        system,
+        nodes,
+        inference,
+        metrics,
+        metrics_history,
+        collect,
+        configuration,
+    ):
         app.include_router(resource.router)
 
     def openapi() -> dict[str, Any]:

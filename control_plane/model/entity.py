@@ -17,6 +17,7 @@ class EntityKind(IntEnum):
     FILESYSTEM = 4
     NETWORK_INTERFACE = 5
     INFERENCE_SERVER = 6
+    GPU_PROCESS = 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from control_plane.api import scope
-from control_plane.api.answers import age_seconds, answer, gpu_identity, page, server_identity
+from control_plane.api.answers import age_seconds, answer, gpu_attribution, gpu_identity, page, server_identity
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, Paged, Parameters, decode_cursor
 from control_plane.api.schemas import TEXT, TIME, UNKNOWN
-from control_plane.model.entity import EntityKind
+from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.node import Node, NodeState, node_state
 from control_plane.storage import nodes
 from control_plane.storage.readings import Selection, select_entities
@@ -60,6 +60,11 @@ def _shown(context: ApiContext, node: Node) -> dict[str, Any]:
     }
 
 
+def _gpu(gpu: Entity) -> dict[str, Any]:
+    attributes = {name: value for name, value in gpu.attributes.items() if name != "attribution"}
+    return gpu_identity(gpu) | {"attribution": gpu_attribution(gpu), "attributes": attributes}
+
+
 NODE_SCHEMA = {
     "type": "object",
     "properties": {
@@ -104,7 +109,7 @@ async def get_node(
     )
     body = _shown(context, node) | {
         "attributes": node.attributes,
-        "gpus": [gpu_identity(gpu) | {"attributes": gpu.attributes} for gpu in gpus],
+        "gpus": [_gpu(gpu) for gpu in gpus],
         "inference_servers": [server_identity(server) for server in servers],
         "losses": [
             {key: value for key, value in loss.items() if key not in ("node_id", "epoch")}

@@ -128,6 +128,7 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     ENTITY_KIND_FILESYSTEM: _EntityKind.ValueType  # 4
     ENTITY_KIND_NETWORK_INTERFACE: _EntityKind.ValueType  # 5
     ENTITY_KIND_INFERENCE_SERVER: _EntityKind.ValueType  # 6
+    ENTITY_KIND_GPU_PROCESS: _EntityKind.ValueType  # 11
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper): ...
 
@@ -138,6 +139,7 @@ ENTITY_KIND_DISK: EntityKind.ValueType  # 3
 ENTITY_KIND_FILESYSTEM: EntityKind.ValueType  # 4
 ENTITY_KIND_NETWORK_INTERFACE: EntityKind.ValueType  # 5
 ENTITY_KIND_INFERENCE_SERVER: EntityKind.ValueType  # 6
+ENTITY_KIND_GPU_PROCESS: EntityKind.ValueType  # 11
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 class _CollectorOutcome:
