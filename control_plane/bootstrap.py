@@ -251,12 +251,14 @@ async def _keep_partitions(settings: Settings, database: Database, clock: Clock,
 
 
 def _make_and_drop(settings: Settings, database: Database, clock: Clock) -> None:
-    today = clock.now().date()
+    now = clock.now()
+    today, kept = now.date(), timedelta(days=settings.retention_days + 1)
     with storage_errors(), database.connect(autocommit=True) as connection:
         partitions.ensure_days(connection, partitions.days_ahead(today))
         # One day of grace: a sample admitted just inside retention must still find its partition.
-        dropped = partitions.drop_before(connection, today - timedelta(days=settings.retention_days + 1))
-        events.drop_before(connection, clock.now() - timedelta(days=settings.retention_days))
+        dropped = partitions.drop_before(connection, today - kept)
+        partitions.purge_processes(connection, now - kept)
+        events.drop_before(connection, now - timedelta(days=settings.retention_days))
     if dropped:
         log.info("retention dropped %s", ", ".join(dropped))
 

@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from node_agent import __version__
+from node_agent.attribution.step import AttributionStep
 from node_agent.clock import Clock, SystemClock
 from node_agent.collectors.agent import AgentCollector
+from node_agent.collectors.attribution import AttributionCollector
 from node_agent.collectors.engine import EngineCollector
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
@@ -23,6 +25,7 @@ from node_agent.commands.release_gpus import ReleasesGpus, release_gpus
 from node_agent.commands.set_interval import set_interval
 from node_agent.host.http_server import Page, PageServer
 from node_agent.host.identity import node_attributes
+from node_agent.host.kubelet import PodResources
 from node_agent.host.nvml import PynvmlDriver
 from node_agent.host.topology import read_topology
 from node_agent.model import Backlog, Collector, Tick
@@ -96,9 +99,15 @@ def build_sampler(
     clock, itself = SystemClock(), AgentCollector()
     system = SystemCollector(settings.host_proc, sys_root=settings.host_sys, own_sys_root=Path("/sys"))
     collectors: list[Collector] = [system, itself]
-    disabled = []
+    disabled, finish = [], None
     if gpus is not None:
-        collectors.append(gpus)
+        owners = AttributionCollector(
+            PodResources(settings.pod_resources_socket),
+            proc_root=settings.host_proc,
+            container_logs_dir=settings.container_logs_dir,
+        )
+        collectors += [gpus, owners]
+        finish = AttributionStep(lambda: owners.ownership, owners.watch)
     else:
         disabled.append("gpu")
     collectors.append(
@@ -110,7 +119,9 @@ def build_sampler(
             proc_root=str(settings.host_proc),
         )
     )
-    sampler = Sampler(collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled)
+    sampler = Sampler(
+        collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled, finish=finish
+    )
     itself.watch_cadence(lambda: sampler.cadence)
     if backlog is not None:
         itself.watch_backlog(backlog)

@@ -41,6 +41,7 @@ class EntityKind(Enum):
     INFERENCE_SERVER = 6
     INFINIBAND_PORT = 8
     CACHE_SERVER = 9
+    GPU_PROCESS = 11
 
 
 class Outcome(Enum):

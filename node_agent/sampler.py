@@ -108,11 +108,16 @@ class Sampler:
         *,
         interval_seconds: float,
         disabled: Sequence[str] = (),
+        finish: Callable[[Tick], Tick] | None = None,
     ) -> None:
-        """`disabled` names collectors that the configuration switched off, so that reports say so."""
+        """`disabled` names collectors that the configuration switched off, so that reports say so.
+
+        `finish` joins what the collectors of one tick saw. It must not wait for anything.
+        """
         self._seats = [_Seat(collector) for collector in collectors]
         self._clock = clock
         self._disabled = tuple(disabled)
+        self._finish = finish
         self._requests: list[_Request] = []
         self._wake = asyncio.Event()
         self._due_at: float | None = None  # the point of the grid that is waited for, in monotonic seconds
@@ -205,7 +210,16 @@ class Sampler:
         running = [seat.running for seat in self._seats if seat.running is not None]
         if running:
             await asyncio.wait(running, timeout=deadline)
-        return self._gather(now, command_id, late_before)
+        return self._finished(self._gather(now, command_id, late_before))
+
+    def _finished(self, tick: Tick) -> Tick:
+        if self._finish is None:
+            return tick
+        try:
+            return self._finish(tick)
+        except Exception:  # boundary: a join that fails must not take the samples along
+            log.exception("what the collectors saw could not be joined")
+            return tick
 
     def _gather(self, now: Instant, command_id: str, late_before: set[str]) -> Tick:
         entities: list[Entity] = []

@@ -35,6 +35,9 @@ class Settings:
     state_dir: Path = Path("/var/lib/optiinfra-agent")
     host_proc: Path = Path("/proc")
     host_sys: Path = Path("/sys")
+    # A kubelet with another root folder (MicroK8s, k0s) has its socket elsewhere.
+    pod_resources_socket: Path = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+    container_logs_dir: Path = Path("/var/log/containers")  # only names are read: they tie container ids to pods
     sampling_interval_seconds: float = 5.0
     gpu_monitoring_enabled: bool = True
     scrape_targets: tuple[str, ...] = ()

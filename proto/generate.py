@@ -163,6 +163,8 @@ def generate(gen: Path, docs: Path) -> None:
         (package, "What both sides of the wire share: stubs and the field catalogue. Generated."),
         (package / "telemetry", "Telemetry messages. Generated."),
         (package / "telemetry" / "v1", "Version 1 of the telemetry messages. Generated."),
+        (package / "kubelet", "What the kubelet says on its local socket. Generated."),
+        (package / "kubelet" / "v1", "Version 1 of the kubelet's PodResources. Generated."),
     ):
         (folder / "__init__.py").write_text(f'"""{text}"""\n')
     (package / "py.typed").write_text("")

@@ -79,6 +79,27 @@ def gpu_identity(entity: Entity) -> dict[str, Any]:
     }
 
 
+def gpu_attribution(entity: Entity) -> dict[str, Any]:
+    """This will say to whom a GPU was given, who uses it, and what the difference is."""
+    said = entity.attributes.get("attribution")
+    if isinstance(said, dict):
+        return said
+    names = ("allocated_to", "used_by")
+    return {
+        **dict.fromkeys(names),
+        "finding": "unknown",
+        "finding_detail": "its agent does not attribute GPUs",
+        "unknown": dict.fromkeys(names, "not_sent"),
+    }
+
+
+def server_attribution(entity: Entity) -> dict[str, Any]:
+    """This will say in which pod a server runs and which GPUs its processes use, with their ranks."""
+    said = {name: entity.attributes.get(name) for name in ("namespace", "pod", "pod_uid", "gpus")}
+    why = "not_sent" if said["gpus"] is None else "name_not_known" if said["pod_uid"] else "in_none"
+    return {**said, "unknown": {name: why for name, value in said.items() if value is None}}
+
+
 def server_identity(entity: Entity) -> dict[str, Any]:
     """This will name an inference server."""
     return {

@@ -98,6 +98,8 @@ class OfServers(OfNodes):
 
     server: list[Name] = Field(default_factory=list, max_length=100, description="server id or URL; may be repeated")
     model: list[Name] = Field(default_factory=list, max_length=100, description="model name; may be repeated")
+    namespace: list[Name] = Field(default_factory=list, max_length=100, description="its pod's; may be repeated")
+    pod: list[Name] = Field(default_factory=list, max_length=100, description="its pod's name; may be repeated")
 
 
 class Windowed(Parameters):

@@ -39,6 +39,53 @@ def scalar_names(table: str) -> list[str]:
 TEXT = {"type": "string"}
 MAYBE_TEXT = {"type": ["string", "null"]}
 GPU: dict[str, Any] = {"gpu": TEXT, "node": TEXT, "index": {"type": ["integer", "null"]}, "name": MAYBE_TEXT}
+_PLACE = {"pod": MAYBE_TEXT, "namespace": MAYBE_TEXT, "container": MAYBE_TEXT}
+OWNER: dict[str, Any] = {
+    **_PLACE,
+    "pid": {"type": "integer"},
+    "container_id": MAYBE_TEXT,
+    "pod_uid": MAYBE_TEXT,
+    "server": {"type": ["string", "null"], "description": "URL of the inference server that it belongs to"},
+    "rank": {"type": ["object", "null"], "description": "its place in its engine, such as dp, pp, tp, ep"},
+}
+FINDINGS = (
+    "none", "allocated_but_unused", "used_but_not_allocated", "used_by_another_than_allocated", "shared", "unknown",
+)  # fmt: skip
+GPU_ATTRIBUTION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "allocated_to": {
+            "type": ["array", "null"],
+            "items": {"type": "object", "properties": {**_PLACE, "resource": TEXT, "device": TEXT}},
+            "description": "containers that the kubelet gave it to",
+        },
+        "used_by": {
+            "type": ["array", "null"],
+            "items": {"type": "object", "properties": {**OWNER, "used_bytes": {"type": ["integer", "null"]}}},
+            "description": "processes with a compute context on it",
+        },
+        "finding": {
+            "type": "string",
+            "description": f"what the difference between the two says: {', '.join(FINDINGS)}",
+        },
+        "finding_detail": {"type": "string", "description": "why the finding is unknown"},
+        "unknown": UNKNOWN,
+    },
+}
+SERVER_ATTRIBUTION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "namespace": MAYBE_TEXT,
+        "pod": MAYBE_TEXT,
+        "pod_uid": MAYBE_TEXT,
+        "gpus": {
+            "type": ["array", "null"],
+            "items": {"type": "object"},
+            "description": "the GPUs that its processes use, each with pid, role and rank",
+        },
+        "unknown": UNKNOWN,
+    },
+}
 SERVER: dict[str, Any] = {
     "server_id": {"type": "integer"},
     "url": TEXT,

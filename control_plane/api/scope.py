@@ -95,5 +95,7 @@ async def of_servers(context: ApiContext, asked: OfServers) -> Selection:
         node_ids=await node_ids(context, asked.node),
         entity_ids=await server_ids(context, asked.server),
         models=asked.model or None,
+        namespaces=asked.namespace or None,
+        pods=asked.pod or None,
         after=decode_cursor(asked.cursor, "after"),
     )

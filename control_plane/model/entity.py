@@ -19,6 +19,7 @@ class EntityKind(IntEnum):
     INFERENCE_SERVER = 6
     INFINIBAND_PORT = 8
     CACHE_SERVER = 9
+    GPU_PROCESS = 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from psycopg import errors, sql
 
+from control_plane.model.entity import EntityKind
 from control_plane.storage.session import SyncConnection
 from optiinfra.catalogue import TABLES
 
@@ -71,3 +72,19 @@ def drop_before(connection: SyncConnection, oldest: date) -> list[str]:
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(child)))
         dropped.append(child)
     return dropped
+
+
+def purge_processes(connection: SyncConnection, oldest: datetime) -> int:
+    """This will forget the GPU processes that were last sampled before `oldest`, and say how many.
+
+    Other things stay when their samples are gone: there are few of them, and they come back. A
+    process does not, and every restart of an engine makes new ones.
+    """
+    with connection.transaction():
+        connection.execute("DELETE FROM gpu_process_latest WHERE taken_at < %s", (oldest,))
+        forgotten = connection.execute(
+            "DELETE FROM entity e WHERE e.kind = %s AND e.last_seen_at < %s "
+            "AND NOT EXISTS (SELECT FROM gpu_process_latest l WHERE l.entity_id = e.entity_id)",
+            (int(EntityKind.GPU_PROCESS), oldest),
+        )
+    return forgotten.rowcount

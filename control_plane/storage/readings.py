@@ -111,6 +111,8 @@ class Selection:
     keys: Sequence[str] | None = None
     entity_ids: Sequence[int] | None = None
     models: Sequence[str] | None = None
+    namespaces: Sequence[str] | None = None
+    pods: Sequence[str] | None = None
     after: int = 0  # entities with a larger id only
 
     def apply(self, query: Select[Any]) -> Select[Any]:
@@ -122,8 +124,10 @@ class Selection:
             query = query.where(entity.c.key.in_(self.keys))
         if self.entity_ids is not None:
             query = query.where(entity.c.entity_id.in_(self.entity_ids))
-        if self.models is not None:
-            query = query.where(entity.c.attributes["model"].astext.in_(self.models))
+        attributes = {"model": self.models, "namespace": self.namespaces, "pod": self.pods}
+        for name, wanted in attributes.items():
+            if wanted is not None:
+                query = query.where(entity.c.attributes[name].astext.in_(wanted))
         return query
 
 

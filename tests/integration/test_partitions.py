@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import pytest
 
-from control_plane.storage.partitions import days_ahead, drop_before, ensure_days, partition_name
+from control_plane.storage.partitions import days_ahead, drop_before, ensure_days, partition_name, purge_processes
 from control_plane.storage.session import SyncConnection
 from optiinfra.catalogue import TABLES
 
@@ -149,3 +149,30 @@ def test_tables_that_are_not_day_partitions_are_left_alone(connection: SyncConne
     ).fetchone()
     assert row is not None
     assert None not in row
+
+
+def test_processes_that_ended_before_retention_are_forgotten_and_nothing_else_is(connection: SyncConnection) -> None:
+    oldest = datetime(2026, 3, 4, tzinfo=UTC)
+    connection.execute(
+        "INSERT INTO node (agent_id, name, agent_version, replayed, attributes, first_seen_at, connected_at) "
+        "VALUES ('a', 'a', '0', false, '{}', now(), now())"
+    )
+    ids = {}
+    for key, kind, seen in (("old", 11, -2), ("sampled", 11, -2), ("announced", 11, 2), ("old gpu", 2, -2)):
+        at = oldest + timedelta(days=seen)
+        row = connection.execute(
+            "INSERT INTO entity (node_id, kind, key, attributes, first_seen_at, last_seen_at, state_since) "
+            "SELECT node_id, %s, %s, '{}', %s, %s, %s FROM node RETURNING entity_id",
+            (kind, key, at, at, at),
+        ).fetchone()
+        assert row is not None
+        ids[key] = row[0]
+    for key, seen in (("old", -2), ("sampled", 2)):
+        connection.execute(
+            "INSERT INTO gpu_process_latest (taken_at, node_id, entity_id) VALUES (%s, 1, %s)",
+            (oldest + timedelta(days=seen), ids[key]),
+        )
+    assert purge_processes(connection, oldest) == 1
+    left = connection.execute("SELECT key FROM entity ORDER BY key").fetchall()
+    assert [key for (key,) in left] == ["announced", "old gpu", "sampled"]
+    assert connection.execute("SELECT entity_id FROM gpu_process_latest").fetchall() == [(ids["sampled"],)]

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query, Response
 from control_plane.analysis import activity
 from control_plane.analysis.activity import Activity, GpuParts
 from control_plane.api import scope
-from control_plane.api.answers import evidence, gpu_identity, page, rated, sampled, timestamp
+from control_plane.api.answers import evidence, gpu_attribution, gpu_identity, page, rated, sampled, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import GpuHistory, GpuWindow, OfGpus, Window, window
-from control_plane.api.schemas import GPU, TEXT, UNKNOWN, reading_schema, scalar_names
+from control_plane.api.schemas import GPU, GPU_ATTRIBUTION, TEXT, UNKNOWN, reading_schema, scalar_names
 from control_plane.api.series import POINT_SCHEMA, bound_rows, history
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
@@ -99,7 +99,9 @@ async def _page(context: ApiContext, asked: OfGpus, items: list[dict[str, Any]],
     **operation(
         "gpu_metrics",
         "The newest sample of every GPU",
-        answer=listed(reading_schema("gpu", scalar_names("gpu"), **GPU), nodes_without=WITHOUT),
+        answer=listed(
+            reading_schema("gpu", scalar_names("gpu"), **GPU, attribution=GPU_ATTRIBUTION), nodes_without=WITHOUT
+        ),
         errors=(404, 422, 503),
     ),
 )
@@ -107,7 +109,9 @@ async def gpu_metrics(asked: Annotated[OfGpus, Query()], context: Context) -> Re
     """Every field of the newest sample; `age_seconds` says how old it is, `unknown` why a value is null."""
     found, more = await _latest(context, asked)
     names = scalar_names("gpu")
-    items = [_item(context, entity, reading, names) for entity, reading in found]
+    items = [
+        _item(context, entity, reading, names) | {"attribution": gpu_attribution(entity)} for entity, reading in found
+    ]
     return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
 
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from control_plane.api import scope
-from control_plane.api.answers import answer, page, sampled, server_identity, values
+from control_plane.api.answers import answer, page, sampled, server_attribution, server_identity, values
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, OfServers, Parameters
-from control_plane.api.schemas import SERVER, TIME, UNKNOWN, field_schema
+from control_plane.api.schemas import SERVER, SERVER_ATTRIBUTION, TIME, UNKNOWN, field_schema
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Reading
 from control_plane.storage import readings
@@ -37,6 +37,7 @@ def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: l
         "config": attributes.get("config"),
         "found_by": attributes.get("source"),
         "pid": attributes.get("pid"),
+        "attribution": server_attribution(entity),
         "first_seen_at": entity.first_seen_at,
         "load": values(reading, names),
         **sampled(reading, (), context.clock.now()),
@@ -52,6 +53,7 @@ ITEM_SCHEMA = {
         "age_seconds": {"type": ["number", "null"]},
         "unknown": UNKNOWN,
         "version": {"type": ["string", "null"]},
+        "attribution": SERVER_ATTRIBUTION,
         "config": {"type": ["object", "null"], "description": "as the engine, or its command line, says"},
         "load": {
             "type": "object",

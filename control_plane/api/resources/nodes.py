@@ -9,12 +9,20 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
 from control_plane.api import scope
-from control_plane.api.answers import age_seconds, answer, gpu_identity, page, sampled, server_identity
+from control_plane.api.answers import (
+    age_seconds,
+    answer,
+    gpu_attribution,
+    gpu_identity,
+    page,
+    sampled,
+    server_identity,
+)
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, Paged, Parameters, decode_cursor
 from control_plane.api.schemas import TEXT, TIME, UNKNOWN, scalar_names
-from control_plane.model.entity import EntityKind
+from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.errors import Conflict
 from control_plane.model.node import CollectorState, Node, NodeState, NodeStatus, node_state
 from control_plane.storage import nodes
@@ -81,6 +89,11 @@ def _shown(context: ApiContext, node: Node) -> dict[str, Any]:
     }
 
 
+def _gpu(gpu: Entity) -> dict[str, Any]:
+    attributes = {name: value for name, value in gpu.attributes.items() if name != "attribution"}
+    return gpu_identity(gpu) | {"attribution": gpu_attribution(gpu), "attributes": attributes}
+
+
 NODE_SCHEMA = {
     "type": "object",
     "properties": {
@@ -133,7 +146,7 @@ async def get_node(
     )
     body = _shown(context, node) | {
         "attributes": node.attributes,
-        "gpus": [gpu_identity(gpu) | {"attributes": gpu.attributes} for gpu in gpus],
+        "gpus": [_gpu(gpu) for gpu in gpus],
         "inference_servers": [server_identity(server) for server in servers],
         "agent": await _agent(context, node.node_id),
         "losses": [

@@ -352,5 +352,16 @@ _TABLES["lmcache"] = TableSpec(
         FieldSpec(name="chunk_reuse_gap_seconds", type="histogram", unit="seconds", is_counter=False, minimum=None, maximum=None, source='lmcache_mp_l1_chunk_reuse_gap_seconds', doc='Time between two uses of a chunk: what a larger cache would keep.'),
     ),
 )
+_TABLES["gpu_process"] = TableSpec(
+    name="gpu_process",
+    entity="gpu_process",
+    doc='One process on one GPU, every ten seconds: what it held and burnt, so that a cost can be laid to its pod and namespace.',
+    fields=(
+        FieldSpec(name="memory_used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetComputeRunningProcesses.usedGpuMemory', doc='Device memory that the process holds.'),
+        FieldSpec(name="sm_utilization_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlDeviceGetProcessUtilization.smUtil', doc="Share of time in which the process had a kernel on an SM, by the driver's own sampling."),
+        FieldSpec(name="host_resident_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='/proc/<pid>/stat rss', doc='Host memory that the process has resident.'),
+        FieldSpec(name="host_cpu_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/<pid>/stat utime + stime', doc='CPU time of the process since it started.'),
+    ),
+)
 
 TABLES: Mapping[str, TableSpec] = MappingProxyType(_TABLES)

@@ -134,6 +134,7 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     ENTITY_KIND_INFERENCE_SERVER: _EntityKind.ValueType  # 6
     ENTITY_KIND_INFINIBAND_PORT: _EntityKind.ValueType  # 8
     ENTITY_KIND_CACHE_SERVER: _EntityKind.ValueType  # 9
+    ENTITY_KIND_GPU_PROCESS: _EntityKind.ValueType  # 11
 
 class EntityKind(_EntityKind, metaclass=_EntityKindEnumTypeWrapper): ...
 
@@ -146,6 +147,7 @@ ENTITY_KIND_NETWORK_INTERFACE: EntityKind.ValueType  # 5
 ENTITY_KIND_INFERENCE_SERVER: EntityKind.ValueType  # 6
 ENTITY_KIND_INFINIBAND_PORT: EntityKind.ValueType  # 8
 ENTITY_KIND_CACHE_SERVER: EntityKind.ValueType  # 9
+ENTITY_KIND_GPU_PROCESS: EntityKind.ValueType  # 11
 Global___EntityKind: _TypeAlias = EntityKind  # noqa: Y015
 
 class _CollectorOutcome:

@@ -1,0 +1,152 @@
+"""Puts the attribution into a finished tick: beside each GPU and server, and as the history of GPU processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from node_agent.attribution.join import Attribution, GpuProcess, Target, User, attribute, shown, shown_owner
+from node_agent.host.ownership import Ownership
+from node_agent.model import Entity, EntityKind, Reason, Sample, Tick, Value
+
+HISTORY_SECONDS = 10.0  # a cost by pod needs no finer steps, and processes are many
+MOST_PROCESSES = 256  # samples per node and step
+# Of one agent's life: it numbers 16,384 entities in all (the control plane's bound), and other things need some.
+MOST_PROCESSES_EVER = 8_192
+_GPU_INSTANCE = "GPU_INSTANCE"
+
+
+class AttributionStep:
+    """Joins the entities of a tick with what the attribution collector knows."""
+
+    def __init__(self, ownership: Callable[[], Ownership], watch: Callable[[Iterable[int]], None]) -> None:
+        """`ownership` gives what is known now; `watch` is told which pids to look up for the next tick."""
+        self._ownership = ownership
+        self._watch = watch
+        self._sampled_at: float | None = None
+        self._ever: set[str] = set()
+
+    def __call__(self, tick: Tick) -> Tick:
+        """This will give the tick with every GPU and inference server attributed."""
+        ownership = self._ownership()
+        targets = targets_of(tick.entities, ownership.minor_numbers)
+        if not targets:
+            return tick
+        servers = servers_by_pid(tick.entities)
+        found = attribute(targets, ownership, servers)
+        self._watch(process.pid for target in targets for process in target.processes or ())
+        entities = [described(entity, found) for entity in tick.entities]
+        people, samples = self._history(tick, found)
+        return replace(tick, entities=[*entities, *people], samples=[*tick.samples, *samples])
+
+    def _history(self, tick: Tick, found: Mapping[str, Attribution]) -> tuple[list[Entity], list[Sample]]:
+        now = tick.taken_at.monotonic_seconds
+        if self._sampled_at is not None and now - self._sampled_at < HISTORY_SECONDS:
+            return [], []
+        self._sampled_at = now
+        entities, samples = [], []
+        users = [(uuid, user) for uuid, each in found.items() for user in each.used_by or () if user.looked_up]
+        for uuid, user in users[:MOST_PROCESSES]:
+            entity = process_entity(uuid, user)
+            if entity.key not in self._ever and len(self._ever) >= MOST_PROCESSES_EVER:
+                continue
+            self._ever.add(entity.key)
+            entities.append(entity)
+            samples.append(process_sample(entity, user))
+        return entities, samples
+
+
+def targets_of(entities: Sequence[Entity], minor_numbers: Mapping[str, int]) -> list[Target]:
+    """This will read GPUs and their instances from a tick's entities."""
+    instances = [entity for entity in entities if entity.kind.name == _GPU_INSTANCE]
+    targets = []
+    for entity in (*(e for e in entities if e.kind is EntityKind.GPU), *instances):
+        said = entity.attributes
+        parent = said.get("gpu")
+        minor = minor_numbers.get(parent if isinstance(parent, str) else entity.key)
+        targets.append(
+            Target(
+                uuid=entity.key,
+                minor_number=minor if minor is not None else _whole(said.get("minor_number")),
+                gpu_instance_id=_whole(said.get("gpu_instance_id")) if entity in instances else None,
+                instances=frozenset(each.key for each in instances if each.attributes.get("gpu") == entity.key),
+                processes=_processes(said.get("processes")),
+            )
+        )
+    return targets
+
+
+def _processes(said: object) -> Sequence[GpuProcess] | None:
+    if not isinstance(said, list | tuple):
+        return None
+    return [
+        GpuProcess(
+            pid=each["pid"],
+            name=each.get("name"),
+            used_bytes=each.get("used_bytes"),
+            sm_utilization_ratio=each.get("sm_utilization_ratio"),
+        )
+        for each in said
+    ]
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def servers_by_pid(entities: Sequence[Entity]) -> dict[int, str]:
+    """This will say to which inference server a pid belongs: discovery knows each server's family."""
+    found: dict[int, str] = {}
+    for entity in entities:
+        if entity.kind is EntityKind.INFERENCE_SERVER:
+            pids = entity.attributes.get("pids")
+            found |= dict.fromkeys(pids if isinstance(pids, list | tuple) else (), entity.key)
+    return found
+
+
+def described(entity: Entity, found: Mapping[str, Attribution]) -> Entity:
+    """This will add what concerns an entity: a GPU's attribution, a server's GPUs and pod."""
+    if entity.kind is EntityKind.INFERENCE_SERVER:
+        return replace(entity, attributes={**entity.attributes, **server_side(entity.key, found)})
+    if entity.key in found and entity.kind is not EntityKind.GPU_PROCESS:
+        return replace(entity, attributes={**entity.attributes, "attribution": shown(found[entity.key])})
+    return entity
+
+
+def server_side(url: str, found: Mapping[str, Attribution]) -> dict[str, object]:
+    """This will give the GPUs that a server's processes use, each with its rank, and the pod that they are in."""
+    mine = [(uuid, user) for uuid, each in found.items() for user in each.used_by or () if user.server_url == url]
+    owners = [(uuid, shown_owner(user)) for uuid, user in mine]
+    pods = {(owner["namespace"], owner["pod"], owner["pod_uid"]) for _, owner in owners if owner["pod_uid"]}
+    one = next(iter(pods)) if len(pods) == 1 else (None, None, None)
+    return {
+        "gpus": [{"gpu": uuid, **{n: owner[n] for n in ("pid", "role", "rank", "unknown")}} for uuid, owner in owners],
+        "namespace": one[0],
+        "pod": one[1],
+        "pod_uid": one[2],
+    }
+
+
+def process_entity(gpu: str, user: User) -> Entity:
+    """This will name a process on a GPU: pids come again, but not with the same start."""
+    started = "unseen" if user.facts is None else str(user.facts.started_ticks)
+    return Entity(
+        kind=EntityKind.GPU_PROCESS,
+        key=f"{gpu}/{user.process.pid}/{started}",
+        attributes={"gpu": gpu, **shown_owner(user)},
+    )
+
+
+def process_sample(entity: Entity, user: User) -> Sample:
+    """This will give what a process holds and has burnt."""
+    process, facts = user.process, user.facts
+    unseen = Reason.NOT_EXPOSED
+    values: dict[str, Value] = {
+        "memory_used_bytes": Reason.UNSUPPORTED if process.used_bytes is None else process.used_bytes,
+        "sm_utilization_ratio": Reason.NOT_COLLECTED
+        if process.sm_utilization_ratio is None
+        else process.sm_utilization_ratio,
+        "host_resident_bytes": unseen if facts is None else facts.resident_bytes,
+        "host_cpu_seconds_total": unseen if facts is None else facts.cpu_seconds,
+    }
+    return Sample(table="gpu_process", entity=(entity.kind, entity.key), values=values)

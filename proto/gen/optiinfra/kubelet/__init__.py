@@ -1,0 +1,1 @@
+"""What the kubelet says on its local socket. Generated."""

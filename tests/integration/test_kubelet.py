@@ -1,0 +1,132 @@
+"""The kubelet's PodResources over a real Unix socket: whatever it does, the agent says what is known."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from node_agent.collectors.attribution import KEEP_SECONDS, AttributionCollector
+from node_agent.host.kubelet import MOST_BYTES, Device, KubeletAbsent, KubeletError, PodResources, parse_device
+from node_agent.model import Outcome
+from optiinfra.kubelet.v1 import podresources_pb2 as pb
+from tests.fakes.clock import FakeClock, FakeNodeClock
+from tests.fakes.kubelet import Kubelet, listing, serving
+
+GPU = "GPU-d79aa688-b247-151f-5428-f3e2e990b544"
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[PodResources]:
+    made = PodResources(tmp_path / "kubelet.sock", timeout_seconds=0.5)
+    yield made
+    await made.close()
+
+
+async def test_what_the_kubelet_gave_is_listed(client: PodResources, tmp_path: Path) -> None:
+    kubelet = Kubelet()
+    kubelet.answer = listing(("team-a", "llm-0", [GPU]))
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        (found,) = await client.list()
+    assert (found.namespace, found.pod, found.container, found.resource) == (
+        "team-a",
+        "llm-0",
+        "main",
+        "nvidia.com/gpu",
+    )
+    assert found.device == Device(uuid=GPU)
+
+
+async def test_a_kubelet_that_restarts_with_a_new_socket_is_found_again(client: PodResources, tmp_path: Path) -> None:
+    for pod in ("before", "after"):
+        kubelet = Kubelet()
+        kubelet.answer = listing(("n", pod, [GPU]))
+        async with serving(kubelet, tmp_path / "kubelet.sock"):
+            assert [a.pod for a in await client.list()] == [pod]
+
+
+async def test_without_a_socket_there_is_no_kubernetes(client: PodResources) -> None:
+    with pytest.raises(KubeletAbsent, match="not on Kubernetes"):
+        await client.list()
+
+
+async def test_a_kubelet_that_hangs_is_given_up_at_the_deadline(client: PodResources, tmp_path: Path) -> None:
+    kubelet = Kubelet()
+    kubelet.hangs = True
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        with pytest.raises(KubeletError, match="DEADLINE_EXCEEDED"):
+            await client.list()
+
+
+async def test_an_answer_beyond_the_limit_is_refused(client: PodResources, tmp_path: Path) -> None:
+    kubelet = Kubelet()
+    kubelet.answer = pb.ListPodResourcesResponse(pod_resources=[pb.PodResources(name="x" * (MOST_BYTES + 1))])
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        with pytest.raises(KubeletError, match="RESOURCE_EXHAUSTED"):
+            await client.list()
+
+
+async def test_a_refusal_is_said_in_its_words(client: PodResources, tmp_path: Path) -> None:
+    kubelet = Kubelet()
+    kubelet.refusal = grpc.StatusCode.PERMISSION_DENIED
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        with pytest.raises(KubeletError, match="PERMISSION_DENIED: as the test wants it"):
+            await client.list()
+
+
+async def test_a_kubelet_without_the_api_is_said(client: PodResources, tmp_path: Path) -> None:
+    async with serving(None, tmp_path / "kubelet.sock"):
+        with pytest.raises(KubeletError, match="UNIMPLEMENTED"):
+            await client.list()
+
+
+async def test_a_failing_kubelet_is_believed_for_a_minute_and_then_unknown(
+    client: PodResources, tmp_path: Path
+) -> None:
+    kubelet, truth = Kubelet(), FakeClock()
+    clock = FakeNodeClock(truth)
+    kubelet.answer = listing(("n", "p", [GPU]))
+    collector = AttributionCollector(client, proc_root=tmp_path, container_logs_dir=tmp_path)
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        assert (await collector.collect(clock.now())).outcome is Outcome.OK
+        kubelet.refusal = grpc.StatusCode.INTERNAL
+        truth.advance(11)
+        assert (await collector.collect(clock.now())).outcome is Outcome.PARTIAL
+        assert collector.ownership.allocations is not None
+        truth.advance(KEEP_SECONDS)
+        await collector.collect(clock.now())
+        assert collector.ownership.allocations is None
+        assert "INTERNAL" in collector.ownership.allocations_detail
+
+
+async def test_dynamic_resources_are_kept_by_name_and_other_devices_are_not_gpus(
+    client: PodResources, tmp_path: Path
+) -> None:
+    kubelet = Kubelet()
+    claim = pb.DynamicResource(claim_resources=[pb.ClaimResource(driver_name="gpu.nvidia.com", device_name="gpu-0")])
+    card = pb.ContainerDevices(resource_name="rdma/hca", device_ids=["mlx5_0"])
+    container = pb.ContainerResources(name="c", devices=[card], dynamic_resources=[claim])
+    kubelet.answer = pb.ListPodResourcesResponse(
+        pod_resources=[pb.PodResources(name="p", namespace="n", containers=[container])]
+    )
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        assert [a.device for a in await client.list()] == [Device(name="gpu-0")]
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        (GPU, Device(uuid=GPU)),
+        ("MIG-0a1b", Device(uuid="MIG-0a1b")),
+        (f"{GPU}::3", Device(uuid=GPU)),
+        ("nvidia0", Device(minor_number=0)),
+        ("nvidia2/gi1", Device(minor_number=2, gpu_instance_id=1)),
+        ("nvidia2/gi1/vgpu0", Device(minor_number=2, gpu_instance_id=1)),
+        ("nvidia7/vgpu1", Device(minor_number=7)),
+        ("gpu-0", Device(name="gpu-0")),
+    ],
+)
+def test_a_device_id_is_read_in_each_of_its_forms(text: str, device: Device) -> None:
+    assert parse_device(text) == device
