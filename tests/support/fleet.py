@@ -263,6 +263,7 @@ _KINDS = {
     "gpu": EntityKind.GPU, "host": EntityKind.NODE, "disk": EntityKind.DISK, "filesystem": EntityKind.FILESYSTEM,
     "network": EntityKind.NETWORK_INTERFACE, "infiniband": EntityKind.INFINIBAND_PORT, "agent": EntityKind.NODE,
     "inference": EntityKind.INFERENCE_SERVER, "lmcache": EntityKind.CACHE_SERVER,
+    "gpu_process": EntityKind.GPU_PROCESS,
 }  # fmt: skip
 
 
