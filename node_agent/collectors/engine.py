@@ -9,18 +9,12 @@ from dataclasses import replace
 
 from node_agent.clock import Clock, Instant
 from node_agent.collectors.engine_samples import entities_of, samples_of
-from node_agent.collectors.engine_scrape import (
-    Scrape,
-    State,
-    health_status,
-    proves_itself,
-    read_configuration,
-    scrape,
-)
+from node_agent.collectors.engine_scrape import Scrape, State, health_status, read_configuration, scrape
 from node_agent.collectors.engine_watch import Watched
 from node_agent.collectors.engines import progress
 from node_agent.collectors.engines.mapping import Configuration, Engine
 from node_agent.collectors.engines.registry import identify
+from node_agent.collectors.engines.sglang import IN_STEP
 from node_agent.discovery import CONFIGURED, Discovery
 from node_agent.model import Collected, Outcome
 
@@ -34,9 +28,9 @@ _NO_SERVERS = "no inference server is configured or listening on this host"
 class EngineCollector:
     """Scrapes every known inference server at once, each within its own time limit.
 
-    A run takes at most two times `timeout_seconds`: a third to look whether a new socket is an engine's,
-    the whole to scrape, a third to ask for its health and once a minute for its configuration, and a third
-    more when a server that is about to be called hung can prove the opposite.
+    A run takes at most five thirds of `timeout_seconds`: a third to look whether a new socket is an engine's,
+    the whole to scrape, and a third to ask for its health and once a minute for its configuration. It asks for
+    nothing that makes an engine work: what watches a server must not load it.
     """
 
     def __init__(
@@ -120,7 +114,7 @@ class EngineCollector:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._follow(watched, found, now))
                     group.create_task(self._ask_health(watched, found.engine))
-                return await self._judged(watched, found, now)
+                return self._judged(watched, found, now)
             watched.progress, watched.health = progress.Progress(), None
         except Exception as error:  # boundary: one strange server must not silence the others
             _log.warning("reading %s failed: %s", watched.server.url, type(error).__name__)
@@ -148,20 +142,20 @@ class EngineCollector:
                 watched.config_read_at = now.wall
 
     async def _ask_health(self, watched: Watched, engine: Engine) -> None:
-        """This will ask /health where that is worth a request: at each look, or until it was well once."""
-        if engine.health_each_look or watched.health != 200:
-            url, limit = watched.server.url, self._timeout_seconds / 3
-            watched.health = await health_status(engine, url, timeout_seconds=limit)
+        """This will ask for the engine's own opinion, where it can be had for nothing."""
+        watched.health = await health_status(engine, watched.server.url, timeout_seconds=self._timeout_seconds / 3)
 
-    async def _judged(self, watched: Watched, found: Scrape, now: Instant) -> Scrape:
+    def _judged(self, watched: Watched, found: Scrape, now: Instant) -> Scrape:
         """This will say whether a server that answers also works."""
         assert found.engine is not None
         assert found.exposition is not None
-        engine, url = found.engine, watched.server.url
-        watched.progress = progress.follow(watched.progress, progress.work(engine, found.exposition), now)
         assert found.reading is not None
+        seen = progress.work(found.engine, found.exposition)
+        if watched.configuration.config.get(IN_STEP) is True:
+            seen = progress.in_step(seen)
+        watched.progress = progress.follow(watched.progress, seen, now)
         if watched.health == 503:
-            detail = f"{engine.health_path} answered HTTP 503, though /metrics answers"
+            detail = f"{found.engine.health_path} answered HTTP 503, though /metrics answers"
             return replace(found, state=State.UNHEALTHY, detail=detail)
         if found.reading.values.get("healthy_flag") == 0:
             return replace(found, state=State.UNHEALTHY, detail="the cache says that it is not healthy")
@@ -169,10 +163,8 @@ class EngineCollector:
         stuck = progress.hang(watched.progress, now, patience=patience)
         if stuck is None:
             return found
-        if await proves_itself(engine, url, timeout_seconds=self._timeout_seconds / 3):
-            watched.progress = progress.excused(watched.progress, now)
-            return found
-        return replace(found, state=State.HUNG, detail=f"{stuck}; /health does not object")
+        unaware = f"; {found.engine.health_path} does not object" if watched.health == 200 else ""
+        return replace(found, state=State.HUNG, detail=f"{stuck}{unaware}")
 
     def _forget(self, looks: dict[str, Scrape], now: Instant) -> None:
         """This will drop discovered servers that have not listened for long enough."""

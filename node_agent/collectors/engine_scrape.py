@@ -66,19 +66,10 @@ async def scrape(base_url: str, *, clock: Clock, timeout_seconds: float, max_byt
 
 
 async def health_status(engine: Engine, base_url: str, *, timeout_seconds: float) -> int | None:
-    """This will ask /health for its HTTP status, None when there is no answer in time."""
-    return await _status(f"{base_url}{engine.health_path}", timeout_seconds=timeout_seconds)
-
-
-async def proves_itself(engine: Engine, base_url: str, *, timeout_seconds: float) -> bool:
-    """This will say whether the engine can make a token, False as well when there is no way to ask."""
-    if engine.proof_path is None:
-        return False
-    return await _status(f"{base_url}{engine.proof_path}", timeout_seconds=timeout_seconds) == 200
-
-
-async def _status(url: str, *, timeout_seconds: float) -> int | None:
-    """This will give an answer's HTTP status, None when there is no answer."""
+    """This will ask for the engine's own opinion as an HTTP status, None without an answer in time."""
+    if engine.health_path is None:
+        return None
+    url = f"{base_url}{engine.health_path}"
     try:
         return (await http.get(url, timeout_seconds=timeout_seconds, max_bytes=_CONFIG_BYTES)).status
     except http.HttpError:

@@ -112,5 +112,4 @@ LMCACHE = Engine(
     running_name="",
     progress_names=(),
     health_path="/healthcheck",
-    health_each_look=True,
 )

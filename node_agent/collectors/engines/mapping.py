@@ -94,9 +94,7 @@ class Engine:
     running_name: str  # the gauge of running requests
     progress_names: tuple[str, ...]  # what moves with the engine's steps, and not with a client's request alone
     table: str = "inference"
-    health_path: str = "/health"
-    health_each_look: bool = False  # cheap, and worth more than at the first look
-    proof_path: str | None = None  # makes one token: asked only before a server is called hung
+    health_path: str | None = None  # asked at each look; None where the question makes the engine work
 
     def wanted(self) -> dict[str, str]:
         """This will give the metric names to read, and the names without prefix to file them under."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from node_agent.clock import Instant
@@ -91,6 +91,17 @@ def work(engine: Engine, exposition: Exposition) -> dict[str, Work]:
     return {rank: Work(running=count, mark=hash(frozenset(marks[rank]))) for rank, count in running.items()}
 
 
+def in_step(seen: Mapping[str, Work]) -> dict[str, Work]:
+    """This will make one of ranks that only step together.
+
+    A rank of SGLang's data-parallel attention that has nothing to do keeps stepping with the others but
+    leaves its gauges as they were (sgl-project/sglang 40215): alone it would look like one that stands.
+    """
+    if not seen:
+        return {}
+    return {"": Work(running=sum(each.running for each in seen.values()), mark=hash(frozenset(seen.items())))}
+
+
 def follow(before: Progress, seen: Mapping[str, Work], now: Instant) -> Progress:
     """This will take one look: a rank that moved, or has nothing to do, begins anew."""
     ranks: dict[str, Standing] = {}
@@ -99,11 +110,6 @@ def follow(before: Progress, seen: Mapping[str, Work], now: Instant) -> Progress
         if each.running > 0:
             ranks[rank] = last if last is not None and last.work == each else Standing(work=each, since=now)
     return Progress(ranks=ranks)
-
-
-def excused(before: Progress, now: Instant) -> Progress:
-    """This will begin anew for every rank: the server has proven by other means that it works."""
-    return Progress(ranks={rank: replace(each, since=now) for rank, each in before.ranks.items()})
 
 
 def hang(progress: Progress, now: Instant, *, patience: float) -> Hang | None:

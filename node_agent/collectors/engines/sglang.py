@@ -23,6 +23,8 @@ from node_agent.collectors.exposition import Exposition
 from node_agent.model import Reason, Value
 from node_agent.untrusted import clean_mapping, clean_value, object_in
 
+# Of the configuration: data-parallel ranks whose attention takes every step together, so that none moves alone.
+IN_STEP = "enable_dp_attention"
 _HOST_USED, _HOST_TOTAL = "hicache_host_used_tokens", "hicache_host_total_tokens"
 
 # Of /server_info, which also holds the API keys: nothing that is not named here may pass.
@@ -37,7 +39,7 @@ _SERVER_FIELDS = (
     "disaggregation_mode",
     "dp_size",
     "dtype",
-    "enable_dp_attention",
+    IN_STEP,
     "enable_hierarchical_cache",
     "enable_mixed_chunk",
     "ep_size",
@@ -169,7 +171,8 @@ SGLANG = Engine(
     configuration=_configuration,
     running_name="num_running_reqs",
     # generation_tokens_total moves when a request ends; the others as the scheduler works. gen_throughput is
-    # renewed with every decode report, and a report that repeats every number to its last digit is no report.
+    # renewed with every decode report, and a report that repeats every number to its last digit is no report. An
+    # idle scheduler writes its zeros within 30 s (_maybe_log_idle_metrics), sooner than anything is called hung.
     progress_names=(
         "num_running_reqs",
         "num_queue_reqs",
@@ -184,7 +187,5 @@ SGLANG = Engine(
         "decode_sum_seq_lens",
         "num_retracted_requests_total",
     ),
-    # An idle scheduler leaves its gauges as they were (sgl-project/sglang 4244, 40215): running requests may be
-    # long gone, and only a token proves the opposite.
-    proof_path="/health_generate",
+    health_path=None,  # since 0.5.0 it makes a token, as /health_generate does (sgl-project/sglang 8444)
 )

@@ -107,4 +107,5 @@ TGI = Engine(
         "batch_forward_duration_count",
         "batch_decode_duration_count",
     ),
+    health_path=None,  # runs a prefill, or allocates on the GPU (backends/v3/src/backend.rs)
 )

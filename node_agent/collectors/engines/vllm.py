@@ -241,5 +241,5 @@ VLLM = Engine(
         "time_per_output_token_seconds_count",
         "num_preemptions_total",
     ),
-    health_each_look=True,  # 503 within a second of a worker's death, while /metrics answers 200 for four more
+    health_path="/health",  # 503 within a second of a worker's death, while /metrics answers 200 for four more
 )

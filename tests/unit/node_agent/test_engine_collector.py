@@ -126,7 +126,7 @@ async def test_a_server_that_answers_is_up_and_has_its_values() -> None:
 async def test_only_allow_listed_paths_are_asked() -> None:
     async with engine(SGLANG, model_info={}, server_info={"version": "0.5.23", "api_key": "sk-1"}) as fake:
         attributes, _ = only(await collector(fake.url).collect(at(0)))
-    assert sorted(fake.asked) == ["/health", "/metrics", "/model_info", "/server_info"]
+    assert sorted(fake.asked) == ["/metrics", "/model_info", "/server_info"]
     assert "sk-1" not in json.dumps(dict(attributes))
 
 
@@ -395,15 +395,46 @@ async def test_a_server_whose_worker_died_is_unhealthy_while_its_metrics_still_a
     assert values["up_flag"] == 1.0
 
 
-async def test_an_idle_sglang_with_gauges_left_over_proves_itself_with_a_token() -> None:
-    stale = b'sglang:num_running_reqs{model_name="tiny"} 2\nsglang:token_usage{model_name="tiny"} 0.1\n'
-    async with engine(stale, health="ok", health_generate="ok", server_info={"context_length": 2048}) as fake:
+def sglang(*running: int, moved: int = 0) -> bytes:
+    ranks = (f'sglang:num_running_reqs{{model_name="tiny",dp_rank="{rank}"}} {n}\n' for rank, n in enumerate(running))
+    tokens = f'sglang:realtime_tokens_total{{model_name="tiny",mode="decode",dp_rank="0"}} {moved}\n'
+    return ("".join(ranks) + tokens).encode()
+
+
+async def test_an_engine_is_never_asked_to_work_not_even_before_it_is_called_hung() -> None:
+    async with engine(sglang(2), health="ok", health_generate="ok", server_info={"context_length": 2048}) as fake:
         looking = collector(fake.url)
-        states = [only(await looking.collect(at(second)))[0]["state"] for second in (0, 61, 120)]
-        assert states == ["up", "up", "up"]
-        assert fake.asked.count("/health_generate") == 1
-        fake.statuses["/health_generate"] = "503 Service Unavailable"
-        assert only(await looking.collect(at(200)))[0]["state"] == "hung"
+        states = [only(await looking.collect(at(second)))[0]["state"] for second in (0, 60, 61, 200)]
+    assert states == ["up", "up", "hung", "hung"]
+    assert set(fake.asked) == {"/metrics", "/model_info", "/server_info"}  # its /health makes a token too
+
+
+async def test_an_idle_sglang_that_writes_its_zeros_half_a_minute_late_is_never_hung() -> None:
+    async with engine(sglang(2), health="ok", server_info={"context_length": 2048}) as fake:
+        looking = collector(fake.url)
+        for second in range(0, 240, 10):
+            fake.pages["/metrics"] = sglang(2) if second <= 30 else sglang(0)
+            assert only(await looking.collect(at(second)))[0]["state"] == "up"
+
+
+@pytest.mark.parametrize(("together", "state"), [(True, "up"), (False, "hung")])
+async def test_a_rank_that_keeps_old_gauges_is_not_hung_while_the_others_of_its_step_move(
+    together: bool, state: str
+) -> None:
+    said = {"context_length": 2048, "enable_dp_attention": together}
+    async with engine(server_info=said) as fake:
+        looking = collector(fake.url)
+        for second in range(0, 100, 10):
+            fake.pages["/metrics"] = sglang(3, 1, moved=second)
+            attributes, _ = only(await looking.collect(at(second)))
+    assert attributes["state"] == state
+
+
+async def test_ranks_that_step_together_are_hung_together() -> None:
+    async with engine(sglang(3, 1), server_info={"context_length": 2048, "enable_dp_attention": True}) as fake:
+        looking = collector(fake.url)
+        states = [only(await looking.collect(at(second)))[0]["state"] for second in (0, 60, 61)]
+    assert states == ["up", "up", "hung"]
 
 
 async def test_a_health_check_that_does_not_answer_leaves_a_server_up() -> None:

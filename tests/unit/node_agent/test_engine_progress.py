@@ -91,10 +91,12 @@ def test_only_a_rank_with_unchanged_work_for_longer_than_the_patience_is_hung(
 
 
 @given(looks=LOOKS)
-def test_a_proof_of_work_begins_every_patience_anew(looks: list[tuple[float, dict[str, Work]]]) -> None:
-    state, seconds = Progress(), 0.0
+def test_ranks_that_step_together_stand_only_when_all_of_them_do(looks: list[tuple[float, dict[str, Work]]]) -> None:
+    state, seconds, before, since = Progress(), 0.0, dict[str, Work](), 0.0
     for step, ranks in looks:
         seconds += step
-        state = progress.follow(state, ranks, at(seconds))
-    state = progress.excused(state, at(seconds))
-    assert progress.hang(state, at(seconds + 0.5), patience=1) is None
+        state = progress.follow(state, progress.in_step(ranks), at(seconds))
+        if ranks != before or not any(work.running > 0 for work in ranks.values()):
+            before, since = ranks, seconds
+        busy = any(work.running > 0 for work in ranks.values())
+        assert (progress.hang(state, at(seconds), patience=20) is not None) == (busy and seconds - since > 20)
