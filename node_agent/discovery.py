@@ -19,12 +19,10 @@ from node_agent.clock import Instant
 from node_agent.host import http
 from node_agent.host.process_table import Process, processes, started_unix_seconds
 from node_agent.host.sockets import ListeningSocket, listening, owners
-from node_agent.launch_flags import launch_flags
+from node_agent.launch.flags import FOR_DISCOVERY, own_flags
+from node_agent.launch.program import ENGINE, Port, metrics_port, program
 from node_agent.untrusted import Plain
 
-_ENGINE = re.compile(
-    r"vllm|sglang|text[-_]generation|lmcache", re.IGNORECASE
-)  # also VLLM::APIServer, sglang::scheduler
 # Processes that serve no HTTP, by their titles; the kernel cuts a name after 15 bytes, as in "VLLM::EngineCor".
 _WORKER = re.compile(r"::(engine_?cor|worker|dp_?coord|scheduler|detokenizer)|resource_tracker|generation-server", re.I)
 _USUAL_PORTS = frozenset({80, 3000, 8000, 8080, 9000, 30000})  # of vLLM, SGLang and TGI, in and out of their images
@@ -175,18 +173,17 @@ def find_candidates(sockets: Iterable[ListeningSocket], proc_root: str = "/proc"
     found: dict[str, Candidate] = {}
     for inode, pid in sorted(owners(families, by_inode.keys(), proc_root).items()):
         here, holder = by_inode[inode], table[pid]
-        flags = _family_flags(holder, table)
+        port, flags = _launched(holder, table)
         server = Server(
             url=_url(here),
             source=DISCOVERED,
             pid=pid,
             pids=tuple(sorted(p for p, family in families.items() if family == families[pid]))[:MOST_PIDS],
             process_started_unix_seconds=started_unix_seconds(holder, proc_root),
-            flags={name: value for name, value in flags.items() if name not in ("port", "http_port")},
+            flags={name: value for name, value in flags.items() if name not in FOR_DISCOVERY},
         )
-        port = flags.get("http_port", flags.get("port"))  # LMCache's --port speaks ZMQ, once it has an HTTP port
-        likely = here.port == port or here.port in _USUAL_PORTS
-        if not likely and (port is not None or _is_worker(holder)):
+        likely = here.port == port.number or (here.port in _USUAL_PORTS and not port.certain)
+        if not likely and (port.number is not None or port.certain or _is_worker(holder)):
             continue  # the server's port is known to be another one
         found.setdefault(server.url, Candidate(server=server, inode=inode, family=families[pid], likely=likely))
     return tuple(found.values())
@@ -224,7 +221,7 @@ def _is_engine(process: Process) -> bool:
     """
     before = ("", *process.words)
     said = [word for word, last in zip(process.words, before, strict=False) if not last.startswith("--")]
-    return any(_ENGINE.search(word) for word in (process.name, *said) if not word.startswith("-"))
+    return any(ENGINE.search(word) for word in (process.name, *said) if not word.startswith("-"))
 
 
 def _is_worker(process: Process) -> bool:
@@ -232,15 +229,20 @@ def _is_worker(process: Process) -> bool:
     return _WORKER.search(" ".join((process.name, *process.words))) is not None
 
 
-def _family_flags(holder: Process, table: Mapping[int, Process]) -> dict[str, Plain]:
-    """This will read the flags of the nearest command line that still has some.
+def _launched(holder: Process, table: Mapping[int, Process]) -> tuple[Port, dict[str, Plain]]:
+    """This will give the metrics' port and the flags of the nearest command line that says something of either.
 
     A server that rewrote its title left its words only in the process that started it.
     """
     for process in _lineage(holder, table):
-        if _is_engine(process) and (flags := launch_flags(process.words)):
-            return flags
-    return {}
+        found = program(process.words)
+        if found is None:
+            continue
+        flags = own_flags(found.arguments)
+        port = metrics_port(found, flags)
+        if flags or port.certain:
+            return port, flags
+    return Port(number=None, certain=False), {}
 
 
 def _kept(before: Sequence[Candidate], after: Sequence[Candidate]) -> tuple[Candidate, ...]:

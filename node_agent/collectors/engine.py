@@ -159,7 +159,7 @@ class EngineCollector:
             return replace(found, state=State.UNHEALTHY, detail=detail)
         if found.reading.values.get("healthy_flag") == 0:
             return replace(found, state=State.UNHEALTHY, detail="the cache says that it is not healthy")
-        patience = progress.patience_seconds(_longest(watched))
+        patience = progress.patience_seconds(watched.longest_request_tokens)
         stuck = progress.hang(watched.progress, now, patience=patience)
         if stuck is None:
             return found
@@ -205,9 +205,3 @@ def _refreshed(before: Configuration, after: Configuration) -> Configuration:
 def _failed(found: Scrape) -> bool:
     """This will say whether a server is not as it should be."""
     return found.state is not State.UP
-
-
-def _longest(watched: Watched) -> int | None:
-    """This will give how many tokens a request may have, as the engine or its command line says."""
-    said = watched.configuration.max_model_len or watched.server.flags.get("max_model_len")
-    return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None

@@ -53,7 +53,7 @@ def _entity(watched: Watched, found: Scrape) -> Entity:
         "engine": None if watched.engine is None else watched.engine.name,
         "version": said.version,
         "model": model,
-        "max_model_len": said.max_model_len or server.flags.get("max_model_len"),
+        "max_model_len": watched.longest_request_tokens,
         "state": found.state.value,
         "state_detail": found.detail,
         "source": server.source,

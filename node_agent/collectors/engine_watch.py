@@ -26,3 +26,9 @@ class Watched:
     since: float | None = None  # the epoch of the counters, and of the configuration
     health: int | None = None  # what its /health answered when it was asked last
     progress: progress.Progress = field(default_factory=progress.Progress)
+
+    @property
+    def longest_request_tokens(self) -> int | None:
+        """This will give how many tokens a request may have, as the engine or its command line says."""
+        said = self.configuration.max_model_len or self.server.flags.get("max_model_len")
+        return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None

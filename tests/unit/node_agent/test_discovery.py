@@ -15,7 +15,6 @@ from node_agent.collectors.engines.registry import identify
 from node_agent.discovery import CONFIGURED, DISCOVERED, Discovery, find_candidates, normalised
 from node_agent.host.process_table import processes, started_unix_seconds
 from node_agent.host.sockets import ListeningSocket, listening, owners
-from node_agent.launch_flags import launch_flags
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 VLLM = ["/venv/bin/python3", "/venv/bin/vllm", "serve", "org/model", "--api-key", "sk-secret", "--max-num-seqs", "8"]
@@ -154,6 +153,38 @@ async def test_where_the_command_line_names_the_port_no_other_is_asked(proc: Fak
     assert found.url.endswith(str(named.port))
     assert found.flags == {"max_num_seqs": 8}
     assert other.asked == []
+
+
+CACHE_METRICS = b"lmcache_mp_l1_usage_ratio 0.5\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["/venv/bin/python", "/venv/bin/lmcache", "server", "--port", "{zmq}", "--http-port", "{http}"],
+        ["python3", "-m", "lmcache.v1.multiprocess.http_server", "--port={zmq}", "--http-port={http}"],
+        ["python3", "-m", "lmcache.v1.multiprocess.server", "--port", "{zmq}", "--prometheus-port", "{http}"],
+        ["python3", "-m", "lmcache.cli.main", "coordinator", "--port", "{http}"],
+        ["lmcache_controller", "--port", "{http}", "--monitor-ports", '{"pull":1,"reply":2}'],
+    ],
+)
+async def test_of_a_cache_server_only_the_port_of_its_metrics_is_asked(proc: FakeProc, words: list[str]) -> None:
+    async with metrics(CACHE_METRICS) as http, metrics() as zmq:
+        said = [word.replace("{http}", str(http.port)).replace("{zmq}", str(zmq.port)) for word in words]
+        proc.process(100, 1, "lmcache", said)
+        proc.listens(100, zmq.port, 5001)
+        proc.listens(100, http.port, 5002)
+        assert urls(await discovery(proc).servers(at(0))) == [f"http://127.0.0.1:{http.port}"]
+    assert zmq.asked == []
+
+
+@pytest.mark.parametrize("program", [["lmcache_server"], ["python3", "-m", "lmcache.v1.server"]])
+async def test_a_cache_server_that_speaks_no_http_is_never_asked(proc: FakeProc, program: list[str]) -> None:
+    async with metrics(CACHE_METRICS) as raw:
+        proc.process(100, 1, "python3", [*program, "0.0.0.0", str(raw.port), "cpu"])
+        proc.listens(100, raw.port, 5001)
+        assert await discovery(proc).servers(at(0)) == ()
+    assert raw.asked == []
 
 
 async def test_a_port_that_is_no_engine_is_asked_ever_more_rarely(proc: FakeProc) -> None:
@@ -309,31 +340,6 @@ def test_a_loop_of_parents_ends(proc: FakeProc) -> None:
     proc.process(101, 100, "vllm", VLLM)
     proc.listens(100, 8000, 1)
     assert len(find_candidates(listening(str(proc.root)), str(proc.root))) == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "kept"),
-    [
-        (["--max-num-seqs", "8"], {"max_num_seqs": 8}),
-        (["--max-num-seqs=8"], {"max_num_seqs": 8}),
-        (["--max_num_seqs", "8"], {"max_num_seqs": 8}),
-        (["-tp", "4", "-pp=2"], {"tensor_parallel_size": 4, "pipeline_parallel_size": 2}),
-        (["--max-model-len", "2k"], {"max_model_len": 2000}),
-        (["--max-model-len", "2K"], {"max_model_len": 2048}),
-        (["--max-num-seqs", "8", "--max-num-seqs", "16"], {"max_num_seqs": 16}),
-        (["--gpu-memory-utilization", "0.85"], {"gpu_memory_utilization": 0.85}),
-        (["--chunked-prefill-size", "-1"], {"chunked_prefill_size": -1}),
-        (["--no-enable-prefix-caching"], {"enable_prefix_caching": False}),
-        (["--enable-prefix-caching", "--quantization", "fp8"], {"enable_prefix_caching": True, "quantization": "fp8"}),
-        (["--max-num-seqs", "--api-key", "sk-1"], {}),
-        (["--max-num-seqs"], {}),
-        (["--api-key", "sk-1", "--hf-token=hf_2", "--ssl-keyfile", "x", "-k", "y"], {}),
-        (["--served-model-name", "tiny\x00\n"], {"served_model_name": "tiny"}),
-        (["--mem-fraction-static", "0.8", "--tp", "2"], {"mem_fraction_static": 0.8, "tp_size": 2}),
-    ],
-)
-def test_of_a_command_line_only_named_flags_are_kept(words: list[str], kept: dict[str, object]) -> None:
-    assert launch_flags(["vllm", "serve", *words]) == kept
 
 
 def test_addresses_have_one_spelling() -> None:

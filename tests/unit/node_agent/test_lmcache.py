@@ -12,7 +12,7 @@ from node_agent.collectors.engines.lmcache import LMCACHE
 from node_agent.collectors.engines.mapping import Reading, read_values
 from node_agent.collectors.engines.registry import WANTED, identify
 from node_agent.collectors.exposition import read
-from node_agent.launch_flags import launch_flags
+from node_agent.launch.flags import launch_flags
 from node_agent.model import EntityKind, Histogram, Reason
 from optiinfra.catalogue import TABLES
 from tests.unit.node_agent.test_engine_collector import at, collector, engine
