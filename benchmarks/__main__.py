@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import agent_weight, api_latency, faults, gpu_recorded, ingest, startup
+from benchmarks import agent_weight, api_latency, faults, gpu_recorded, ingest, recordings, startup
 from benchmarks.figures import Result, document, machine_line, section, versions_line
 
 BENCHMARKS: dict[str, Callable[..., Result]] = {
     "startup": startup.measure,
     "agent_weight": agent_weight.measure,
     "gpu_recorded": gpu_recorded.measure,
+    "recordings": recordings.measure,
     "ingest": ingest.measure,
     "api_latency": api_latency.measure,
     "faults": faults.measure,

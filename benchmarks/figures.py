@@ -29,6 +29,14 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Cells beside one another that are no spread of runs."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What one benchmark found."""
 
@@ -37,6 +45,7 @@ class Result:
     explanation: str  # what is measured, and what the floor is
     figures: Sequence[Figure]
     notes: Sequence[str] = field(default_factory=tuple)
+    tables: Sequence[Table] = field(default_factory=tuple)
 
     def ratio(self, figure: Figure) -> float | None:
         """This will give how many times its floor a figure is, by the medians."""
@@ -75,9 +84,21 @@ def table(result: Result) -> str:
     return "\n".join(lines)
 
 
+def cells(table: Table) -> str:
+    """This will write a table of cells in Markdown: names to the left, numbers to the right."""
+    rule = ["---", *["---:"] * (len(table.head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (table.head, rule, *table.rows))
+
+
 def section(result: Result) -> str:
     """This will write a result as a section of the document."""
-    parts = [f"## {result.title}", result.explanation, f"`python -m benchmarks {result.name}`", table(result)]
+    parts = [
+        f"## {result.title}",
+        result.explanation,
+        f"`python -m benchmarks {result.name}`",
+        table(result),
+        *map(cells, result.tables),
+    ]
     if result.notes:
         parts.append("\n".join(f"- {note}" for note in result.notes))
     return "\n\n".join(parts)

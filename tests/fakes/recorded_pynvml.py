@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,28 @@ class RecordedPynvml:
         last = self.power[-1][0] if self.power else 1_795_321_786_000_000
         for number, value in enumerate(milliwatts, start=1):
             self.power.append((last + number * POWER_PERIOD_MICROSECONDS, value))
+
+    def show(self, row: Mapping[str, Any]) -> None:
+        """This will let the GPU be as a row of a recording has it, in NVML's own names and units."""
+        self.answers["nvmlDeviceGetUtilizationRates"] = {"gpu": row["util_gpu"], "memory": row["util_mem"]}
+        memory = {"total": row["mem_total"], "used": row["mem_used"], "free": row["mem_total"] - row["mem_used"]}
+        self.answers["nvmlDeviceGetMemoryInfo"] = memory
+        self.answers[f"nvmlDeviceGetMemoryInfo[{pynvml.nvmlMemory_v2}]"] |= memory
+        self.fields.pop(pynvml.NVML_FI_DEV_POWER_AVERAGE, None)  # the rows have nvmlDeviceGetPowerUsage
+        single = {
+            "nvmlDeviceGetTemperature[0]": "temp",
+            "nvmlDeviceGetTotalEnergyConsumption": "energy_mj",
+            "nvmlDeviceGetPowerUsage": "power_mw",
+            f"nvmlDeviceGetClockInfo[{pynvml.NVML_CLOCK_SM}]": "sm_mhz",
+            f"nvmlDeviceGetClockInfo[{pynvml.NVML_CLOCK_MEM}]": "mem_mhz",
+            "nvmlDeviceGetCurrentClocksEventReasons": "reasons",
+        }
+        self.answers |= {call: row[key] for call, key in single.items() if key in row}
+        self.gpm = {
+            getattr(pynvml, f"NVML_GPM_METRIC_{name.upper()}"): (0, row[name])
+            for name in row
+            if hasattr(pynvml, f"NVML_GPM_METRIC_{name.upper()}")
+        }
 
     def _function(self, name: str) -> Any:
         def call(*arguments: Any) -> Any:

@@ -173,13 +173,7 @@ def test_closing_survives_a_driver_that_has_gone(h200: RecordedPynvml, driver: P
 
 def play(h200: RecordedPynvml, phase: str) -> None:
     """Puts one row of the phases recording into the answers."""
-    row = PHASES[phase]
-    h200.answers["nvmlDeviceGetUtilizationRates"] = {"gpu": row["util_gpu"], "memory": row["util_mem"]}
-    h200.gpm = {
-        getattr(pynvml, f"NVML_GPM_METRIC_{name.upper()}"): (0, row[name])
-        for name in row
-        if hasattr(pynvml, f"NVML_GPM_METRIC_{name.upper()}")
-    }
+    h200.show(PHASES[phase])
 
 
 @pytest.mark.parametrize(
