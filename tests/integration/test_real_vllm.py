@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shlex
 import signal
 import subprocess
 import time
@@ -14,15 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.up import Up, eventually, folder_for_postgres, free_ports, running
+from tests.support.up import Up, eventually, folder_for_postgres, running
+from tests.support.vllm import MARKS, serving
 
-COMMAND = os.environ.get("OPTIINFRA_TEST_VLLM")
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(COMMAND is None, reason="NEEDS A REAL vLLM: set OPTIINFRA_TEST_VLLM, or run `make test-engine`"),
-]
+pytestmark = MARKS
 REQUESTS, CONCURRENCY, OUTPUT_TOKENS = 60, 4, 24
 INTERVAL_SECONDS = 2.0
 
@@ -30,28 +23,8 @@ INTERVAL_SECONDS = 2.0
 @pytest.fixture(scope="module")
 def vllm() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A vLLM that serves on a free port: its address, and its process."""
-    assert COMMAND is not None
-    (port,) = free_ports(1)
-    process = subprocess.Popen(
-        shlex.split(COMMAND.replace("{port}", str(port))),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    base = f"http://127.0.0.1:{port}"
-    try:
-        eventually(lambda: _answers(base, process), within_seconds=240, what="vLLM")
-        yield base, process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _answers(base: str, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None, f"vLLM ended with {process.returncode}; try the command by hand"
-    try:
-        return httpx2.get(f"{base}/health", timeout=2).status_code == 200
-    except httpx2.HTTPError:
-        return False
+    with serving() as served:
+        yield served
 
 
 async def _one(client: httpx2.AsyncClient, model: str, number: int) -> tuple[float, float]:
