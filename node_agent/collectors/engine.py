@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from node_agent.clock import Clock, Instant
+from node_agent.collectors.engine_aside import Aside
 from node_agent.collectors.engine_samples import entities_of, samples_of
 from node_agent.collectors.engine_scrape import Scrape, State, health_status, read_configuration, scrape
 from node_agent.collectors.engine_watch import Watched
@@ -28,9 +29,9 @@ _NO_SERVERS = "no inference server is configured or listening on this host"
 class EngineCollector:
     """Scrapes every known inference server at once, each within its own time limit.
 
-    A run takes at most five thirds of `timeout_seconds`: a third to look whether a new socket is an engine's,
-    the whole to scrape, and a third to ask for its health and once a minute for its configuration. It asks for
-    nothing that makes an engine work: what watches a server must not load it.
+    A run takes at most two times `timeout_seconds`: a third to look whether a new socket is an engine's, the
+    whole to fetch and a third to read, and a third to ask for its health and once a minute for its
+    configuration. It asks for nothing that makes an engine work: what watches a server must not load it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class EngineCollector:
         self._max_bytes = max_bytes
         self._forget_after_seconds = forget_after_seconds
         self._config_interval_seconds = config_interval_seconds
+        self._aside = Aside()
         self._watched: dict[str, Watched] = {}
         self._discovery = Discovery(
             targets=targets,
@@ -83,7 +85,8 @@ class EngineCollector:
         return self._collected(looks, problems, now)
 
     async def close(self) -> None:
-        """This will do nothing: no connection outlives its look."""
+        """This will let the threads go; no connection outlives its look."""
+        self._aside.close()
 
     async def _renew(self, now: Instant) -> list[str]:
         """This will bring the watched servers up to date, and say what stood in the way."""
@@ -107,6 +110,7 @@ class EngineCollector:
             found = await scrape(
                 watched.server.url,
                 clock=self._clock,
+                aside=self._aside,
                 timeout_seconds=self._timeout_seconds,
                 max_bytes=self._max_bytes,
             )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from node_agent.clock import Clock
+from node_agent.collectors.engine_aside import Aside
 from node_agent.collectors.engines.lmcache import LMCACHE
 from node_agent.collectors.engines.mapping import Configuration, Engine, Reading, read_values
 from node_agent.collectors.engines.registry import ENGINES, WANTED, has_cache_inside, identify
@@ -16,7 +18,7 @@ from node_agent.model import Reason
 from node_agent.untrusted import read_json
 
 _CONFIG_BYTES = 1024 * 1024  # SGLang's /server_info, the largest answer, has about 20 KB
-_INLINE_BYTES = 1024 * 1024  # more than this is parsed beside the event loop; real bodies have at most 0.1 MB
+_INLINE_BYTES = 256 * 1024  # more than this is parsed beside the event loop; most real bodies have 0.05 MB
 
 
 class State(Enum):
@@ -44,8 +46,11 @@ class Scrape:
     seconds: float | None = None
 
 
-async def scrape(base_url: str, *, clock: Clock, timeout_seconds: float, max_bytes: int) -> Scrape:
-    """This will fetch and read /metrics; whatever goes wrong becomes a state."""
+async def scrape(base_url: str, *, clock: Clock, aside: Aside, timeout_seconds: float, max_bytes: int) -> Scrape:
+    """This will fetch and read /metrics; whatever goes wrong becomes a state.
+
+    It takes `timeout_seconds` to fetch, and a third of it to read.
+    """
     began = clock.now().monotonic_seconds
     try:
         answer = await http.get(f"{base_url}/metrics", timeout_seconds=timeout_seconds, max_bytes=max_bytes)
@@ -62,7 +67,10 @@ async def scrape(base_url: str, *, clock: Clock, timeout_seconds: float, max_byt
         return Scrape(state=State.ERROR, detail=_status_detail(answer.status))
     if len(answer.body) <= _INLINE_BYTES:
         return _read(answer.body, seconds)
-    return await asyncio.to_thread(_read, answer.body, seconds)
+    try:
+        return await aside.run(partial(_read, seconds=seconds), answer.body, timeout_seconds=timeout_seconds / 3)
+    except TimeoutError:
+        return Scrape(state=State.ERROR, detail=_too_long_detail(len(answer.body)), missing=Reason.TIMED_OUT)
 
 
 async def health_status(engine: Engine, base_url: str, *, timeout_seconds: float) -> int | None:
@@ -128,6 +136,11 @@ def _holds_cache(engine: Engine, body: bytes) -> bool:
     return engine is not LMCACHE and has_cache_inside(body)
 
 
+def _too_long_detail(size: int) -> str:
+    """This will say that reading a page took too long."""
+    return f"/metrics answered {size / 1e6:.1f} MB, which could not be read in time"
+
+
 def _status_detail(status: int) -> str:
     """This will say what an HTTP status means here."""
     hint = " (SGLang needs --enable-metrics)" if status == 404 else ""
@@ -140,5 +153,5 @@ def _reading_detail(exposition: Exposition) -> str:
     if exposition.malformed_lines:
         parts.append(f"{exposition.malformed_lines} lines of /metrics could not be read")
     if exposition.dropped_samples:
-        parts.append(f"{exposition.dropped_samples} samples of /metrics were too many")
+        parts.append(f"{exposition.dropped_samples} samples of metrics with too many were left out")
     return "; ".join(parts)

@@ -13,11 +13,16 @@ from dataclasses import dataclass
 Labels = tuple[tuple[str, str], ...]  # sorted by name
 Series = Mapping[Labels, float]
 
-MAX_SAMPLES = 100_000  # wanted ones; the largest real body holds about 2,000
-MAX_LINE_CHARACTERS = 16_384  # vLLM's cache_config_info, the longest known line, has about 1,500
+MAX_SAMPLES = 50_000  # wanted ones; the largest real body holds about 2,000
+MAX_SERIES = 20_000  # of one metric; 64 ranks with 45 buckets and two kinds of requests have about 6,000
+MAX_WANTED_BYTES = 4 * 1024 * 1024  # real bodies have 0.4 MB of them
+MAX_LINES = 500_000  # without comments; the largest real body has about 1,000, one of 64 ranks would have 64,000
+MAX_LINE_BYTES = 16_384  # vLLM's cache_config_info, the longest known line, has about 1,500
 MAX_LABELS = 128  # the same line has 45
 
-_NAME = re.compile(r"\s*([A-Za-z_:][A-Za-z0-9_:]*)\s*")
+# A line's name, and the line from there on. Found one by one, because a list of 16 MiB of lines takes 350 MB.
+_LINE = re.compile(rb"^[ \t\r\f\v]*([A-Za-z_:][A-Za-z0-9_:]*)([^\n]*)", re.MULTILINE)
+_BLANKS = re.compile(r"\s*")
 _LABEL = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(,?)')
 _CLOSE = re.compile(r"\s*\}")
 _VALUE = re.compile(r"\s*([^\s#]+)(?:\s+(-?[0-9.eE+]+))?\s*(?:#.*)?$")
@@ -32,52 +37,78 @@ class Exposition:
 
     samples: Mapping[str, Series]  # by the name that the caller gave to a metric, then by labels
     malformed_lines: int = 0  # wanted lines that could not be read
-    dropped_samples: int = 0  # wanted lines beyond MAX_SAMPLES
+    dropped_samples: int = 0  # lines of metrics that have too many
+    incomplete: frozenset[str] = frozenset()  # metrics of which a part is missing, and could pass for the whole
 
     def series(self, name: str) -> Series:
-        """This will give the series of one metric, none when it is not exposed."""
+        """This will give the series of one metric, none when it is not exposed, or too often."""
         return self.samples.get(name, {})
 
 
 def read(body: bytes, wanted: Mapping[str, str]) -> Exposition:
     """This will read the samples whose metric name is in `wanted`, under the name it maps to.
 
-    A line that cannot be read is counted and skipped; nothing is raised. Of two samples with
-    the same name and labels the later one counts.
+    A line that cannot be read is counted and skipped, and of a metric with too many series none is kept; nothing
+    is raised. Of two samples with the same name and labels the later one counts.
     """
+    names = {name.encode(): ours for name, ours in wanted.items()}
     samples: dict[str, dict[Labels, float]] = {}
-    taken = malformed = dropped = 0
-    for line in body.decode("utf-8", "replace").split("\n"):  # not splitlines: labels may hold U+2028
-        named = _NAME.match(line)
-        if named is None or (name := wanted.get(named[1])) is None:
+    lines: dict[str, int] = {}
+    overflowing: set[str] = set()
+    broken: set[str] = set()
+    taken = taken_bytes = malformed = dropped = 0
+    for number, line in enumerate(_LINE.finditer(body)):
+        if number >= MAX_LINES:
+            overflowing.update(names.values())  # whatever stands behind this is not looked at
+            break
+        name = names.get(line[1])
+        if name is None:
             continue
-        parsed = _read_rest(line, named.end())
+        seen = lines[name] = lines.get(name, 0) + 1
+        if seen > MAX_SERIES or taken >= MAX_SAMPLES or taken_bytes >= MAX_WANTED_BYTES:
+            overflowing.add(name)
+            dropped += 1
+            continue
+        taken += 1
+        taken_bytes += len(line[0])
+        parsed = _read_rest(line[2])
         if parsed is None:
             malformed += 1
-        elif taken >= MAX_SAMPLES:
-            dropped += 1
+            broken.add(name)
         else:
-            taken += 1
             samples.setdefault(name, {})[parsed[0]] = parsed[1]
-    return Exposition(samples=samples, malformed_lines=malformed, dropped_samples=dropped)
+    for name in overflowing:
+        dropped += len(samples.pop(name, {}))
+    return Exposition(
+        samples=samples, malformed_lines=malformed, dropped_samples=dropped, incomplete=frozenset(overflowing | broken)
+    )
 
 
-def _read_rest(line: str, position: int) -> tuple[Labels, float] | None:
+def _read_rest(rest: bytes) -> tuple[Labels, float] | None:
     """This will read labels and value behind a metric's name, None when that is not possible."""
-    if len(line) > MAX_LINE_CHARACTERS:
+    if len(rest) > MAX_LINE_BYTES:
         return None
+    line = rest.decode("utf-8", "replace")
+    position = _end_of_blanks(line)
     labels: Labels = ()
     if line.startswith("{", position):
         found = _read_labels(line, position + 1)
         if found is None:
             return None
         labels, position = found
-    elif position == 0 or not line[position - 1].isspace():
+    elif position == 0:
         return None  # the value must be set apart from a bare name
     matched = _VALUE.match(line, position)
     if matched is None or _NUMBER.fullmatch(matched[1]) is None:
         return None
     return labels, float(matched[1])
+
+
+def _end_of_blanks(line: str) -> int:
+    """This will give where something stands for the first time."""
+    matched = _BLANKS.match(line)
+    assert matched is not None
+    return matched.end()
 
 
 def _read_labels(line: str, position: int) -> tuple[Labels, int] | None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import h11
 
 _READ_BYTES = 65536  # asyncio's own stream buffer: larger reads never come back
+_MOST_PIECES = 20_000  # of one body: a server that sends single bytes as chunks makes each of them cost 20 us
 _HEADER_BYTES = 65536  # four times h11's default; more than any server's answer needs
 
 
@@ -148,7 +149,7 @@ async def _exchange(
 
 async def _answer(wire: Any, reader: asyncio.StreamReader, *, max_bytes: int) -> HttpResponse:
     """This will collect status and body, and give up as soon as the body is too large."""
-    status = 0
+    status = pieces = 0
     body = bytearray()
     while True:
         event = wire.next_event()
@@ -156,11 +157,22 @@ async def _answer(wire: Any, reader: asyncio.StreamReader, *, max_bytes: int) ->
             wire.receive_data(await reader.read(_READ_BYTES))  # empty at the end, which h11 must be told
         elif isinstance(event, h11.Response):
             status = event.status_code
+            _refuse_at_once(event.headers, max_bytes=max_bytes)
         elif isinstance(event, h11.Data):
-            if len(body) + len(event.data) > max_bytes:
-                raise TooLarge(f"more than {max_bytes} bytes")
+            pieces += 1
+            if len(body) + len(event.data) > max_bytes or pieces > _MOST_PIECES:
+                raise TooLarge(f"more than {max_bytes} bytes, or more than {_MOST_PIECES} pieces")
             body += event.data
         elif isinstance(event, h11.EndOfMessage):
             return HttpResponse(status=status, body=bytes(body))
         elif not isinstance(event, h11.InformationalResponse):
             raise BadResponse("the connection ended without an answer")
+
+
+def _refuse_at_once(headers: Any, *, max_bytes: int) -> None:
+    """This will give up on an answer by its head: a body of which nothing can come need not be waited for."""
+    for name, value in headers:  # h11 has checked that a length is a number
+        if name == b"content-length" and int(value) > max_bytes:
+            raise TooLarge(f"more than {max_bytes} bytes")
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise BadResponse("the answer is compressed, though that was not asked for")

@@ -19,6 +19,7 @@ from node_agent.untrusted import Plain, clean_text
 from optiinfra.catalogue import TABLES, FieldSpec
 
 MAX_BUCKETS = 512  # the largest known distribution that is read here, TGI's token lengths, has 100
+MAX_COUNT = 2**53  # observations in a bucket: beyond it a float, which the format's numbers are, no longer counts
 MAX_MODELS = 16  # an engine serves one model; LoRA adapters do not get a label of their own
 _OF_THE_SCRAPE = frozenset({"up_flag", "scrape_seconds", "counters_since_unix_seconds", "ranks_count"})
 _START_TIME = "process_start_time_seconds"  # written by Prometheus' client library, without the engine's prefix
@@ -170,15 +171,19 @@ def _read_one(engine: Engine, mapped: Mapped, exposition: Exposition) -> Value:
     match mapped:
         case Scalar():
             for source in mapped.sources:
+                if source.name in exposition.incomplete:
+                    return Reason.ERROR
                 if series := _selected(engine, source, exposition.series(source.name)):
                     value = _combine(mapped, series, frozenset() if mapped.copies_add else engine.copy_labels)
                     return Reason.NOT_EXPOSED if mapped.zero_is_off and value == 0 else value
         case Distribution():
             for source in mapped.sources:
+                if not exposition.incomplete.isdisjoint((source.name + "_bucket", source.name + "_sum")):
+                    return Reason.ERROR
                 if buckets := _selected(engine, source, exposition.series(source.name + "_bucket")):
                     return _merge(engine, buckets, exposition.series(source.name + "_sum"))
         case Derived():
-            return mapped.read(exposition)
+            return mapped.read(exposition) if exposition.incomplete.isdisjoint(mapped.names) else Reason.ERROR
         case _:
             assert_never(mapped)
     return Reason.NOT_EXPOSED
@@ -266,6 +271,8 @@ def _histogram(cumulative: Mapping[float, float], total: float | None) -> Histog
         running = cumulative[bound]
         if not math.isfinite(running) or running < below or running != int(running):
             return Reason.ERROR
+        if running > MAX_COUNT:
+            return Reason.OUT_OF_RANGE
         counts.append(int(running) - below)
         below = int(running)
     if not math.isfinite(total):
@@ -283,6 +290,8 @@ def _added(parts: tuple[Histogram, ...]) -> Value:
 
 def _count_ranks(engine: Engine, exposition: Exposition) -> Value:
     """This will count data-parallel ranks; series without such a label are one rank."""
+    if engine.running_name in exposition.incomplete:
+        return Reason.ERROR
     found = {labels.get(engine.rank_label or "") for labels in _running(engine, exposition)}
     return float(len(found)) if found else Reason.NOT_EXPOSED
 

@@ -85,7 +85,8 @@ def work(engine: Engine, exposition: Exposition) -> dict[str, Work]:
     for name in engine.progress_names:
         for labels, value in exposition.series(name).items():
             rank = dict(labels).get(engine.rank_label or "", "")
-            marks.setdefault(rank, []).append((name, labels, value))
+            # repr: a NaN equals no other, and would look like a step at every look
+            marks.setdefault(rank, []).append((name, labels, repr(value)))
             if name == engine.running_name and math.isfinite(value):
                 running[rank] = max(running.get(rank, 0.0), value)
     return {rank: Work(running=count, mark=hash(frozenset(marks[rank]))) for rank, count in running.items()}

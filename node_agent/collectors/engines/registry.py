@@ -19,6 +19,10 @@ WANTED: Mapping[str, Mapping[str, str]] = MappingProxyType({name: each.wanted() 
 _BY_PREFIX = {prefix.encode(): engine.name for engine in ENGINES.values() for prefix in engine.prefixes}
 
 
+# Where the first metric of an engine must stand: real bodies have it within 10 KB, and all of 0.4 MB.
+_HEAD_BYTES = 1024 * 1024
+
+
 def _first_of(engines: Iterable[Engine]) -> re.Pattern[bytes]:
     """This will give a pattern that finds the first metric of one of these."""
     prefixes = (re.escape(prefix.encode()) for engine in engines for prefix in engine.prefixes)
@@ -33,10 +37,10 @@ def identify(body: bytes) -> str | None:
 
     An inference server that shows its LMCache's metrics as well is still an inference server.
     """
-    found = _SERVER.search(body) or _CACHE.search(body)
+    found = _SERVER.search(body, 0, _HEAD_BYTES) or _CACHE.search(body, 0, _HEAD_BYTES)
     return None if found is None else _BY_PREFIX[found[1]]
 
 
 def has_cache_inside(body: bytes) -> bool:
     """This will say whether an inference server's exposition also has the metrics of an LMCache."""
-    return _CACHE.search(body) is not None
+    return _CACHE.search(body, 0, _HEAD_BYTES) is not None

@@ -100,3 +100,11 @@ def test_ranks_that_step_together_stand_only_when_all_of_them_do(looks: list[tup
             before, since = ranks, seconds
         busy = any(work.running > 0 for work in ranks.values())
         assert (progress.hang(state, at(seconds), patience=20) is not None) == (busy and seconds - since > 20)
+
+
+def test_a_gauge_that_is_not_a_number_does_not_look_like_progress() -> None:
+    body = b'sglang:num_running_reqs{tp_rank="0"} 1\nsglang:gen_throughput{tp_rank="0"} NaN\n'
+    state = Progress()
+    for second in (0, 61):
+        state = progress.follow(state, seen(body), at(second))
+    assert progress.hang(state, at(61), patience=60) is not None

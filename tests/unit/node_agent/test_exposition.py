@@ -87,7 +87,7 @@ def test_no_bytes_whatsoever_raise(body: bytes) -> None:
         "wanted 0x10",
         "wanted one",
         "wanted 1 2 3",
-        "wanted " + "1" * exposition.MAX_LINE_CHARACTERS,
+        "wanted " + "1" * exposition.MAX_LINE_BYTES,
         "wanted{" + ",".join(f'l{n}="v"' for n in range(exposition.MAX_LABELS + 1)) + "} 1",
     ],
 )
@@ -120,9 +120,29 @@ def test_a_metric_is_filed_under_the_name_that_the_caller_gave_it() -> None:
     assert found.samples == {"x": {(): 1.0}}
 
 
-def test_samples_beyond_the_limit_are_counted_and_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposition, "MAX_SAMPLES", 3)
-    body = "".join(f'w{{n="{n}"}} 1\n' for n in range(5)).encode()
-    found = read(body, {"w": "w"})
-    assert len(found.series("w")) == 3
-    assert found.dropped_samples == 2
+@pytest.mark.parametrize("limit", ["MAX_SERIES", "MAX_SAMPLES"])
+def test_of_a_metric_with_too_many_series_none_is_kept_and_the_others_are_unharmed(
+    monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(exposition, limit, 3)
+    body = "v 7\n" + "".join(f'w{{n="{n}"}} 1\n' for n in range(5))
+    found = read(body.encode(), {"v": "v", "w": "w"})
+    assert found.samples == {"v": {(): 7.0}}
+    assert (found.dropped_samples, found.incomplete) == (5, {"w"})
+
+
+def test_of_metrics_behind_too_many_bytes_or_lines_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "MAX_WANTED_BYTES", 10)
+    assert read(b"v 1234567890\nw 1\nx 1\n", {"v": "v", "w": "w"}).incomplete == {"w"}
+    monkeypatch.setattr(exposition, "MAX_LINES", 2)
+    assert read(b"# HELP w\nw 1\nx 1\nx 1\n", {"v": "v", "w": "w"}).incomplete == {"v", "w"}
+
+
+def test_a_metric_with_a_line_that_cannot_be_read_is_incomplete() -> None:
+    found = read(b"w 1\nw{ 2\nv 3\n", {"v": "v", "w": "w"})
+    assert (found.malformed_lines, found.incomplete) == (1, {"w"})
+
+
+def test_the_later_one_of_two_samples_of_one_series_counts() -> None:
+    found = read(b'w{a="1",b="2"} 1\nw{b="2",a="1"} 2\n', {"w": "w"})
+    assert found.series("w") == {(("a", "1"), ("b", "2")): 2.0}
