@@ -10,10 +10,15 @@ from collections.abc import AsyncIterator, Iterator
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 import pytest
+from hypothesis import settings
 
 from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock
 from tests.support.postgres import PostgresForTests, running_postgres
+
+# No test asserts on time, and hypothesis' deadline would, on whoever shares the machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
