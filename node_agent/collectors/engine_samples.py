@@ -58,6 +58,7 @@ def _entity(watched: Watched, found: Scrape) -> Entity:
         "state_detail": found.detail,
         "source": server.source,
         "pid": None if found.state is State.GONE else server.pid,
+        "pids_left_out": 0 if found.state is State.GONE else server.pids_left_out,
         "pids": [] if found.state is State.GONE else list(server.pids),
         "config": {**server.flags, **said.config},  # what the engine resolved wins over what it was asked for
         "config_read_at": None if watched.config_read_at is None else watched.config_read_at.isoformat(),
