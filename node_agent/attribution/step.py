@@ -132,11 +132,19 @@ def server_side(url: str, found: Mapping[str, Attribution]) -> dict[str, object]
     pods = {(owner["namespace"], owner["pod"], owner["pod_uid"]) for _, owner in owners if owner["pod_uid"]}
     one = next(iter(pods)) if len(pods) == 1 else (None, None, None)
     return {
-        "gpus": [{"gpu": uuid, **{n: owner[n] for n in ("pid", "role", "rank", "unknown")}} for uuid, owner in owners],
+        "gpus": [_used_gpu(uuid, owner) for uuid, owner in owners],
         "namespace": one[0],
         "pod": one[1],
         "pod_uid": one[2],
     }
+
+
+def _used_gpu(uuid: str, owner: Mapping[str, object]) -> dict[str, object]:
+    """This will give of a GPU's user what is not the server's anyway."""
+    shown = {name: owner[name] for name in ("pid", "role", "rank")}
+    unknown = owner["unknown"]
+    assert isinstance(unknown, dict)
+    return {"gpu": uuid, **shown, "unknown": {name: why for name, why in unknown.items() if name in shown}}
 
 
 def process_entity(gpu: str, user: User) -> Entity:
