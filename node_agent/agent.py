@@ -23,6 +23,7 @@ from node_agent.collectors.system import SystemCollector
 from node_agent.commands.collect_now import collect_now
 from node_agent.commands.release_gpus import ReleasesGpus, release_gpus
 from node_agent.commands.set_interval import set_interval
+from node_agent.host.cgroup_tree import CgroupTree
 from node_agent.host.http_server import Page, PageServer
 from node_agent.host.identity import node_attributes
 from node_agent.host.kubelet import PodResources
@@ -117,6 +118,7 @@ def build_sampler(
             targets=settings.scrape_targets,
             discover=settings.discover_engines,
             proc_root=str(settings.host_proc),
+            groups=CgroupTree(settings.host_proc, settings.host_sys / "fs" / "cgroup"),
         )
     )
     sampler = Sampler(

@@ -47,6 +47,7 @@ class Server:
     source: str  # CONFIGURED or DISCOVERED
     pid: int | None = None  # who holds the listening socket, when it is on this machine
     pids: tuple[int, ...] = ()  # it and its family: a GPU's memory is held by a worker, not by who listens
+    pids_left_out: int = 0  # of its family, beyond MOST_PIDS
     process_started_unix_seconds: float | None = None
     flags: Mapping[str, Plain] = field(default_factory=dict)  # of the command line, by allow-list
 
@@ -174,11 +175,13 @@ def find_candidates(sockets: Iterable[ListeningSocket], proc_root: str = "/proc"
     for inode, pid in sorted(owners(families, by_inode.keys(), proc_root).items()):
         here, holder = by_inode[inode], table[pid]
         port, flags = _launched(holder, table)
+        family = sorted(p for p, first in families.items() if first == families[pid])
         server = Server(
             url=_url(here),
             source=DISCOVERED,
             pid=pid,
-            pids=tuple(sorted(p for p, family in families.items() if family == families[pid]))[:MOST_PIDS],
+            pids=tuple(family[:MOST_PIDS]),
+            pids_left_out=max(0, len(family) - MOST_PIDS),
             process_started_unix_seconds=started_unix_seconds(holder, proc_root),
             flags={name: value for name, value in flags.items() if name not in FOR_DISCOVERY},
         )
@@ -288,6 +291,7 @@ def _with_process(target: str, found: Server | None) -> Server:
         source=CONFIGURED,
         pid=found.pid,
         pids=found.pids,
+        pids_left_out=found.pids_left_out,
         process_started_unix_seconds=found.process_started_unix_seconds,
         flags=found.flags,
     )

@@ -59,9 +59,11 @@ def sampled(reading: Reading | None, names: Sequence[str], now: datetime) -> dic
     return {"taken_at": reading.taken_at, "age_seconds": age_seconds(reading.taken_at, now)} | values(reading, names)
 
 
-def rated(rates: Mapping[str, float | None]) -> dict[str, Any]:
-    """This will give rates and, under `unknown`, that two samples are missing where there is none."""
-    return {**rates, "unknown": {n: "fewer_than_two_samples" for n, rate in rates.items() if rate is None}}
+def rated(rates: Mapping[str, float | str | None]) -> dict[str, Any]:
+    """This will give rates and, under `unknown`, why there is none: its text, or that nobody took two samples."""
+    shown = {name: None if isinstance(rate, str) else rate for name, rate in rates.items()}
+    why = {name: rate if isinstance(rate, str) else "fewer_than_two_samples" for name, rate in rates.items()}
+    return {**shown, "unknown": {name: why[name] for name, rate in shown.items() if rate is None}}
 
 
 def age_seconds(taken_at: datetime | None, now: datetime) -> float | None:
@@ -82,13 +84,16 @@ def gpu_identity(entity: Entity) -> dict[str, Any]:
 def gpu_attribution(entity: Entity) -> dict[str, Any]:
     """This will say to whom a GPU was given, who uses it, and what the difference is."""
     said = entity.attributes.get("attribution")
-    if isinstance(said, dict):
-        return said
-    names = ("allocated_to", "used_by")
+    names = ("allocated_to", "used_by", "allocatable")
+    if isinstance(said, dict):  # one of an earlier release says less
+        missing = [name for name in names if name not in said]
+        unknown = {**said.get("unknown", {}), **dict.fromkeys(missing, "not_sent")}
+        return {**dict.fromkeys(missing), "left_out": {}, **said, "unknown": unknown}
     return {
         **dict.fromkeys(names),
         "finding": "unknown",
         "finding_detail": "its agent does not attribute GPUs",
+        "left_out": {},
         "unknown": dict.fromkeys(names, "not_sent"),
     }
 

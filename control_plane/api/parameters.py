@@ -7,7 +7,7 @@ import binascii
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -68,6 +68,12 @@ Step = Annotated[str, StringConstraints(max_length=16), BeforeValidator(_step)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_no_nul)]
 
 
+# What the difference between "allocated to" and "used by" says: docs/attribution.md.
+Finding = Literal[
+    "none", "allocated_but_unused", "used_but_not_allocated", "used_by_another_than_allocated", "shared", "unknown",
+]  # fmt: skip
+
+
 class Parameters(BaseModel):
     """What every question has in common: nothing but that unknown parameters are refused."""
 
@@ -91,6 +97,14 @@ class OfGpus(OfNodes):
     """A list about GPUs."""
 
     gpu: list[Name] = Field(default_factory=list, max_length=100, description="GPU UUID; may be repeated")
+
+
+class OfAttributions(OfGpus):
+    """A list about whose GPUs are."""
+
+    finding: list[Finding] = Field(default_factory=list, max_length=10, description="may be repeated")
+    namespace: list[Name] = Field(default_factory=list, max_length=100, description="holder's or user's; repeatable")
+    pod: list[Name] = Field(default_factory=list, max_length=100, description="holder's or user's; repeatable")
 
 
 class OfServers(OfNodes):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
+from control_plane.api.parameters import Finding
 from optiinfra.catalogue import TABLES, FieldSpec
 
 UNKNOWN = {
@@ -48,16 +49,35 @@ OWNER: dict[str, Any] = {
     "server": {"type": ["string", "null"], "description": "URL of the inference server that it belongs to"},
     "rank": {"type": ["object", "null"], "description": "its place in its engine, such as dp, pp, tp, ep"},
 }
-FINDINGS = (
-    "none", "allocated_but_unused", "used_but_not_allocated", "used_by_another_than_allocated", "shared", "unknown",
-)  # fmt: skip
+FINDINGS: tuple[str, ...] = get_args(Finding)
+_NUMA_NODES = {"type": "array", "items": {"type": "integer"}, "description": "as the device plugin says; may be empty"}
+_SHARES = {"type": "integer", "description": "replicas of a shared device; 0: the whole device"}
 GPU_ATTRIBUTION: dict[str, Any] = {
     "type": "object",
     "properties": {
         "allocated_to": {
             "type": ["array", "null"],
-            "items": {"type": "object", "properties": {**_PLACE, "resource": TEXT, "device": TEXT}},
+            "items": {
+                "type": "object",
+                "properties": {
+                    **_PLACE,
+                    "resource": TEXT,
+                    "device": TEXT,
+                    "shares": _SHARES,
+                    "claim": {"type": "string", "description": "of dynamic resource allocation; empty: a plugin's"},
+                    "numa_nodes": _NUMA_NODES,
+                    "ended": {"type": "boolean", "description": "listed still, but the pod has no process any more"},
+                },
+            },
             "description": "containers that the kubelet gave it to",
+        },
+        "allocatable": {
+            "type": ["array", "null"],
+            "items": {
+                "type": "object",
+                "properties": {"resource": TEXT, "device": TEXT, "shares": _SHARES, "numa_nodes": _NUMA_NODES},
+            },
+            "description": "how a device plugin offers it, in use or not; empty: it is unhealthy or no plugin's",
         },
         "used_by": {
             "type": ["array", "null"],
@@ -69,6 +89,11 @@ GPU_ATTRIBUTION: dict[str, Any] = {
             "description": f"what the difference between the two says: {', '.join(FINDINGS)}",
         },
         "finding_detail": {"type": "string", "description": "why the finding is unknown"},
+        "left_out": {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "how many entries each list lacks, and of how many processes no history is kept",
+        },
         "unknown": UNKNOWN,
     },
 }

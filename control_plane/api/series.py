@@ -34,6 +34,7 @@ POINT_SCHEMA = {
         "max": {"type": ["number", "null"]},
         "p95": {"type": ["number", "null"]},
         "rate_per_second": {"type": ["number", "null"], "description": "counters only"},
+        "resets": {"type": "integer", "description": "counters only: how often it fell, which no rate counts"},
         "samples": {"type": "integer"},
         "unknown": {"type": "string", "description": "why there is no value, or no rate, when there is none"},
     },
@@ -129,8 +130,8 @@ def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None) -> dict
     shown: dict[str, Any] = {"min": bucket.minimum, "mean": bucket.mean, "max": bucket.maximum, "p95": bucket.p95}
     if field.is_counter:
         # Over the time that its samples really span: the last step may just have begun, and others have gaps.
-        grown, seconds = bucket.increase, bucket.increase_seconds
-        shown["rate_per_second"] = round(grown / seconds, 6) if grown is not None and seconds else None
+        shown["rate_per_second"] = round(bucket.rate, 6) if isinstance(bucket.rate, float) else None
         if shown["rate_per_second"] is None:
-            shown["unknown"] = "no_sample_before"
+            shown["unknown"] = bucket.rate or "no_sample_before"
+        shown["resets"] = bucket.resets
     return shown | {"samples": bucket.samples}

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Float, Row, Select, Table, case, cast, func, literal, select
+from sqlalchemy import Row, Select, Table, case, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Distribution, Reading
 from control_plane.storage import entities
+from control_plane.storage.growth import FEWER_THAN_TWO, increments, rate_of, steady
 from control_plane.storage.schema import LATEST_TABLES, SAMPLE_TABLES, entity, histogram_layout, node, unknown_set
 from optiinfra.catalogue import TABLES, FieldSpec, TableSpec
 
@@ -113,6 +115,9 @@ class Selection:
     models: Sequence[str] | None = None
     namespaces: Sequence[str] | None = None
     pods: Sequence[str] | None = None
+    findings: Sequence[str] | None = None  # of GPUs, as are the next two: given to them, or used by them
+    owner_namespaces: Sequence[str] | None = None
+    owner_pods: Sequence[str] | None = None
     after: int = 0  # entities with a larger id only
 
     def apply(self, query: Select[Any]) -> Select[Any]:
@@ -128,6 +133,15 @@ class Selection:
         for name, wanted in attributes.items():
             if wanted is not None:
                 query = query.where(entity.c.attributes[name].astext.in_(wanted))
+        if self.findings is not None:
+            said = entity.c.attributes["attribution"]["finding"].astext
+            query = query.where(func.coalesce(said, "unknown").in_(self.findings))
+        owners = {"namespace": self.owner_namespaces, "pod": self.owner_pods}
+        named = {name: list(wanted) for name, wanted in owners.items() if wanted is not None}
+        if named:  # of one entry of allocated_to or used_by, whichever has both
+            alike = " && ".join(f"@.{name} == ${name}[*]" for name in named)
+            path = cast(f"$.attribution.*[*] ? ({alike})", JSONPATH)
+            query = query.where(func.jsonb_path_exists(entity.c.attributes, path, cast(named, JSONB)))
         return query
 
 
@@ -136,6 +150,20 @@ async def select_entities(engine: AsyncEngine, selection: Selection, limit: int)
     query = selection.apply(entities.selection()).order_by(entity.c.entity_id).limit(limit)
     async with engine.connect() as connection:
         return [entities.from_row(row) for row in await connection.execute(query)]
+
+
+async def count_by_node(engine: AsyncEngine, selection: Selection) -> dict[int, int]:
+    """This will count the selected entities of each node that has any."""
+    query = selection.apply(select(entity.c.node_id, func.count().label("entities"))).group_by(entity.c.node_id)
+    async with engine.connect() as connection:
+        return {row.node_id: row.entities for row in await connection.execute(query)}
+
+
+async def count_entities(engine: AsyncEngine, selection: Selection) -> int:
+    """This will count the selected entities."""
+    async with engine.connect() as connection:
+        found = await connection.execute(selection.apply(select(func.count()).select_from(entity)))
+        return int(found.scalar_one())
 
 
 async def latest(
@@ -198,33 +226,11 @@ class Bucket:
     mean: float | None
     maximum: float | None
     p95: float | None
-    increase: float | None  # counters: by how much it grew, resets allowed for
+    increase: float | None  # counters: by how much it grew, what stands after a reset included
     increase_seconds: float | None  # the time between the samples that show the growth
+    rate: float | str | None  # counters: growth per second within its lives, or why that is unknown
+    resets: int  # how often a counter fell: a new device, a restart, a wrap
     unknown_set_id: int | None  # of some row in which the field was unknown
-
-
-def _increments(table: Table, field: FieldSpec, where: Sequence[Any]) -> Any:
-    """This will give each row with the growth of a counter since the row before; a fall is a reset to zero."""
-    column = cast(table.c[field.name], Float)
-    # Among the known rows only: what grew while a value was unknown has grown all the same.
-    before = func.lag(column).over(partition_by=(table.c.entity_id, column.is_(None)), order_by=table.c.taken_at)
-    before_at = func.lag(table.c.taken_at).over(
-        partition_by=(table.c.entity_id, column.is_(None)), order_by=table.c.taken_at
-    )
-    growth = case((column >= before, column - before), (column < before, column), else_=None)
-    seconds = case((before.is_not(None), func.extract("epoch", table.c.taken_at - before_at)), else_=None)
-    return (
-        select(
-            table.c.entity_id,
-            table.c.taken_at,
-            table.c.unknown_set_id,
-            column.label("value"),
-            growth.label("growth"),
-            cast(seconds, Float).label("growth_seconds"),
-        )
-        .where(*where)
-        .subquery()
-    )
 
 
 # A counter's growth needs the sample before the window; samples are never further apart than this
@@ -248,7 +254,7 @@ async def history(
     """
     source = SAMPLE_TABLES[table]
     lookback = LOOKBACK if field.is_counter else timedelta(0)
-    rows = _increments(
+    rows = increments(
         source,
         field,
         (source.c.entity_id.in_(entity_ids), source.c.taken_at >= since - lookback, source.c.taken_at < until),
@@ -267,6 +273,7 @@ async def history(
             func.percentile_cont(0.95).within_group(value).label("p95"),
             func.sum(rows.c.growth).label("increase"),
             func.sum(rows.c.growth_seconds).label("increase_seconds"),
+            *steady(rows),
             func.max(case((value.is_(None), rows.c.unknown_set_id))).label("unknown_set_id"),
         )
         .where(rows.c.taken_at >= since)
@@ -287,6 +294,8 @@ async def history(
             p95=_plain(row.p95),
             increase=_plain(row.increase) if field.is_counter else None,
             increase_seconds=row.increase_seconds if field.is_counter else None,
+            rate=rate_of(row, "no_sample_before") if field.is_counter else None,
+            resets=row.resets if field.is_counter else 0,
             unknown_set_id=row.unknown_set_id,
         )
         for row in found
@@ -302,23 +311,35 @@ async def rates(
     since: datetime,
     until: datetime,
 ) -> dict[int, dict[str, float | None]]:
-    """This will give the mean growth per second of counters, by entity; None where two samples are missing."""
+    """This will give the mean growth per second of counters, by entity; None where it is unknown."""
+    found = await explained_rates(engine, table, fields, entity_ids, since=since, until=until)
+    return {
+        entity_id: {name: None if isinstance(rate, str) else rate for name, rate in of_fields.items()}
+        for entity_id, of_fields in found.items()
+    }
+
+
+async def explained_rates(
+    engine: AsyncEngine,
+    table: str,
+    fields: Sequence[FieldSpec],
+    entity_ids: Sequence[int],
+    *,
+    since: datetime,
+    until: datetime,
+) -> dict[int, dict[str, float | str]]:
+    """This will give the same, and in place of one that is unknown the reason."""
     if not entity_ids:
         return {}
     source = SAMPLE_TABLES[table]
-    out: dict[int, dict[str, float | None]] = {e: {f.name: None for f in fields} for e in entity_ids}
+    out: dict[int, dict[str, float | str]] = {e: {f.name: FEWER_THAN_TWO for f in fields} for e in entity_ids}
     where = (source.c.entity_id.in_(entity_ids), source.c.taken_at >= since, source.c.taken_at <= until)
     async with engine.connect() as connection:
         for field in fields:
-            rows = _increments(source, field, where)
-            seconds = func.extract("epoch", func.max(rows.c.taken_at) - func.min(rows.c.taken_at))
-            query = (
-                select(rows.c.entity_id, (func.sum(rows.c.growth) / func.nullif(seconds, 0)).label("rate"))
-                .where(rows.c.value.is_not(None))
-                .group_by(rows.c.entity_id)
-            )
+            rows = increments(source, field, where)
+            query = select(rows.c.entity_id, *steady(rows)).where(rows.c.value.is_not(None)).group_by(rows.c.entity_id)
             for row in await connection.execute(query):
-                out[row.entity_id][field.name] = None if row.rate is None else float(row.rate)
+                out[row.entity_id][field.name] = rate_of(row, FEWER_THAN_TWO)
     return out
 
 

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from node_agent.engine_rank import engine_rank
-from node_agent.host.container import Place
 from node_agent.host.container_names import ContainerName
-from node_agent.host.kubelet import Allocation
+from node_agent.host.device_ids import Device
+from node_agent.host.kubelet import Allocatable, Allocation
 from node_agent.host.ownership import Ownership, ProcessFacts
 
-# What one GPU's attributes may hold: the control plane takes 64 KiB of them.
-MOST_SHOWN = 48
+NO_PROCESSES = "the driver does not say which processes use it"
 
 
 class Finding(Enum):
@@ -42,6 +40,7 @@ class Target:
     """What can be given to a container: a GPU, or an instance of one."""
 
     uuid: str
+    gpu_uuid: str | None = None  # of an instance, its GPU's; None: this is a GPU
     minor_number: int | None = None  # of an instance, its GPU's
     gpu_instance_id: int | None = None  # None: the whole GPU
     instances: frozenset[str] = frozenset()  # UUIDs of a GPU's instances
@@ -67,7 +66,7 @@ class User:
 
     process: GpuProcess
     facts: ProcessFacts | None  # None: not in our /proc, or not looked up yet
-    looked_up: bool
+    why_unseen: str  # empty: it was seen; else why there are no facts
     named: ContainerName | None
     server_url: str | None
 
@@ -96,45 +95,82 @@ class Attribution:
 
     allocated_to: Sequence[Given] | None  # None: unknown
     used_by: Sequence[User] | None
+    allocatable: Sequence[Allocatable] | None  # how the kubelet can give it to somebody; None: unknown
+    why_null: Mapping[str, str]  # for those three
     finding: Finding
     detail: str = ""
 
 
 def attribute(targets: Sequence[Target], ownership: Ownership, servers: Mapping[int, str]) -> dict[str, Attribution]:
     """This will give each target's attribution, by UUID. `servers` maps pids to the URL of their engine server."""
-    unplaced = _unplaced(targets, ownership)
-    return {target.uuid: _attribution(target, ownership, servers, unplaced) for target in targets}
+    given = None if ownership.allocations is None else _given(ownership)
+    return {target.uuid: _attribution(target, targets, ownership, servers, given) for target in targets}
+
+
+def _given(ownership: Ownership) -> Sequence[Given]:
+    live = {(n.namespace, n.pod) for id_, n in ownership.names.items() if id_ in ownership.live_containers}
+    known = {(n.namespace, n.pod) for n in ownership.names.values()}
+    allocations = ownership.allocations or ()
+    return [Given(allocation=a, ended=(p := (a.namespace, a.pod)) in known and p not in live) for a in allocations]
 
 
 def _attribution(
-    target: Target, ownership: Ownership, servers: Mapping[int, str], unplaced: Sequence[Allocation]
+    target: Target,
+    targets: Sequence[Target],
+    ownership: Ownership,
+    servers: Mapping[int, str],
+    given: Sequence[Given] | None,
 ) -> Attribution:
-    given = None
-    if ownership.allocations is not None:
-        live = {(n.namespace, n.pod) for id_, n in ownership.names.items() if id_ in ownership.live_containers}
-        known = {(n.namespace, n.pod) for n in ownership.names.values()}
-        mine = [a for a in ownership.allocations if _is_of(a, target)]
-        given = [Given(allocation=a, ended=(p := (a.namespace, a.pod)) in known and p not in live) for a in mine]
+    mine = None if given is None else [each for each in given if _is_of(each.allocation.device, target)]
     users = None
     if target.processes is not None:
         users = [_user(process, ownership, servers) for process in target.processes]
-    finding, detail = judge(given, users, why_no_allocations=ownership.allocations_detail, unplaced=len(unplaced))
-    return Attribution(allocated_to=given, used_by=users, finding=finding, detail=detail)
+    finding, detail = judge(
+        mine,
+        users,
+        why_no_allocations=ownership.allocations_detail,
+        unplaced=_may_be_of(target, targets, given or ()) + ownership.allocations_left_out,
+    )
+    can = ownership.allocatable
+    return Attribution(
+        allocated_to=mine,
+        used_by=users,
+        allocatable=None if can is None else [each for each in can if _is_of(each.device, target)],
+        why_null={
+            "allocated_to": ownership.allocations_detail,
+            "used_by": NO_PROCESSES,
+            "allocatable": ownership.allocatable_detail,
+        },
+        finding=finding,
+        detail=detail,
+    )
 
 
-def _is_of(allocation: Allocation, target: Target) -> bool:
-    """This will say whether an allocation is of this target, or of an instance of it."""
-    device = allocation.device
+def _is_of(device: Device, target: Target) -> bool:
+    """This will say whether a device certainly is this target, or an instance of it."""
     if device.uuid is not None:
-        return device.uuid == target.uuid or device.uuid in target.instances
+        if device.uuid == target.uuid or device.uuid in target.instances:
+            return True
+        whole = target.gpu_uuid is None
+        return device.gpu_uuid is not None and (
+            device.gpu_uuid == target.uuid
+            if whole
+            else device.gpu_uuid == target.gpu_uuid and device.gpu_instance_id == target.gpu_instance_id
+        )
     if device.minor_number is None or device.minor_number != target.minor_number:
         return False
-    return target.gpu_instance_id is None or device.gpu_instance_id == target.gpu_instance_id
+    if target.gpu_instance_id is None:
+        return True
+    return not device.is_some_instance and device.gpu_instance_id == target.gpu_instance_id
 
 
-def _unplaced(targets: Sequence[Target], ownership: Ownership) -> Sequence[Allocation]:
-    """This will give the allocations that belong to no known target: any GPU may be meant."""
-    return [a for a in ownership.allocations or () if not any(_is_of(a, target) for target in targets)]
+def _may_be_of(target: Target, targets: Sequence[Target], given: Sequence[Given]) -> int:
+    """This will count what is given and may be this target: of no known one, or some instance of the same GPU."""
+    devices = [each.allocation.device for each in given if not each.ended]
+    unplaced = sum(not any(_is_of(device, one) for one in targets) for device in devices)
+    if target.gpu_instance_id is None:
+        return unplaced
+    return unplaced + sum(device.is_some_instance and device.minor_number == target.minor_number for device in devices)
 
 
 def _user(process: GpuProcess, ownership: Ownership, servers: Mapping[int, str]) -> User:
@@ -143,10 +179,18 @@ def _user(process: GpuProcess, ownership: Ownership, servers: Mapping[int, str])
     return User(
         process=process,
         facts=facts,
-        looked_up=process.pid in ownership.processes,
+        why_unseen=_why_unseen(process.pid, facts, ownership),
         named=None if container is None else ownership.names.get(container),
         server_url=servers.get(process.pid),
     )
+
+
+def _why_unseen(pid: int, facts: ProcessFacts | None, ownership: Ownership) -> str:
+    if facts is not None:
+        return ""
+    if pid in ownership.processes:
+        return "not_in_our_proc"
+    return "too_many_processes" if pid in ownership.pids_left_out else "not_looked_up_yet"
 
 
 def judge(
@@ -154,7 +198,7 @@ def judge(
 ) -> tuple[Finding, str]:
     """This will say what the difference is. What cannot be told stays unknown, with the reason."""
     if users is None:
-        return Finding.UNKNOWN, "the driver does not say which processes use it"
+        return Finding.UNKNOWN, NO_PROCESSES
     if given is None:
         owners = {user.owner for user in users} - {None}
         return (Finding.SHARED, "") if len(owners) > 1 else (Finding.UNKNOWN, why_no_allocations)
@@ -172,86 +216,19 @@ def judge(
 
 def _not_given(users: Sequence[User], unplaced: int) -> tuple[Finding, str]:
     if unplaced:
-        return Finding.UNKNOWN, f"{unplaced} allocated devices are known by a name only, or are of no GPU seen here"
+        return Finding.UNKNOWN, f"{unplaced} allocated devices may be this one: known by a name only, or too many"
     return (Finding.USED_BUT_NOT_ALLOCATED if users else Finding.NONE), ""
 
 
 def _why_unnamed(users: Sequence[User]) -> str:
-    unnamed = [user for user in users if user.pod is None]
-    pid = unnamed[0].process.pid
-    if not unnamed[0].looked_up:
-        return f"process {pid} is new and will be looked up by the next sample"
-    if unnamed[0].facts is None:
-        return f"process {pid} is not in our /proc: the agent needs the host's (hostPID)"
-    return f"process {pid} is in pod {unnamed[0].facts.place.pod_uid}, whose name is not known here"
-
-
-def shown_given(given: Given) -> dict[str, object]:
-    """This will describe an allocation as attributes carry it."""
-    allocation, device = given.allocation, given.allocation.device
-    name = device.uuid or device.name or f"nvidia{device.minor_number}"
-    return {
-        "pod": allocation.pod,
-        "namespace": allocation.namespace,
-        "container": allocation.container,
-        "resource": allocation.resource,
-        "device": name,
-        "ended": given.ended,
-    }
-
-
-def shown_owner(user: User) -> dict[str, object]:
-    """This will describe who a process belongs to. Under `unknown` stands why each null is null."""
-    place, named = user.facts.place if user.facts else Place(), user.named
-    rank = None if user.facts is None else engine_rank(user.facts.title) or engine_rank(user.facts.name)
-    owner: dict[str, object] = {
-        "pid": user.process.pid,
-        "name": user.process.name or (user.facts.name if user.facts else None),
-        "container_id": place.container_id,
-        "pod_uid": place.pod_uid,
-        "unit": place.unit,
-        "slurm_job": place.slurm_job,
-        "pod": named.pod if named else None,
-        "namespace": named.namespace if named else None,
-        "container": named.container if named else None,
-        "server": user.server_url,
-        "role": rank.role if rank else None,
-        "rank": dict(rank.ranks) if rank else None,
-    }
-    return owner | {"unknown": {name: _why_null(name, user) for name, value in owner.items() if value is None}}
-
-
-def _why_null(name: str, user: User) -> str:
-    if name == "server":
-        return "no_server_found"
-    if not user.looked_up:
-        return "not_looked_up_yet"
-    if user.facts is None:
-        return "not_in_our_proc"
-    if name in ("role", "rank"):
-        return "no_rank_in_title"
-    in_pod = user.facts.place.pod_uid is not None and name in ("pod", "namespace", "container")
-    return "name_not_known" if in_pod else "in_none"
-
-
-def shown_user(user: User) -> dict[str, object]:
-    """This will describe a process and what it holds of the GPU."""
-    owner, used = shown_owner(user), user.process.used_bytes
-    unknown = owner["unknown"]
-    if used is None and isinstance(unknown, dict):
-        owner["unknown"] = {**unknown, "used_bytes": "unsupported"}
-    return owner | {"used_bytes": used}
-
-
-def shown(attribution: Attribution) -> dict[str, object]:
-    """This will give an attribution as a GPU's attributes carry it."""
-    given, users = attribution.allocated_to, attribution.used_by
-    said: dict[str, object] = {
-        "allocated_to": None if given is None else [shown_given(each) for each in given[:MOST_SHOWN]],
-        "used_by": None if users is None else [shown_user(each) for each in users[:MOST_SHOWN]],
-    }
-    return said | {
-        "finding": attribution.finding.value,
-        "finding_detail": attribution.detail,
-        "unknown": {name: attribution.detail or "not_known" for name, value in said.items() if value is None},
-    }
+    user = next(user for user in users if user.pod is None)
+    pid = user.process.pid
+    if user.facts is not None:
+        return f"process {pid} is in pod {user.facts.place.pod_uid}, whose name is not known here"
+    match user.why_unseen:
+        case "not_looked_up_yet":
+            return f"process {pid} is new and will be looked up by the next sample"
+        case "too_many_processes":
+            return f"process {pid} is beyond those that are looked up"
+        case _:
+            return f"process {pid} is not in our /proc: the agent needs the host's (hostPID)"

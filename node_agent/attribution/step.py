@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from node_agent.attribution.join import Attribution, GpuProcess, Target, User, attribute, shown, shown_owner
+from node_agent.attribution.join import Attribution, GpuProcess, Target, User, attribute
+from node_agent.attribution.shown import shown, shown_owner
 from node_agent.host.ownership import Ownership
 from node_agent.model import Entity, EntityKind, Reason, Sample, Tick, Value
 
@@ -24,6 +25,7 @@ class AttributionStep:
         self._ownership = ownership
         self._watch = watch
         self._sampled_at: float | None = None
+        self._left_out: dict[str, int] = {}
         self._ever: set[str] = set()
 
     def __call__(self, tick: Tick) -> Tick:
@@ -35,20 +37,25 @@ class AttributionStep:
         servers = servers_by_pid(tick.entities)
         found = attribute(targets, ownership, servers)
         self._watch(process.pid for target in targets for process in target.processes or ())
-        entities = [described(entity, found) for entity in tick.entities]
         people, samples = self._history(tick, found)
+        entities = [described(entity, found, self._left_out) for entity in tick.entities]
         return replace(tick, entities=[*entities, *people], samples=[*tick.samples, *samples])
 
     def _history(self, tick: Tick, found: Mapping[str, Attribution]) -> tuple[list[Entity], list[Sample]]:
         now = tick.taken_at.monotonic_seconds
         if self._sampled_at is not None and now - self._sampled_at < HISTORY_SECONDS:
             return [], []
-        self._sampled_at = now
-        entities, samples = [], []
-        users = [(uuid, user) for uuid, each in found.items() for user in each.used_by or () if user.looked_up]
-        for uuid, user in users[:MOST_PROCESSES]:
+        self._sampled_at, self._left_out = now, {}
+        entities: list[Entity] = []
+        samples: list[Sample] = []
+        users = [(uuid, user) for uuid, each in found.items() for user in each.used_by or ()]
+        for uuid, user in users:
+            if user.why_unseen == "not_looked_up_yet":
+                continue  # its start would be missing in its name; the next look has it
             entity = process_entity(uuid, user)
-            if entity.key not in self._ever and len(self._ever) >= MOST_PROCESSES_EVER:
+            is_new = entity.key not in self._ever
+            if len(samples) >= MOST_PROCESSES or (is_new and len(self._ever) >= MOST_PROCESSES_EVER):
+                self._left_out[uuid] = self._left_out.get(uuid, 0) + 1
                 continue
             self._ever.add(entity.key)
             entities.append(entity)
@@ -67,6 +74,7 @@ def targets_of(entities: Sequence[Entity], minor_numbers: Mapping[str, int]) -> 
         targets.append(
             Target(
                 uuid=entity.key,
+                gpu_uuid=parent if isinstance(parent, str) else None,
                 minor_number=minor if minor is not None else _whole(said.get("minor_number")),
                 gpu_instance_id=_whole(said.get("gpu_instance_id")) if entity in instances else None,
                 instances=frozenset(each.key for each in instances if each.attributes.get("gpu") == entity.key),
@@ -104,12 +112,16 @@ def servers_by_pid(entities: Sequence[Entity]) -> dict[int, str]:
     return found
 
 
-def described(entity: Entity, found: Mapping[str, Attribution]) -> Entity:
-    """This will add what concerns an entity: a GPU's attribution, a server's GPUs and pod."""
+def described(entity: Entity, found: Mapping[str, Attribution], left_out: Mapping[str, int]) -> Entity:
+    """This will add what concerns an entity: a GPU's attribution, a server's GPUs and pod.
+
+    `left_out` says of how many processes of a GPU no history is kept.
+    """
     if entity.kind is EntityKind.INFERENCE_SERVER:
         return replace(entity, attributes={**entity.attributes, **server_side(entity.key, found)})
     if entity.key in found and entity.kind is not EntityKind.GPU_PROCESS:
-        return replace(entity, attributes={**entity.attributes, "attribution": shown(found[entity.key])})
+        said = shown(found[entity.key], left_out_of_history=left_out.get(entity.key, 0))
+        return replace(entity, attributes={**entity.attributes, "attribution": said})
     return entity
 
 
@@ -120,11 +132,19 @@ def server_side(url: str, found: Mapping[str, Attribution]) -> dict[str, object]
     pods = {(owner["namespace"], owner["pod"], owner["pod_uid"]) for _, owner in owners if owner["pod_uid"]}
     one = next(iter(pods)) if len(pods) == 1 else (None, None, None)
     return {
-        "gpus": [{"gpu": uuid, **{n: owner[n] for n in ("pid", "role", "rank", "unknown")}} for uuid, owner in owners],
+        "gpus": [_used_gpu(uuid, owner) for uuid, owner in owners],
         "namespace": one[0],
         "pod": one[1],
         "pod_uid": one[2],
     }
+
+
+def _used_gpu(uuid: str, owner: Mapping[str, object]) -> dict[str, object]:
+    """This will give of a GPU's user what is not the server's anyway."""
+    shown = {name: owner[name] for name in ("pid", "role", "rank")}
+    unknown = owner["unknown"]
+    assert isinstance(unknown, dict)
+    return {"gpu": uuid, **shown, "unknown": {name: why for name, why in unknown.items() if name in shown}}
 
 
 def process_entity(gpu: str, user: User) -> Entity:

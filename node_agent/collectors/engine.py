@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from node_agent.clock import Clock, Instant
@@ -16,8 +16,10 @@ from node_agent.collectors.engines import progress
 from node_agent.collectors.engines.mapping import Configuration, Engine
 from node_agent.collectors.engines.registry import identify
 from node_agent.collectors.engines.sglang import IN_STEP
+from node_agent.collectors.server_cgroup import server_cgroup, unread
 from node_agent.discovery import CONFIGURED, Discovery
-from node_agent.model import Collected, Outcome
+from node_agent.host.cgroup_tree import CgroupTree
+from node_agent.model import Collected, Outcome, Reason
 
 _log = logging.getLogger(__name__)
 
@@ -41,14 +43,19 @@ class EngineCollector:
         targets: Sequence[str] = (),
         discover: bool = True,
         proc_root: str = "/proc",
+        groups: CgroupTree | None = None,
         scan_interval_seconds: float = 10.0,
         timeout_seconds: float = 2.0,
         max_bytes: int = 16 * 1024 * 1024,
         forget_after_seconds: float = 600.0,
         config_interval_seconds: float = 60.0,
     ) -> None:
-        """This will open nothing. `targets` are base addresses such as http://127.0.0.1:8000."""
+        """This will open nothing. `targets` are base addresses such as http://127.0.0.1:8000.
+
+        `groups` is where the control groups of the servers' processes are looked at; None: nowhere.
+        """
         self._clock = clock
+        self._groups = groups
         self._timeout_seconds = timeout_seconds
         self._max_bytes = max_bytes
         self._forget_after_seconds = forget_after_seconds
@@ -82,6 +89,8 @@ class EngineCollector:
             for url, watched in self._watched.items():
                 group.create_task(look(url, watched))
         self._forget(looks, now)
+        if self._groups is not None:
+            await asyncio.to_thread(self._look_at_groups, self._groups, looks)
         return self._collected(looks, problems, now)
 
     async def close(self) -> None:
@@ -169,6 +178,16 @@ class EngineCollector:
             return found
         unaware = f"; {found.engine.health_path} does not object" if watched.health == 200 else ""
         return replace(found, state=State.HUNG, detail=f"{stuck}{unaware}")
+
+    def _look_at_groups(self, groups: CgroupTree, looks: Mapping[str, Scrape]) -> None:
+        """A dozen small files for each server that runs here, whether or not it answers."""
+        for url, watched in self._watched.items():
+            if looks[url].state is State.GONE:
+                watched.cgroup, watched.cgroup_sample = None, unread(url, Reason.SERVER_GONE)
+            elif watched.server.pid is None:  # it runs on another machine, or discovery is off
+                watched.cgroup, watched.cgroup_sample = None, unread(url, Reason.NOT_COLLECTED)
+            else:
+                watched.cgroup, watched.cgroup_sample = server_cgroup(groups, url, watched.server.pid)
 
     def _forget(self, looks: dict[str, Scrape], now: Instant) -> None:
         """This will drop discovered servers that have not listened for long enough."""

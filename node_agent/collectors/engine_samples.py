@@ -33,11 +33,14 @@ def entities_of(watched: Watched, found: Scrape) -> list[Entity]:
 def samples_of(watched: Watched, found: Scrape) -> list[Sample]:
     """This will give the values of a server and, if it has one inside, of its cache."""
     inner = found.inner_cache
+    own = [_sample(watched, found)]
+    if watched.cgroup_sample is not None and _table(watched) == "inference":
+        own.append(watched.cgroup_sample)
     if inner is None:
-        return [_sample(watched, found)]
+        return own
     values: dict[str, Value] = {"up_flag": 1.0, **inner.values, **_of_the_scrape(watched, found)}
     cache = Sample(table="lmcache", entity=(EntityKind.CACHE_SERVER, watched.server.url + INSIDE), values=values)
-    return [_sample(watched, found), cache]
+    return [*own, cache]
 
 
 def _table(watched: Watched) -> str:
@@ -58,7 +61,9 @@ def _entity(watched: Watched, found: Scrape) -> Entity:
         "state_detail": found.detail,
         "source": server.source,
         "pid": None if found.state is State.GONE else server.pid,
+        "pids_left_out": 0 if found.state is State.GONE else server.pids_left_out,
         "pids": [] if found.state is State.GONE else list(server.pids),
+        "cgroup": watched.cgroup,
         "config": {**server.flags, **said.config},  # what the engine resolved wins over what it was asked for
         "config_read_at": None if watched.config_read_at is None else watched.config_read_at.isoformat(),
     }

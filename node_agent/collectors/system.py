@@ -124,7 +124,7 @@ class SystemCollector:
             },
             disks=attempt(lambda: procfs.read_disks(root, self._sys_root)),
             interfaces=attempt(self._interfaces),
-            ports=attempt(lambda: [values_of.port(port) for port in links.find_ports(self._sys_root)[:_LARGEST_GROUP]]),
+            ports=attempt(self._ports),
             mounts=attempt(lambda: read_mounts(root, self._own_proc_root)),
         )
 
@@ -135,6 +135,12 @@ class SystemCollector:
             values_of.interface(one, values_of.link(self._sys_root, one.name)) for one in found[:_LARGEST_GROUP]
         ]
         return looked_at + [values_of.interface(one, {}) for one in found[_LARGEST_GROUP:]]
+
+    def _ports(self) -> Sequence[tuple[Entity, Sample]]:
+        """The same of ports: a card with virtual functions shows hundreds."""
+        found = links.find_ports(self._sys_root)
+        looked_at = [values_of.port(one) for one in found[:_LARGEST_GROUP]]
+        return looked_at + [values_of.unread_port(one) for one in found[_LARGEST_GROUP:]]
 
     def _cpu_values(self, reading: CpuReading | Reason) -> dict[str, Value]:
         """The baseline changes here, on the loop: an abandoned look, still in its thread, leaves it alone."""

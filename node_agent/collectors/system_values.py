@@ -199,6 +199,11 @@ def port(found: links.Port) -> tuple[Entity, Sample]:
     return _pair(EntityKind.INFINIBAND_PORT, clean_text(found.key), attributes, "infiniband", values)
 
 
+def unread_port(found: links.Port) -> tuple[Entity, Sample]:
+    """This will name a port that nobody looked at."""
+    return _pair(EntityKind.INFINIBAND_PORT, clean_text(found.key), {}, "infiniband", {})
+
+
 def interface(counters: procfs.InterfaceCounters, link_values: Mapping[str, Value]) -> tuple[Entity, Sample]:
     """This will give one network interface, its traffic and its link."""
     values: dict[str, Value] = {

@@ -1,8 +1,12 @@
-"""The agent's own control group, version 2: what it may use, and what held it back."""
+"""Control groups, version 2: the agent's own, and what any of them may use, used, and was held back by."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from node_agent.host.procfs import Pressure, parse_pressure
 
 
 class NoLimit(LookupError):
@@ -51,6 +55,80 @@ def read_cpu_throttled_seconds(group: Path) -> float:
         if name == "throttled_usec":
             return int(number) / 1e6
     raise NoLimit("cpu.stat has no throttled_usec")
+
+
+def read_cpu_limit_within(group: Path, root: Path) -> float:
+    """This will give the smallest CPU limit of a group and those above it; raises NoLimit when none has one."""
+    return min(_limits(group, root, read_cpu_limit_cores))
+
+
+def read_memory_limit_within(group: Path, root: Path) -> int:
+    """This will give the smallest memory limit of a group and those above it; raises NoLimit when none has one."""
+    return int(min(_limits(group, root, read_memory_limit_bytes)))
+
+
+def _limits(group: Path, root: Path, read: Callable[[Path], float]) -> list[float]:
+    limits = []
+    for folder in (group, *group.parents):
+        if folder == root:  # it has no limits of its own
+            break
+        try:
+            limits.append(read(folder))
+        except (NoLimit, FileNotFoundError):  # none is set, or that controller is not handed down so far
+            continue
+    if not limits:
+        raise NoLimit("nothing limits it")
+    return limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuStat:
+    """cpu.stat. What only the cpu controller counts is None where that is not handed down to the group."""
+
+    used_seconds: float
+    periods: int | None
+    throttled_periods: int | None
+    throttled_seconds: float | None
+
+
+def read_cpu_stat(group: Path) -> CpuStat:
+    """This will read cpu.stat; raises ValueError when it does not say what was used."""
+    said = _numbers(group / "cpu.stat")
+    if "usage_usec" not in said:
+        raise ValueError("cpu.stat has no usage_usec")
+    throttled = said.get("throttled_usec")
+    return CpuStat(
+        used_seconds=said["usage_usec"] / 1e6,
+        periods=said.get("nr_periods"),
+        throttled_periods=said.get("nr_throttled"),
+        throttled_seconds=None if throttled is None else throttled / 1e6,
+    )
+
+
+def read_working_set_bytes(group: Path) -> int:
+    """This will read memory.current less inactive_file, as the kubelet does; cache can be larger for a moment."""
+    inactive = _numbers(group / "memory.stat").get("inactive_file")
+    if inactive is None:
+        raise NoLimit("memory.stat has no inactive_file")
+    return max(0, read_memory_used_bytes(group) - inactive)
+
+
+def read_oom_kills(group: Path) -> int:
+    """This will read oom_kill of memory.events: processes of the group and of those below it."""
+    kills = _numbers(group / "memory.events").get("oom_kill")
+    if kills is None:
+        raise NoLimit("memory.events has no oom_kill")
+    return kills
+
+
+def read_group_pressure(group: Path, resource: str) -> Mapping[str, Pressure]:
+    """This will read <resource>.pressure."""
+    return parse_pressure(_read(group / f"{resource}.pressure"))
+
+
+def _numbers(path: Path) -> Mapping[str, int]:
+    pairs = (line.partition(" ") for line in _read(path).splitlines())
+    return {name: int(number) for name, _, number in pairs}
 
 
 def _read(path: Path) -> str:

@@ -34,10 +34,11 @@ def parse_link(name: str) -> tuple[str, ContainerName] | None:
     return found[4], ContainerName(pod=found[1], namespace=found[2], container=found[3])
 
 
-def container_names(folder: Path) -> Mapping[str, ContainerName]:
-    """This will give the names by container id; empty where there is no such folder."""
+def container_names(folder: Path) -> tuple[Mapping[str, ContainerName], int]:
+    """This will give the names by container id, and how many links were too many; none where there is no folder."""
     try:
-        names = os.listdir(folder)[:MOST_LINKS]  # noqa: PTH208 - names are all that is wanted
+        names = os.listdir(folder)  # noqa: PTH208 - names are all that is wanted
     except OSError:
-        return {}
-    return dict(pair for name in names if (pair := parse_link(name)) is not None)
+        return {}, 0
+    found = dict(pair for name in names[:MOST_LINKS] if (pair := parse_link(name)) is not None)
+    return found, max(0, len(names) - MOST_LINKS)

@@ -1,15 +1,17 @@
-"""The kubelet's PodResources over its Unix socket: which devices it gave to which pod."""
+"""The kubelet's PodResources over its Unix socket: which devices it gave to which pod, and which it can give."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
+from node_agent.host.device_ids import DRA_DRIVER, Device, is_gpu, parse_claimed, parse_plugin_id
 from node_agent.untrusted import clean_text
 from optiinfra.kubelet.v1 import podresources_pb2, podresources_pb2_grpc
 
@@ -17,9 +19,6 @@ MOST_BYTES = 16 * 1024 * 1024  # the limit of the kubelet's own client (pkg/kube
 MOST_ALLOCATIONS = 4096  # 110 pods a node and 16 GPUs with some replicas each are far below
 # grpcio sends the escaped socket path as :authority, which strict servers refuse (grpc issue 38142).
 _OPTIONS = (("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", MOST_BYTES))
-_UUID = re.compile(r"^(?:GPU|MIG)-[0-9A-Za-z/-]{1,120}$")
-_GKE = re.compile(r"^nvidia(\d{1,4})(?:/gi(\d{1,4}))?(?:/vgpu\d{1,4})?$")
-_NVIDIA = re.compile(r"(?:^|\.)nvidia\.com(?:/|$)")
 
 
 class KubeletAbsent(LookupError):
@@ -31,16 +30,6 @@ class KubeletError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """A device as a plugin names it: by UUID, by minor number (GKE), or only by a driver's own name (DRA)."""
-
-    uuid: str | None = None
-    minor_number: int | None = None
-    gpu_instance_id: int | None = None
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
     """One device that the kubelet gave to one container."""
 
@@ -49,53 +38,80 @@ class Allocation:
     container: str
     resource: str  # nvidia.com/gpu, or the driver of a dynamic resource
     device: Device
+    shares: int = 0  # how many replicas of a shared device; 0: the device as a whole
+    claim: str = ""  # namespace/name of the claim that a dynamic resource came by
+    numa_nodes: tuple[int, ...] = ()  # as the plugin said; none: it did not
 
 
-def parse_device(text: str) -> Device:
-    """This will read a device id in any of its forms. Replicas (`::3`) are shares of one device."""
-    plain = clean_text(text).partition("::")[0]
-    if _UUID.match(plain):
-        return Device(uuid=plain)
-    found = _GKE.match(plain)
-    if found is not None:
-        return Device(minor_number=int(found[1]), gpu_instance_id=None if found[2] is None else int(found[2]))
-    return Device(name=plain)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What is given to whom."""
+
+    allocations: Sequence[Allocation]
+    left_out: int = 0  # devices beyond what is kept
 
 
-def allocations_in(answer: podresources_pb2.ListPodResourcesResponse) -> Sequence[Allocation]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocatable:
+    """One healthy device that the kubelet may give to somebody, whether or not somebody has it."""
+
+    resource: str
+    device: Device
+    shares: int = 0
+    numa_nodes: tuple[int, ...] = ()
+
+
+def listing_of(answer: podresources_pb2.ListPodResourcesResponse) -> Listing:
     """This will give the GPUs in an answer, each device of a container once."""
-    found: dict[Allocation, None] = {}
+    shares: dict[Allocation, set[str]] = {}
+    left_out = 0
     for pod in answer.pod_resources:
         for container in pod.containers:
-            for resource, device in _devices(container):
-                if len(found) >= MOST_ALLOCATIONS:
-                    return tuple(found)
-                allocation = Allocation(
-                    pod=clean_text(pod.name),
-                    namespace=clean_text(pod.namespace),
-                    container=clean_text(container.name),
-                    resource=clean_text(resource),
-                    device=device,
-                )
-                found[allocation] = None
-    return tuple(found)
+            for allocation, share in _allocations(pod, container):
+                if allocation not in shares and len(shares) >= MOST_ALLOCATIONS:
+                    left_out += 1
+                else:
+                    shares.setdefault(allocation, set()).add(share)
+    allocations = [replace(each, shares=len(said - {""})) for each, said in shares.items()]
+    return Listing(allocations=allocations, left_out=left_out)
 
 
-def _devices(container: podresources_pb2.ContainerResources) -> Sequence[tuple[str, Device]]:
-    """This will give a container's GPUs with the resource each came as; network cards and CPUs are others' business."""
-    plugged = [
-        (given.resource_name, device)
-        for given in container.devices
-        for device in map(parse_device, given.device_ids)
-        if device.name is None or _NVIDIA.search(given.resource_name)
-    ]
-    claimed = [
-        (resource.driver_name, parse_device(resource.device_name))
-        for claim in container.dynamic_resources
-        for resource in claim.claim_resources
-        if _NVIDIA.search(resource.driver_name)
-    ]
-    return [*plugged, *claimed]
+def _allocations(
+    pod: podresources_pb2.PodResources, container: podresources_pb2.ContainerResources
+) -> Iterator[tuple[Allocation, str]]:
+    """This will give a container's GPUs, each with its share; network cards and CPUs are others' business."""
+    bare = partial(
+        Allocation, pod=clean_text(pod.name), namespace=clean_text(pod.namespace), container=clean_text(container.name)
+    )
+    for resource, device, share, numa_nodes in _plugged(container.devices):
+        yield bare(resource=resource, device=device, numa_nodes=numa_nodes), share
+    for claim in container.dynamic_resources:
+        name = f"{clean_text(claim.claim_namespace)}/{clean_text(claim.claim_name)}"
+        for given in claim.claim_resources:
+            if given.driver_name == DRA_DRIVER:
+                device = parse_claimed(given.device_name, tuple(each.name for each in given.cdi_devices))
+                yield bare(resource=DRA_DRIVER, device=device, claim=name), clean_text(given.share_id)
+
+
+def _plugged(
+    devices: Iterable[podresources_pb2.ContainerDevices],
+) -> Iterator[tuple[str, Device, str, tuple[int, ...]]]:
+    for given in devices:
+        resource = clean_text(given.resource_name)
+        numa_nodes = tuple(sorted({node.ID for node in given.topology.nodes}))
+        for device, share in map(parse_plugin_id, given.device_ids):
+            if is_gpu(resource, device):
+                yield resource, device, share, numa_nodes
+
+
+def allocatable_in(answer: podresources_pb2.AllocatableResourcesResponse) -> Sequence[Allocatable]:
+    """This will give the GPUs that an answer says the kubelet can give, at most as many as allocations are kept."""
+    shares: dict[Allocatable, set[str]] = {}
+    for resource, device, share, numa_nodes in _plugged(answer.devices):
+        one = Allocatable(resource=resource, device=device, numa_nodes=numa_nodes)
+        if one in shares or len(shares) < MOST_ALLOCATIONS:
+            shares.setdefault(one, set()).add(share)
+    return [replace(each, shares=len(said - {""})) for each, said in shares.items()]
 
 
 class PodResources:
@@ -108,16 +124,33 @@ class PodResources:
         self._channel: grpc.aio.Channel | None = None
         self._identity: tuple[int, int] | None = None  # device and inode of the socket behind the channel
 
-    async def list(self) -> Sequence[Allocation]:
+    async def list(self) -> Listing:
         """This will ask which devices are given to whom. Raises KubeletAbsent and KubeletError."""
         stub = podresources_pb2_grpc.PodResourcesListerStub(await self._connected())
-        try:
+        async with self._answering():
             answer = await stub.List(podresources_pb2.ListPodResourcesRequest(), timeout=self._timeout_seconds)
+        return listing_of(answer)
+
+    async def allocatable(self) -> Sequence[Allocatable]:
+        """This will ask which devices can be given, in use or not. Raises KubeletAbsent and KubeletError.
+
+        A kubelet before 1.23 does not know the question. Devices of dynamic resource allocation are not among them.
+        """
+        stub = podresources_pb2_grpc.PodResourcesListerStub(await self._connected())
+        async with self._answering():
+            answer = await stub.GetAllocatableResources(
+                podresources_pb2.AllocatableResourcesRequest(), timeout=self._timeout_seconds
+            )
+        return allocatable_in(answer)
+
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        try:
+            yield
         except grpc.aio.AioRpcError as error:
             await self.close()  # a channel that failed waits ever longer before it tries again
             said = clean_text(error.details() or "")
             raise KubeletError(f"the kubelet answers {error.code().name}" + (f": {said}" if said else "")) from error
-        return allocations_in(answer)
 
     async def close(self) -> None:
         """This will close the channel, if there is one."""

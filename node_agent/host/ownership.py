@@ -9,7 +9,7 @@ from pathlib import Path
 
 from node_agent.host.container import Place, read_place
 from node_agent.host.container_names import ContainerName
-from node_agent.host.kubelet import Allocation
+from node_agent.host.kubelet import Allocatable, Allocation
 from node_agent.untrusted import clean_text
 
 _MOST_TITLE_BYTES = 4096
@@ -35,9 +35,13 @@ class Ownership:
 
     allocations: Sequence[Allocation] | None = None  # None: unknown, and `allocations_detail` says why
     allocations_detail: str = "the kubelet was not asked yet"
+    allocations_left_out: int = 0  # given too, but beyond what is kept
+    allocatable: Sequence[Allocatable] | None = None  # None: unknown, and `allocatable_detail` says why
+    allocatable_detail: str = "the kubelet was not asked yet"
     names: Mapping[str, ContainerName] = field(default_factory=dict)  # by container id
     live_containers: frozenset[str] = frozenset()
     processes: Mapping[int, ProcessFacts | None] = field(default_factory=dict)  # None: not in our /proc
+    pids_left_out: frozenset[int] = frozenset()  # too many to be looked up
     minor_numbers: Mapping[str, int] = field(default_factory=dict)  # by GPU UUID
 
 

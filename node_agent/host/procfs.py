@@ -152,8 +152,13 @@ class Pressure:
 
 def read_pressure(root: Path, resource: str) -> Mapping[str, Pressure]:
     """This will read /proc/pressure/<resource>: "some" task waited, and "full": all of them did."""
+    return parse_pressure(text_of(root / "pressure" / resource))
+
+
+def parse_pressure(text: str) -> Mapping[str, Pressure]:
+    """This will read what the kernel says of the machine or of a control group: by "some" and "full"."""
     pressure: dict[str, Pressure] = {}
-    for line in text_of(root / "pressure" / resource).splitlines():
+    for line in text.splitlines():
         share, *pairs = line.split()
         numbers = dict(pair.split("=", 1) for pair in pairs)
         pressure[share] = Pressure(

@@ -41,7 +41,8 @@ class Kubelet(podresources_pb2_grpc.PodResourcesListerServicer):
         self.answer = listing()
         self.refusal: grpc.StatusCode | None = None
         self.hangs = False
-        self.asked = 0
+        self.asked = self.asked_allocatable = 0
+        self.allocatable: pb.AllocatableResourcesResponse | None = pb.AllocatableResourcesResponse()
         self.authorities: list[str] = []
 
     async def List(self, request: pb.ListPodResourcesRequest, context: Context) -> pb.ListPodResourcesResponse:
@@ -51,6 +52,17 @@ class Kubelet(podresources_pb2_grpc.PodResourcesListerServicer):
         if self.refusal is not None:
             await context.abort(self.refusal, "as the test wants it")
         return self.answer
+
+    async def GetAllocatableResources(
+        self,
+        request: pb.AllocatableResourcesRequest,
+        context: grpc.aio.ServicerContext[pb.AllocatableResourcesRequest, pb.AllocatableResourcesResponse],
+    ) -> pb.AllocatableResourcesResponse:
+        self.asked_allocatable += 1
+        if self.allocatable is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not implemented!")
+            raise AssertionError  # abort does not return
+        return self.allocatable
 
 
 @asynccontextmanager

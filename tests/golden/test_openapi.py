@@ -21,6 +21,7 @@ PUBLISHED = {
     ("get", "/lmcache/status"), ("get", "/lmcache/metrics"),
 }  # fmt: skip
 ADDED = {
+    ("get", "/gpu/attribution"),
     ("get", "/nodes"), ("get", "/nodes/{node_id}"), ("get", "/inference/servers"),
     ("get", "/nodes/{node_id}/events"),
     ("get", "/inference/servers/{server_id}"), ("get", "/metrics/tokens"), ("get", "/metrics/memory"),

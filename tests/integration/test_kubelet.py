@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from node_agent.collectors.attribution import KEEP_SECONDS, AttributionCollector
-from node_agent.host.kubelet import MOST_BYTES, Device, KubeletAbsent, KubeletError, PodResources, parse_device
+from node_agent.host.device_ids import Device
+from node_agent.host.kubelet import MOST_BYTES, KubeletAbsent, KubeletError, PodResources
 from node_agent.model import Outcome
 from optiinfra.kubelet.v1 import podresources_pb2 as pb
 from tests.fakes.clock import FakeClock, FakeNodeClock
@@ -29,14 +30,14 @@ async def test_what_the_kubelet_gave_is_listed(client: PodResources, tmp_path: P
     kubelet = Kubelet()
     kubelet.answer = listing(("team-a", "llm-0", [GPU]))
     async with serving(kubelet, tmp_path / "kubelet.sock"):
-        (found,) = await client.list()
+        (found,) = (await client.list()).allocations
     assert (found.namespace, found.pod, found.container, found.resource) == (
         "team-a",
         "llm-0",
         "main",
         "nvidia.com/gpu",
     )
-    assert found.device == Device(uuid=GPU)
+    assert found.device == Device(name=GPU, uuid=GPU)
 
 
 async def test_a_kubelet_that_restarts_with_a_new_socket_is_found_again(client: PodResources, tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ async def test_a_kubelet_that_restarts_with_a_new_socket_is_found_again(client: 
         kubelet = Kubelet()
         kubelet.answer = listing(("n", pod, [GPU]))
         async with serving(kubelet, tmp_path / "kubelet.sock"):
-            assert [a.pod for a in await client.list()] == [pod]
+            assert [a.pod for a in (await client.list()).allocations] == [pod]
 
 
 async def test_without_a_socket_there_is_no_kubernetes(client: PodResources) -> None:
@@ -101,9 +102,7 @@ async def test_a_failing_kubelet_is_believed_for_a_minute_and_then_unknown(
         assert "INTERNAL" in collector.ownership.allocations_detail
 
 
-async def test_dynamic_resources_are_kept_by_name_and_other_devices_are_not_gpus(
-    client: PodResources, tmp_path: Path
-) -> None:
+async def test_dynamic_resources_are_gpus_and_other_devices_are_not_gpus(client: PodResources, tmp_path: Path) -> None:
     kubelet = Kubelet()
     claim = pb.DynamicResource(claim_resources=[pb.ClaimResource(driver_name="gpu.nvidia.com", device_name="gpu-0")])
     card = pb.ContainerDevices(resource_name="rdma/hca", device_ids=["mlx5_0"])
@@ -112,21 +111,54 @@ async def test_dynamic_resources_are_kept_by_name_and_other_devices_are_not_gpus
         pod_resources=[pb.PodResources(name="p", namespace="n", containers=[container])]
     )
     async with serving(kubelet, tmp_path / "kubelet.sock"):
-        assert [a.device for a in await client.list()] == [Device(name="gpu-0")]
+        assert [a.device for a in (await client.list()).allocations] == [Device(name="gpu-0", minor_number=0)]
 
 
-@pytest.mark.parametrize(
-    ("text", "device"),
-    [
-        (GPU, Device(uuid=GPU)),
-        ("MIG-0a1b", Device(uuid="MIG-0a1b")),
-        (f"{GPU}::3", Device(uuid=GPU)),
-        ("nvidia0", Device(minor_number=0)),
-        ("nvidia2/gi1", Device(minor_number=2, gpu_instance_id=1)),
-        ("nvidia2/gi1/vgpu0", Device(minor_number=2, gpu_instance_id=1)),
-        ("nvidia7/vgpu1", Device(minor_number=7)),
-        ("gpu-0", Device(name="gpu-0")),
-    ],
-)
-def test_a_device_id_is_read_in_each_of_its_forms(text: str, device: Device) -> None:
-    assert parse_device(text) == device
+async def test_what_can_be_given_is_asked_for_once_a_minute(client: PodResources, tmp_path: Path) -> None:
+    kubelet, truth = Kubelet(), FakeClock()
+    clock = FakeNodeClock(truth)
+    kubelet.allocatable = pb.AllocatableResourcesResponse(
+        devices=[pb.ContainerDevices(resource_name="nvidia.com/gpu", device_ids=[GPU])]
+    )
+    collector = AttributionCollector(client, proc_root=tmp_path, container_logs_dir=tmp_path)
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        for _ in range(7):
+            await collector.collect(clock.now())
+            truth.advance(10)
+    assert (kubelet.asked, kubelet.asked_allocatable) == (7, 2)
+    assert [each.device.uuid for each in collector.ownership.allocatable or ()] == [GPU]
+
+
+async def test_a_kubelet_that_does_not_say_what_can_be_given_leaves_only_that_unknown(
+    client: PodResources, tmp_path: Path
+) -> None:
+    kubelet = Kubelet()
+    kubelet.answer = listing(("n", "p", [GPU]))
+    kubelet.allocatable = None
+    collector = AttributionCollector(client, proc_root=tmp_path, container_logs_dir=tmp_path)
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        assert (await collector.collect(FakeNodeClock(FakeClock()).now())).outcome is Outcome.OK
+    assert [each.pod for each in collector.ownership.allocations or ()] == ["p"]
+    assert collector.ownership.allocatable is None
+    assert "UNIMPLEMENTED" in collector.ownership.allocatable_detail
+
+
+async def test_what_is_too_much_is_said_with_its_count(
+    client: PodResources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.host.kubelet.MOST_ALLOCATIONS", 2)
+    monkeypatch.setattr("node_agent.host.container_names.MOST_LINKS", 1)
+    logs = tmp_path / "containers"
+    logs.mkdir()
+    for number in range(3):
+        (logs / f"p_n_c-{number:064x}.log").touch()
+    kubelet = Kubelet()
+    kubelet.answer = listing(("n", "p", [GPU, "GPU-1", "GPU-2"]))
+    collector = AttributionCollector(client, proc_root=tmp_path, container_logs_dir=logs)
+    collector.watch(range(1, 301))
+    async with serving(kubelet, tmp_path / "kubelet.sock"):
+        said = await collector.collect(FakeNodeClock(FakeClock()).now())
+    assert said.outcome is Outcome.PARTIAL
+    for part in ("44 processes beyond", "1 allocated devices beyond", "2 containers beyond"):
+        assert part in said.detail
+    assert collector.ownership.pids_left_out == set(range(257, 301))

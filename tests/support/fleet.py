@@ -264,6 +264,7 @@ _KINDS = {
     "network": EntityKind.NETWORK_INTERFACE, "infiniband": EntityKind.INFINIBAND_PORT, "agent": EntityKind.NODE,
     "inference": EntityKind.INFERENCE_SERVER, "lmcache": EntityKind.CACHE_SERVER,
     "gpu_process": EntityKind.GPU_PROCESS,
+    "server_cgroup": EntityKind.INFERENCE_SERVER,
 }  # fmt: skip
 
 

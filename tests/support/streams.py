@@ -26,6 +26,7 @@ KIND_OF_TABLE = {
     "inference": EntityKind.INFERENCE_SERVER,
     "lmcache": EntityKind.CACHE_SERVER,
     "gpu_process": EntityKind.GPU_PROCESS,
+    "server_cgroup": EntityKind.INFERENCE_SERVER,
 }
 F32, F64 = telemetry_pb2.VALUE_TYPE_F32, telemetry_pb2.VALUE_TYPE_F64
 HISTOGRAM = telemetry_pb2.VALUE_TYPE_HISTOGRAM

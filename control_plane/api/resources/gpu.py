@@ -261,7 +261,7 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
     found, more = await _latest(context, asked)
     now = context.clock.now()
     fields = [TABLES["gpu"].field(name) for name in THROTTLE_SECONDS]
-    rates = await readings.rates(
+    rates = await readings.explained_rates(
         context.database.engine, "gpu", fields, [e.entity_id for e, _ in found], since=now - DEFAULT_WINDOW, until=now
     )
     items = []

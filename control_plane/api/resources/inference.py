@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
 from control_plane.api import scope
-from control_plane.api.answers import answer, page, sampled, server_attribution, server_identity, values
+from control_plane.api.answers import answer, page, rated, sampled, server_attribution, server_identity, values
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, OfServers, Parameters
-from control_plane.api.schemas import SERVER, SERVER_ATTRIBUTION, TIME, UNKNOWN, field_schema
+from control_plane.api.schemas import (
+    MAYBE_TEXT,
+    SERVER,
+    SERVER_ATTRIBUTION,
+    TIME,
+    UNKNOWN,
+    field_schema,
+    reading_schema,
+    scalar_names,
+)
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Reading
 from control_plane.storage import readings
@@ -24,10 +35,32 @@ LOAD = [
     "requests_running_count", "requests_waiting_count", "kv_cache_usage_ratio", "kv_cache_capacity_tokens",
     "ranks_count", "scrape_seconds",
 ]  # fmt: skip
+CGROUP = "server_cgroup"
+CGROUP_COUNTERS = [f for f in TABLES[CGROUP].scalars if f.is_counter]
+# Rates are over the last minute: long enough to be smooth, short enough to be now.
+RATE_WINDOW = timedelta(minutes=1)
 TOTALS = [f.name for f in TABLES["inference"].scalars if f.is_counter]
 
 
-def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: list[str]) -> dict[str, Any]:
+async def _cgroups(context: ApiContext, servers: Sequence[Entity]) -> dict[int, Reading]:
+    """This will give the newest sample of each server's control group, by the server's id."""
+    selection = Selection(kind=EntityKind.INFERENCE_SERVER, entity_ids=[server.entity_id for server in servers])
+    found = await readings.latest(context.database.engine, context.dictionaries, CGROUP, selection, len(servers))
+    return {server.entity_id: reading for server, reading in found if reading is not None}
+
+
+def _cgroup(context: ApiContext, server: Entity, reading: Reading | None) -> dict[str, Any]:
+    """This will show a server's control group: where it is, what it may use and what it used."""
+    said = sampled(reading, scalar_names(CGROUP), context.clock.now())
+    path = server.attributes.get("cgroup")
+    if path is None:
+        said["unknown"]["path"] = "not_found" if "cgroup" in server.attributes else "not_sent"
+    return {"path": path} | said
+
+
+def _item(
+    context: ApiContext, entity: Entity, reading: Reading | None, names: list[str], cgroup: Reading | None
+) -> dict[str, Any]:
     attributes = entity.attributes
     return server_identity(entity) | {
         "state_detail": attributes.get("state_detail"),
@@ -40,6 +73,7 @@ def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: l
         "attribution": server_attribution(entity),
         "first_seen_at": entity.first_seen_at,
         "load": values(reading, names),
+        "cgroup": _cgroup(context, entity, cgroup),
         **sampled(reading, (), context.clock.now()),
     }
 
@@ -59,6 +93,8 @@ ITEM_SCHEMA = {
             "type": "object",
             "properties": {name: field_schema(TABLES["inference"].field(name)) for name in LOAD} | {"unknown": UNKNOWN},
         },
+        "cgroup": reading_schema(CGROUP, scalar_names(CGROUP), path=MAYBE_TEXT)
+        | {"description": "the control group of the process that listens: its container, or its systemd unit"},
     },
 }
 
@@ -78,7 +114,8 @@ async def list_servers(asked: Annotated[OfServers, Query()], context: Context) -
         context.database.engine, context.dictionaries, "inference", selection, asked.limit + 1
     )
     shown = found[: asked.limit]
-    items = [_item(context, entity, reading, LOAD) for entity, reading in shown]
+    cgroups = await _cgroups(context, [entity for entity, _ in shown])
+    items = [_item(context, entity, reading, LOAD, cgroups.get(entity.entity_id)) for entity, reading in shown]
     return page(items, more=len(found) > asked.limit, last_id=shown[-1][0].entity_id if shown else 0)
 
 
@@ -93,10 +130,21 @@ async def get_server(
     _: Annotated[Parameters, Query()],
     context: Context,
 ) -> Response:
-    """Its configuration, its load now, and its counters since they began."""
+    """Its configuration, its load now, its counters since they began, and its control group with rates over a minute.
+
+    `cgroup` is the group of the process that listens: its container, or its systemd unit. Limits are the smallest of
+    it and of the groups above.
+    """
     selection = Selection(
         kind=EntityKind.INFERENCE_SERVER, entity_ids=await scope.server_ids(context, [server_id]) or []
     )
     found = await readings.latest(context.database.engine, context.dictionaries, "inference", selection, 1)
     entity, reading = found[0]
-    return answer(_item(context, entity, reading, LOAD + TOTALS))
+    item = _item(context, entity, reading, LOAD + TOTALS, (await _cgroups(context, [entity])).get(entity.entity_id))
+    now = context.clock.now()
+    rates = await readings.explained_rates(
+        context.database.engine, CGROUP, CGROUP_COUNTERS, [entity.entity_id], since=now - RATE_WINDOW, until=now
+    )
+    grown = rates.get(entity.entity_id, {})
+    item["cgroup"]["per_second"] = rated({f.name.removesuffix("_total"): grown.get(f.name) for f in CGROUP_COUNTERS})
+    return answer(item)

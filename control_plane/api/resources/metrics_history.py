@@ -25,6 +25,7 @@ from optiinfra.catalogue import TABLES
 
 router = APIRouter(tags=["inference metrics"])
 
+CGROUP = {f.name for f in TABLES["server_cgroup"].scalars}
 HISTOGRAMS = {f.name for f in TABLES["inference"].histograms}
 
 
@@ -43,9 +44,12 @@ HISTOGRAMS = {f.name for f in TABLES["inference"].histograms}
     ),
 )
 async def metrics_history(asked: Annotated[ServerHistory, Query()], context: Context) -> Response:
-    """Single numbers give min, mean, max, p95; histograms count, mean, p50, p95, p99. Not both in one question."""
+    """Single numbers give min, mean, max, p95; histograms count, mean, p50, p95, p99. Not both in one question, nor
+    fields of `inference` together with fields of `server_cgroup`."""
     wanted = [name for name in asked.field if name in HISTOGRAMS]
     selection = await scope.of_servers(context, asked)
+    if asked.field[0] in CGROUP:
+        return await history(context, asked, "server_cgroup", selection, server_identity)
     if not wanted:
         return await history(context, asked, "inference", selection, server_identity)
     if len(wanted) != len(asked.field):

@@ -21,12 +21,14 @@ from control_plane.api.answers import (
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, Paged, Parameters, decode_cursor
+from control_plane.api.resources.gpu_attribution import counted
 from control_plane.api.schemas import TEXT, TIME, UNKNOWN, scalar_names
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.errors import Conflict
 from control_plane.model.node import CollectorState, Node, NodeState, NodeStatus, node_state
 from control_plane.storage import nodes
-from control_plane.storage.readings import Selection, latest, select_entities
+from control_plane.storage.attribution import count_findings
+from control_plane.storage.readings import Selection, count_entities, latest, select_entities
 
 router = APIRouter(tags=["nodes"])
 
@@ -140,14 +142,19 @@ async def get_node(
     """Identity, wiring, GPUs, inference servers, how its agent does, what was lost and what was refused."""
     node = await scope.find_node(context, node_id)
     engine = context.database.engine
-    gpus = await select_entities(engine, Selection(kind=EntityKind.GPU, node_ids=[node.node_id]), MOST_DEVICES)
-    servers = await select_entities(
-        engine, Selection(kind=EntityKind.INFERENCE_SERVER, node_ids=[node.node_id]), MOST_DEVICES
-    )
+    gpus_here = Selection(kind=EntityKind.GPU, node_ids=[node.node_id])
+    servers_here = Selection(kind=EntityKind.INFERENCE_SERVER, node_ids=[node.node_id])
+    gpus = await select_entities(engine, gpus_here, MOST_DEVICES)
+    servers = await select_entities(engine, servers_here, MOST_DEVICES)
     body = _shown(context, node) | {
         "attributes": node.attributes,
         "gpus": [_gpu(gpu) for gpu in gpus],
+        "gpu_findings": counted((await count_findings(engine, gpus_here)).get(node.name, {})),
         "inference_servers": [server_identity(server) for server in servers],
+        "left_out": {
+            "gpus": max(0, await count_entities(engine, gpus_here) - len(gpus)),
+            "inference_servers": max(0, await count_entities(engine, servers_here) - len(servers)),
+        },
         "agent": await _agent(context, node.node_id),
         "losses": [
             {key: value for key, value in loss.items() if key not in ("node_id", "epoch")}

@@ -52,17 +52,23 @@ async def _host_page(context: ApiContext, asked: OfNodes, names: Sequence[str]) 
 
 
 async def _devices(
-    context: ApiContext, table: str, kind: EntityKind, label: str, hosts: Sequence[Entity]
-) -> dict[int, list[dict[str, Any]]]:
-    """This will give, by node, the newest readings of its devices, with the rates of their counters."""
+    context: ApiContext, table: str, kind: EntityKind, label: str, plural: str, hosts: Sequence[Entity]
+) -> dict[int, dict[str, Any]]:
+    """This will give, by node, the newest readings of its devices, with the rates of their counters.
+
+    Of more than MOST_DEVICES_PER_NODE the ones that were sampled last; how many others there are is said too.
+    """
     selection = Selection(kind=kind, node_ids=[h.node_id for h in hosts])
+    counts = await readings.count_by_node(context.database.engine, selection)
     found = await readings.latest_of_each_node(
         context.database.engine, context.dictionaries, table, selection, MOST_DEVICES_PER_NODE
     )
     now = context.clock.now()
     counters = [f for f in TABLES[table].scalars if f.is_counter]
     ids = [entity.entity_id for entity, reading in found if reading and reading.taken_at > now - RATE_WINDOW * 2]
-    rates = await readings.rates(context.database.engine, table, counters, ids, since=now - RATE_WINDOW, until=now)
+    rates = await readings.explained_rates(
+        context.database.engine, table, counters, ids, since=now - RATE_WINDOW, until=now
+    )
     out: dict[int, list[dict[str, Any]]] = {h.node_id: [] for h in hosts}
     for entity, reading in found:
         item = {label: entity.key} | sampled(reading, scalar_names(table), now)
@@ -70,22 +76,33 @@ async def _devices(
             grown = rates.get(entity.entity_id, {})
             item["per_second"] = rated({f.name.removesuffix("_total"): grown.get(f.name) for f in counters})
         out[entity.node_id].append(item)
-    return out
+    return {
+        node_id: {plural: items, f"{plural}_left_out": max(0, counts.get(node_id, 0) - len(items))}
+        for node_id, items in out.items()
+    }
 
 
 async def _disks(context: ApiContext, hosts: Sequence[Entity]) -> dict[int, dict[str, Any]]:
-    disks = await _devices(context, "disk", EntityKind.DISK, "device", hosts)
-    mounts = await _devices(context, "filesystem", EntityKind.FILESYSTEM, "mount_point", hosts)
-    return {h.node_id: {"disks": disks[h.node_id], "filesystems": mounts[h.node_id]} for h in hosts}
+    disks = await _devices(context, "disk", EntityKind.DISK, "device", "disks", hosts)
+    mounts = await _devices(context, "filesystem", EntityKind.FILESYSTEM, "mount_point", "filesystems", hosts)
+    return {h.node_id: disks[h.node_id] | mounts[h.node_id] for h in hosts}
 
 
 async def _interfaces(context: ApiContext, hosts: Sequence[Entity]) -> dict[int, dict[str, Any]]:
-    interfaces = await _devices(context, "network", EntityKind.NETWORK_INTERFACE, "interface", hosts)
-    ports = await _devices(context, "infiniband", EntityKind.INFINIBAND_PORT, "port", hosts)
-    return {h.node_id: {"interfaces": interfaces[h.node_id], "infiniband_ports": ports[h.node_id]} for h in hosts}
+    interfaces = await _devices(context, "network", EntityKind.NETWORK_INTERFACE, "interface", "interfaces", hosts)
+    ports = await _devices(context, "infiniband", EntityKind.INFINIBAND_PORT, "port", "infiniband_ports", hosts)
+    return {h.node_id: interfaces[h.node_id] | ports[h.node_id] for h in hosts}
 
 
 _DEVICE_LIST = {"type": "array", "items": {"type": "object"}}
+_LEFT_OUT = {"type": "integer", "description": "more of them, that were sampled less lately"}
+
+
+def _lists(*plurals: str) -> dict[str, Any]:
+    """This will describe lists of devices."""
+    return {
+        f"{plural}{end}": shape for plural in plurals for end, shape in (("", _DEVICE_LIST), ("_left_out", _LEFT_OUT))
+    }
 
 
 @router.get(
@@ -121,7 +138,7 @@ async def system_memory(asked: Annotated[OfNodes, Query()], context: Context) ->
     **operation(
         "system_disk",
         "Disks and file systems",
-        answer=listed({"type": "object", "properties": {**NODE, "disks": _DEVICE_LIST, "filesystems": _DEVICE_LIST}}),
+        answer=listed({"type": "object", "properties": {**NODE, **_lists("disks", "filesystems")}}),
         errors=(404, 422, 503),
     ),
 )
@@ -138,9 +155,7 @@ async def system_disk(asked: Annotated[OfNodes, Query()], context: Context) -> R
     **operation(
         "system_network",
         "Network interfaces and InfiniBand ports",
-        answer=listed(
-            {"type": "object", "properties": {**NODE, "interfaces": _DEVICE_LIST, "infiniband_ports": _DEVICE_LIST}}
-        ),
+        answer=listed({"type": "object", "properties": {**NODE, **_lists("interfaces", "infiniband_ports")}}),
         errors=(404, 422, 503),
     ),
 )

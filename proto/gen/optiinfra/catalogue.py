@@ -363,5 +363,27 @@ _TABLES["gpu_process"] = TableSpec(
         FieldSpec(name="host_cpu_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/<pid>/stat utime + stime', doc='CPU time of the process since it started.'),
     ),
 )
+_TABLES["server_cgroup"] = TableSpec(
+    name="server_cgroup",
+    entity="inference_server",
+    doc="The control group (version 2) that an inference server's listening process is in: its container, or its systemd unit. Counters begin with the group, not with the server; everything is unknown in the root group and where control groups are version 1.",
+    fields=(
+        FieldSpec(name="cpu_limit_cores", type="real", unit="cores", is_counter=False, minimum=0, maximum=1000000.0, source='cpu.max, quota over period', doc='CPUs that the group may use: the smallest limit of it and of the groups above; unknown when there is none.'),
+        FieldSpec(name="cpu_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='cpu.stat usage_usec', doc="CPU time that the group's processes used."),
+        FieldSpec(name="cpu_periods_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='cpu.stat nr_periods', doc="Periods in which the group's own limit was in force and it wanted to run."),
+        FieldSpec(name="cpu_throttled_periods_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='cpu.stat nr_throttled', doc='Of these, periods in which it used its quota up and was held back.'),
+        FieldSpec(name="cpu_throttled_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='cpu.stat throttled_usec', doc='Time that its CPUs were held back, added up over CPUs.'),
+        FieldSpec(name="memory_limit_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='memory.max', doc='Memory that the group may use: the smallest limit of it and of the groups above; unknown when there is none.'),
+        FieldSpec(name="memory_used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='memory.current', doc='Memory charged to the group, with page cache: a file that was read counts until the memory is wanted.'),
+        FieldSpec(name="memory_working_set_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=1e+16, source='memory.current - memory.stat inactive_file', doc='The same without page cache that can be dropped at once: what the kubelet evicts by.'),
+        FieldSpec(name="oom_kills_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='memory.events oom_kill', doc='Processes of the group that were killed because memory ran out.'),
+        FieldSpec(name="pressure_cpu_some_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='cpu.pressure some total', doc='Time in which at least one task of the group waited for a CPU, its limit included.'),
+        FieldSpec(name="pressure_cpu_full_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='cpu.pressure full total', doc='Time in which every task of the group did.'),
+        FieldSpec(name="pressure_memory_some_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='memory.pressure some total', doc='Time in which at least one task of the group waited for memory.'),
+        FieldSpec(name="pressure_memory_full_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='memory.pressure full total', doc='Time in which every task of the group did.'),
+        FieldSpec(name="pressure_io_some_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='io.pressure some total', doc='Time in which at least one task of the group waited for I/O.'),
+        FieldSpec(name="pressure_io_full_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='io.pressure full total', doc='Time in which every task of the group did.'),
+    ),
+)
 
 TABLES: Mapping[str, TableSpec] = MappingProxyType(_TABLES)

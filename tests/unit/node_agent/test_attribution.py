@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node_agent.attribution.join import Attribution, Finding, GpuProcess, Target, attribute, shown
+from node_agent.attribution.join import Attribution, Finding, GpuProcess, Target, attribute
+from node_agent.attribution.shown import MOST_SHOWN, shown
 from node_agent.attribution.step import AttributionStep
 from node_agent.host.container import Place
 from node_agent.host.container_names import ContainerName
-from node_agent.host.kubelet import Allocation, Device
+from node_agent.host.device_ids import Device, parse_claimed, parse_plugin_id
+from node_agent.host.kubelet import Allocatable, Allocation
 from node_agent.host.ownership import Ownership, ProcessFacts, read_process
 from node_agent.model import Entity, EntityKind, Tick
 from tests.fakes.clock import FakeClock, FakeNodeClock
@@ -24,7 +26,7 @@ NAMES = {IDS[pod]: ContainerName(pod=pod, namespace="ns", container="main") for 
 
 
 def given_to(*pods: str, uuid: str | None = UUID) -> list[Allocation]:
-    device = Device(uuid=uuid) if uuid else Device(name="gpu-0")
+    device = Device(name=uuid, uuid=uuid) if uuid else Device(name="all")
     return [Allocation(pod=p, namespace="ns", container="main", resource="nvidia.com/gpu", device=device) for p in pods]
 
 
@@ -88,16 +90,113 @@ def test_an_instance_given_to_a_pod_is_the_gpus_too() -> None:
 
 def test_a_minor_number_finds_its_gpu_and_instance() -> None:
     allocation = Allocation(
-        pod="a", namespace="ns", container="c", resource="r", device=Device(minor_number=2, gpu_instance_id=1)
+        pod="a", namespace="ns", container="c", resource="r", device=parse_plugin_id("nvidia2/gi1")[0]
     )
     targets = [
         Target(uuid="GPU-2", minor_number=2),
-        Target(uuid="MIG-1", minor_number=2, gpu_instance_id=1),
-        Target(uuid="MIG-2", minor_number=2, gpu_instance_id=2),
+        Target(uuid="MIG-1", gpu_uuid="GPU-2", minor_number=2, gpu_instance_id=1),
+        Target(uuid="MIG-2", gpu_uuid="GPU-2", minor_number=2, gpu_instance_id=2),
         Target(uuid="GPU-3", minor_number=3),
     ]
     found = attribute(targets, Ownership(allocations=[allocation]), {})
     assert {uuid for uuid, each in found.items() if each.allocated_to} == {"GPU-2", "MIG-1"}
+
+
+def of_gpu(name: str) -> dict[str, Attribution]:
+    """Who has GPU 2, its instances 1 and 2, and GPU 3, when one device of that name is given to pod a."""
+    device = parse_claimed(name) if name.startswith("gpu-") else parse_plugin_id(name)[0]
+    allocation = Allocation(pod="a", namespace="ns", container="c", resource="r", device=device)
+    instances = [
+        Target(uuid=f"MIG-{n}", gpu_uuid="GPU-2", minor_number=2, gpu_instance_id=n, processes=[]) for n in (1, 2)
+    ]
+    targets = [
+        Target(uuid="GPU-2", minor_number=2, instances=frozenset({"MIG-1", "MIG-2"}), processes=[]),
+        *instances,
+        Target(uuid="GPU-3", minor_number=3, processes=[]),
+    ]
+    return attribute(targets, Ownership(allocations=[allocation]), {})
+
+
+def findings(found: dict[str, Attribution]) -> dict[str, str]:
+    return {uuid: each.finding.value for uuid, each in found.items()}
+
+
+@pytest.mark.parametrize("name", ["gpu-2", "nvidia2", "GPU-2::1"])
+def test_a_whole_gpu_that_its_id_names_is_taken_and_no_other(name: str) -> None:
+    found = findings(of_gpu(name))
+    assert found["GPU-2"] == "allocated_but_unused"
+    assert found["GPU-3"] == "none"
+
+
+@pytest.mark.parametrize("name", ["nvidia2/gi1", "MIG-1", "MIG-GPU-2/1/0"])
+def test_an_instance_that_the_id_names_is_the_only_one_taken(name: str) -> None:
+    assert findings(of_gpu(name)) == {
+        "GPU-2": "allocated_but_unused",
+        "MIG-1": "allocated_but_unused",
+        "MIG-2": "none",
+        "GPU-3": "none",
+    }
+
+
+def test_some_instance_of_a_gpu_leaves_its_instances_unknown_and_other_gpus_known() -> None:
+    assert findings(of_gpu("gpu-2-mig-1g12gb-19-4")) == {
+        "GPU-2": "allocated_but_unused",
+        "MIG-1": "unknown",
+        "MIG-2": "unknown",
+        "GPU-3": "none",
+    }
+
+
+def test_a_device_that_may_be_any_gpu_leaves_all_free_ones_unknown_until_its_pod_ended() -> None:
+    assert set(findings(of_gpu("gpu-vfio-0")).values()) == {"unknown"}
+    assert judged(given_to("a", uuid=None), {}, live="b").finding is Finding.NONE
+
+
+def test_allocations_that_were_left_out_may_be_of_any_gpu() -> None:
+    ownership = Ownership(allocations=[], allocations_left_out=7)
+    found = attribute([Target(uuid=UUID)], ownership, {})[UUID]
+    assert found.finding is Finding.UNKNOWN
+    assert "7 allocated devices" in found.detail
+
+
+def test_how_a_gpu_can_be_given_is_shown_or_why_that_is_unknown() -> None:
+    can = Allocatable(resource="nvidia.com/gpu.shared", device=Device(name=UUID, uuid=UUID), shares=4, numa_nodes=(1,))
+    targets = [Target(uuid=UUID), Target(uuid="GPU-1")]
+    found = {uuid: shown(one) for uuid, one in attribute(targets, Ownership(allocatable=[can]), {}).items()}
+    assert found[UUID]["allocatable"] == [
+        {"resource": "nvidia.com/gpu.shared", "device": UUID, "shares": 4, "numa_nodes": [1]}
+    ]
+    assert found["GPU-1"]["allocatable"] == [], "broken, or no plugin's"
+    unknown = shown(attribute(targets, Ownership(allocatable_detail="not on Kubernetes"), {})[UUID])
+    assert unknown["allocatable"] is None
+    assert unknown["unknown"]["allocatable"] == "not on Kubernetes"  # type: ignore[index]
+
+
+def test_what_is_not_shown_is_counted() -> None:
+    users = {pid: facts("a") for pid in range(1, MOST_SHOWN + 4)}
+    said = shown(judged(given_to("a"), dict(users)))
+    assert len(said["used_by"]) == MOST_SHOWN  # type: ignore[arg-type]
+    assert said["left_out"] == {"allocated_to": 0, "used_by": 3, "allocatable": 0, "history": 0}
+
+
+def test_a_process_beyond_those_that_are_looked_up_says_so() -> None:
+    known = Ownership(allocations=given_to("a"), pids_left_out=frozenset({42}))
+    done = AttributionStep(lambda: known, lambda pids: None)(tick(FakeNodeClock(FakeClock()), 42))
+    said = done.entities[0].attributes["attribution"]
+    assert "beyond those that are looked up" in said["finding_detail"]  # type: ignore[index]
+    assert said["used_by"][0]["unknown"]["pod"] == "too_many_processes"  # type: ignore[index]
+
+
+def test_processes_without_a_history_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node_agent.attribution.step.MOST_PROCESSES", 2)
+    gpu = Entity(kind=EntityKind.GPU, key=UUID, attributes={"processes": [{"pid": pid} for pid in range(1, 6)]})
+    truth = FakeClock()
+    known = Ownership(processes={pid: facts(None) for pid in range(1, 6)})
+    step = AttributionStep(lambda: known, lambda pids: None)
+    for _ in range(2):  # the count stays until the next history is taken
+        done = step(Tick(taken_at=FakeNodeClock(truth).now(), entities=[gpu], samples=[], reports=[]))
+        assert done.entities[0].attributes["attribution"]["left_out"]["history"] == 3  # type: ignore[index]
+        truth.advance(5)
 
 
 pods = st.lists(st.sampled_from("abc"), max_size=4)

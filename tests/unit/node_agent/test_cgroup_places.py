@@ -96,4 +96,4 @@ def test_what_is_no_log_link_names_nobody(name: str) -> None:
 
 
 def test_without_the_folder_there_are_no_names(tmp_path: Path) -> None:
-    assert container_names(tmp_path / "none") == {}
+    assert container_names(tmp_path / "none") == ({}, 0)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'optiinfra/kubelet/v1/podresources.proto\x12\x02v1\"\x19\n\x17ListPodResourcesRequest\"C\n\x18ListPodResourcesResponse\x12\'\n\rpod_resources\x18\x01 \x03(\x0b\x32\x10.v1.PodResources\"[\n\x0cPodResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12*\n\ncontainers\x18\x03 \x03(\x0b\x32\x16.v1.ContainerResources\"y\n\x12\x43ontainerResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x14.v1.ContainerDevices\x12.\n\x11\x64ynamic_resources\x18\x05 \x03(\x0b\x32\x13.v1.DynamicResource\"=\n\x10\x43ontainerDevices\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x12\n\ndevice_ids\x18\x02 \x03(\t\"j\n\x0f\x44ynamicResource\x12\x12\n\nclaim_name\x18\x02 \x01(\t\x12\x17\n\x0f\x63laim_namespace\x18\x03 \x01(\t\x12*\n\x0f\x63laim_resources\x18\x04 \x03(\x0b\x32\x11.v1.ClaimResource\"L\n\rClaimResource\x12\x13\n\x0b\x64river_name\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x04 \x01(\t2W\n\x12PodResourcesLister\x12\x41\n\x04List\x12\x1b.v1.ListPodResourcesRequest\x1a\x1c.v1.ListPodResourcesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'optiinfra/kubelet/v1/podresources.proto\x12\x02v1\"\x19\n\x17ListPodResourcesRequest\"C\n\x18ListPodResourcesResponse\x12\'\n\rpod_resources\x18\x01 \x03(\x0b\x32\x10.v1.PodResources\"\x1d\n\x1b\x41llocatableResourcesRequest\"E\n\x1c\x41llocatableResourcesResponse\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.v1.ContainerDevices\"[\n\x0cPodResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12*\n\ncontainers\x18\x03 \x03(\x0b\x32\x16.v1.ContainerResources\"y\n\x12\x43ontainerResources\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x14.v1.ContainerDevices\x12.\n\x11\x64ynamic_resources\x18\x05 \x03(\x0b\x32\x13.v1.DynamicResource\"a\n\x10\x43ontainerDevices\x12\x15\n\rresource_name\x18\x01 \x01(\t\x12\x12\n\ndevice_ids\x18\x02 \x03(\t\x12\"\n\x08topology\x18\x03 \x01(\x0b\x32\x10.v1.TopologyInfo\"+\n\x0cTopologyInfo\x12\x1b\n\x05nodes\x18\x01 \x03(\x0b\x32\x0c.v1.NUMANode\"\x16\n\x08NUMANode\x12\n\n\x02ID\x18\x01 \x01(\x03\"j\n\x0f\x44ynamicResource\x12\x12\n\nclaim_name\x18\x02 \x01(\t\x12\x17\n\x0f\x63laim_namespace\x18\x03 \x01(\t\x12*\n\x0f\x63laim_resources\x18\x04 \x03(\x0b\x32\x11.v1.ClaimResource\"\x94\x01\n\rClaimResource\x12\"\n\x0b\x63\x64i_devices\x18\x01 \x03(\x0b\x32\r.v1.CDIDevice\x12\x13\n\x0b\x64river_name\x18\x02 \x01(\t\x12\x11\n\tpool_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x04 \x01(\t\x12\x15\n\x08share_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_share_id\"\x19\n\tCDIDevice\x12\x0c\n\x04name\x18\x01 \x01(\t2\xb5\x01\n\x12PodResourcesLister\x12\x41\n\x04List\x12\x1b.v1.ListPodResourcesRequest\x1a\x1c.v1.ListPodResourcesResponse\x12\\\n\x17GetAllocatableResources\x12\x1f.v1.AllocatableResourcesRequest\x1a .v1.AllocatableResourcesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +35,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPODRESOURCESREQUEST']._serialized_end=72
   _globals['_LISTPODRESOURCESRESPONSE']._serialized_start=74
   _globals['_LISTPODRESOURCESRESPONSE']._serialized_end=141
-  _globals['_PODRESOURCES']._serialized_start=143
-  _globals['_PODRESOURCES']._serialized_end=234
-  _globals['_CONTAINERRESOURCES']._serialized_start=236
-  _globals['_CONTAINERRESOURCES']._serialized_end=357
-  _globals['_CONTAINERDEVICES']._serialized_start=359
-  _globals['_CONTAINERDEVICES']._serialized_end=420
-  _globals['_DYNAMICRESOURCE']._serialized_start=422
-  _globals['_DYNAMICRESOURCE']._serialized_end=528
-  _globals['_CLAIMRESOURCE']._serialized_start=530
-  _globals['_CLAIMRESOURCE']._serialized_end=606
-  _globals['_PODRESOURCESLISTER']._serialized_start=608
-  _globals['_PODRESOURCESLISTER']._serialized_end=695
+  _globals['_ALLOCATABLERESOURCESREQUEST']._serialized_start=143
+  _globals['_ALLOCATABLERESOURCESREQUEST']._serialized_end=172
+  _globals['_ALLOCATABLERESOURCESRESPONSE']._serialized_start=174
+  _globals['_ALLOCATABLERESOURCESRESPONSE']._serialized_end=243
+  _globals['_PODRESOURCES']._serialized_start=245
+  _globals['_PODRESOURCES']._serialized_end=336
+  _globals['_CONTAINERRESOURCES']._serialized_start=338
+  _globals['_CONTAINERRESOURCES']._serialized_end=459
+  _globals['_CONTAINERDEVICES']._serialized_start=461
+  _globals['_CONTAINERDEVICES']._serialized_end=558
+  _globals['_TOPOLOGYINFO']._serialized_start=560
+  _globals['_TOPOLOGYINFO']._serialized_end=603
+  _globals['_NUMANODE']._serialized_start=605
+  _globals['_NUMANODE']._serialized_end=627
+  _globals['_DYNAMICRESOURCE']._serialized_start=629
+  _globals['_DYNAMICRESOURCE']._serialized_end=735
+  _globals['_CLAIMRESOURCE']._serialized_start=738
+  _globals['_CLAIMRESOURCE']._serialized_end=886
+  _globals['_CDIDEVICE']._serialized_start=888
+  _globals['_CDIDEVICE']._serialized_end=913
+  _globals['_PODRESOURCESLISTER']._serialized_start=916
+  _globals['_PODRESOURCESLISTER']._serialized_end=1097
 # @@protoc_insertion_point(module_scope)
