@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from control_plane.analysis.bottlenecks.facts import EngineHistory, EngineWindow
-from control_plane.analysis.distributions import increase, mean
+from control_plane.analysis.distributions import increase, mean, quantile
 from control_plane.model.sample import Distribution, Reading
 
 # A step that holds at most twice the tokens that decoding explains is a decoding step: speculative
 # decoding asks for a few tokens a request, a chunk of a prompt brings hundreds.
 NARROW_STEP_FACTOR = 2.0
+# A step with a prompt in it takes tens of times a calm one; what varies by less is the batch.
+DISTURBED_FACTOR = 3.0
 # Fewer make no mean worth comparing with.
 ENOUGH_TOKENS = 20
 
@@ -42,6 +45,8 @@ def engine_window(first: Reading, last: Reading) -> EngineWindow:
         narrow_steps=_narrow(steps, max(*running, decoding or 0.0, 0.0)),
         decoding=decoding,
         inter_token_seconds=None if inter_token is None else mean(inter_token),
+        calm_step_seconds=_calm(inter_token),
+        disturbed_share=_disturbed(inter_token),
         first_tokens=None if ttft is None else float(sum(ttft.counts)),
         ttft_seconds=None if ttft is None else mean(ttft),
         queue_seconds=None if queue is None else mean(queue),
@@ -76,27 +81,26 @@ def engine_history(
         max_num_seqs=max_num_seqs,
         kv_capacity_tokens=_value(newest, "kv_cache_capacity_tokens"),
         request_tokens=_request_tokens(newest),
-        best_inter_token_seconds=_best_inter_token(readings),
+        paces=_paces(readings),
         prefix_caching=prefix_caching,
         cache_hit_ratio=_hit_ratio(recent),
         prompt_tokens_per_second=_prompt_rate(recent),
     )
 
 
-def _best_inter_token(readings: Sequence[Reading]) -> float | None:
-    """This will give the lowest mean time per token between two readings.
+def _paces(readings: Sequence[Reading]) -> tuple[tuple[float, float], ...]:
+    """This will give, between readings, how many requests decoded and the mean time per token.
 
     Means are exact where quantiles are not: all of a fast engine's tokens lie in its histogram's first bucket.
     """
-    best: float | None = None
+    out = []
     for first, last in pairwise(readings):
         grown = _grown(first, last, "inter_token_latency_seconds")
-        if grown is None or sum(grown.counts) < ENOUGH_TOKENS:
+        seconds = (last.taken_at - first.taken_at).total_seconds()
+        if grown is None or sum(grown.counts) < ENOUGH_TOKENS or not grown.sum or seconds <= 0:
             continue
-        average = mean(grown)
-        if average is not None and average > 0:
-            best = average if best is None else min(best, average)
-    return best
+        out.append((grown.sum / seconds, grown.sum / sum(grown.counts)))
+    return tuple(out)
 
 
 def _value(reading: Reading, name: str) -> float | None:
@@ -141,21 +145,42 @@ def _output(first: Reading, last: Reading, inter_token: Distribution | None, ttf
     return _live(first, last, "generation_tokens")
 
 
+def _calm(inter_token: Distribution | None) -> float | None:
+    if inter_token is None:
+        return None
+    found, average = quantile(inter_token, 0.25), mean(inter_token)
+    if found is None or average is None:
+        return None
+    # Within the first bucket nothing tells where it lies: the mean is the nearest that is known.
+    return average if found.low <= 0.0 else found.value
+
+
+def _disturbed(inter_token: Distribution | None) -> float | None:
+    """This will give the share of the tokens' time that lies in steps far longer than a calm one."""
+    calm = _calm(inter_token)
+    if inter_token is None or not inter_token.sum or not calm:
+        return None
+    fast = _up_to(inter_token, DISTURBED_FACTOR * calm)
+    return min(1.0, max(0.0, 1.0 - fast * calm / inter_token.sum))
+
+
 def _narrow(steps: Distribution | None, concurrent: float) -> float | None:
     """This will count the steps whose tokens decoding alone explains."""
     if steps is None:
         return None
-    limit = max(NARROW_STEP_FACTOR * concurrent, 2.0)
-    # A bucket counts when all of it lies within the limit, and so does the one that the limit falls into
-    # as far as it reaches: bounds are powers of two.
-    narrow, low = 0.0, 0.0
-    for bound, count in zip((*steps.bounds, float("inf")), steps.counts, strict=True):
+    return _up_to(steps, max(NARROW_STEP_FACTOR * concurrent, 2.0))
+
+
+def _up_to(distribution: Distribution, limit: float) -> float:
+    """This will count the observations up to `limit`, the bucket it falls into in proportion."""
+    count, low = 0.0, 0.0
+    for bound, here in zip((*distribution.bounds, math.inf), distribution.counts, strict=True):
         if bound <= limit:
-            narrow += count
-        elif low < limit and bound != float("inf"):
-            narrow += count * (limit - low) / (bound - low)
+            count += here
+        elif low < limit and bound != math.inf:
+            count += here * (limit - low) / (bound - low)
         low = bound
-    return narrow
+    return count
 
 
 def _request_tokens(reading: Reading) -> float | None:

@@ -23,6 +23,8 @@ class EngineWindow:
     narrow_steps: float | None  # steps that held no more tokens than decoding alone explains
     decoding: float | None  # requests that were decoding, averaged over the window's time
     inter_token_seconds: float | None  # mean
+    calm_step_seconds: float | None  # a step that nothing disturbs: the 25th percentile of the time between tokens
+    disturbed_share: float | None  # 0..1: of the time between tokens, in steps that took several times longer
     first_tokens: float | None  # requests that got their first token
     ttft_seconds: float | None  # mean
     queue_seconds: float | None  # mean, of requests that finished (vLLM) or started (SGLang)
@@ -42,10 +44,14 @@ class EngineHistory:
     max_num_seqs: float | None = None  # the configured limit, where it is known
     kv_capacity_tokens: float | None = None
     request_tokens: float | None = None  # prompt and output of a request, mean of finished ones
-    best_inter_token_seconds: float | None = None  # the lowest mean that any of its windows reached
+    paces: tuple[tuple[float, float], ...] = ()  # of its windows: requests that decoded, mean time per token
     prefix_caching: bool | None = None  # whether it is on
     cache_hit_ratio: float | None = None  # over the last minute
     prompt_tokens_per_second: float | None = None  # over the last minute
+
+    def best_pace(self, *, at_least: float = 0.0) -> float | None:
+        """This will give the lowest mean time per token with `at_least` so many requests decoding, in seconds."""
+        return min((pace for decoding, pace in self.paces if decoding >= at_least), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

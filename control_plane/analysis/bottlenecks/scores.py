@@ -39,7 +39,7 @@ def derive(window: EngineWindow, history: EngineHistory) -> Derived:
     tokens = (window.output_tokens or 0.0) + (window.prompt_tokens or 0.0)
     concurrent = _concurrent(window)
     limit = history.max_num_seqs or history.most_running
-    best = history.best_inter_token_seconds
+    best = history.best_pace()
     places = None
     if history.kv_capacity_tokens and history.request_tokens:
         places = history.kv_capacity_tokens / history.request_tokens
@@ -89,22 +89,22 @@ def _busy(window: EngineWindow) -> float | None:
 def _prefill_share(window: EngineWindow, history: EngineHistory) -> float | None:
     """This will give the share of the busy time that prompts took: the median of what can be estimated.
 
-    No engine says it, and each estimate fails somewhere: a long prompt's tokens are counted in one step
-    though several worked on it, an engine that has never decoded alone has no best to compare with, and
-    what a decoded token costs depends on the batch. They do not fail together.
+    No engine says it, and each estimate fails somewhere: what a decoded token costs depends on the batch,
+    an engine whose every step holds a piece of a prompt has no calm step to compare with, and a few tokens
+    of a prompt make a step wide but not long. They do not fail together.
     """
     busy = _busy(window)
     if not busy:
         return None
-    estimates = [_prefill_by_tokens(window)]
+    estimates = [_prefill_by_tokens(window), window.disturbed_share]
     if window.prefill_stage_seconds is not None:  # an engine whose prefill has steps of its own
         stage = window.prefill_stage_seconds / window.seconds
         estimates.append(min(1.0, stage / max(busy, stage, 1e-9)))  # too high: each request of a batch counts all
     if window.narrow_steps is not None and window.steps:
-        estimates.append(max(0.0, 1.0 - window.narrow_steps / window.steps))
-        if (best := history.best_inter_token_seconds) is not None:
-            # What the steps took longer than the engine's best; batching may be a part of it.
-            estimates.append(max(0.0, 1.0 - window.steps * best / (busy * window.seconds)))
+        at_once = 0.5 * (window.decoding or 0.0)
+        calm = min((p for p in (window.calm_step_seconds, history.best_pace(at_least=at_once)) if p), default=None)
+        if calm is not None:  # what is left when steps of decoding alone have had their time
+            estimates.append(max(0.0, 1.0 - window.narrow_steps * calm / (busy * window.seconds)))
     known = [estimate for estimate in estimates if estimate is not None]
     return median(known) if known else None
 
@@ -134,7 +134,7 @@ def scores(window: EngineWindow | None, history: EngineHistory, gpu: GpuWindow |
         return out
     out[Bottleneck.HUNG_ENGINE] = _hung(window)
     out[Bottleneck.KV_CAPACITY_BOUND] = _kv(window, derived)
-    prefill = _prefill(derived, gpu)
+    prefill = _prefill(window, derived, gpu)
     miss = _cache_miss(history)
     out[Bottleneck.PREFIX_CACHE_MISS] = prefill * miss
     out[Bottleneck.PREFILL_BOUND] = prefill
@@ -172,10 +172,12 @@ def _kv(window: EngineWindow, derived: Derived) -> float:
     return max(full * max(waits, thrown_back), reserved * waits, thrown_back * ramp(window.kv_usage or 0.0, 0.3, 0.7))
 
 
-def _prefill(derived: Derived, gpu: GpuWindow | None) -> float:
+def _prefill(window: EngineWindow, derived: Derived, gpu: GpuWindow | None) -> float:
     if derived.prefill_share is None or derived.busy is None:
         return 0.0
     score = ramp(derived.prefill_share, 0.45, 0.65) * ramp(derived.busy, 0.65, 0.9)
+    if (by_tokens := _prefill_by_tokens(window)) is not None:
+        score *= ramp(by_tokens, 0.1, 0.3)  # what little there is to read cannot be what binds
     if gpu is not None and gpu.tensor_active is not None and gpu.sm_active is not None:
         # Prompts of a size that matters work the tensor cores: 83 % on an H200, and 4 % while it decodes.
         score *= ramp(max(gpu.tensor_active, 0.6 * gpu.sm_active), 0.10, 0.30)

@@ -185,6 +185,7 @@ def test_a_recording_without_anything_has_no_windows() -> None:
 
 
 maybe = st.none() | st.floats(min_value=0.0, max_value=1e9)
+positive = st.floats(min_value=1e-6, max_value=1e6)
 share = st.none() | st.floats(min_value=0.0, max_value=1.0)
 
 
@@ -196,9 +197,14 @@ def windows() -> st.SearchStrategy[EngineWindow]:
 
 
 def histories() -> st.SearchStrategy[EngineHistory]:
-    names = [f.name for f in fields(EngineHistory) if f.name not in ("prefix_caching", "cache_hit_ratio")]
+    names = [f.name for f in fields(EngineHistory) if f.name not in ("prefix_caching", "cache_hit_ratio", "paces")]
     return st.fixed_dictionaries(
-        {**dict.fromkeys(names, maybe), "prefix_caching": st.none() | st.booleans(), "cache_hit_ratio": share}
+        {
+            **dict.fromkeys(names, maybe),
+            "prefix_caching": st.none() | st.booleans(),
+            "cache_hit_ratio": share,
+            "paces": st.lists(st.tuples(positive, positive), max_size=3).map(tuple),
+        }
     ).map(lambda values: EngineHistory(**values))
 
 
