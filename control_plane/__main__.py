@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--hours", help="hours until it expires (1)")
     token.add_argument("--max-uses", help="nodes that may enrol with it (1)")
     token.add_argument("--for-node", help="the one node that may use it; default: any")
+    diagnosis = verbs.add_parser("diagnose", help="say what bound an inference server, from saved answers of /metrics")
+    diagnosis.add_argument("--recording", required=True, metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
+    diagnosis.add_argument("--json", action="store_true", help="for programs")
     return parser
 
 
@@ -117,6 +120,17 @@ def _join_token(settings: Settings, arguments: argparse.Namespace) -> int:
         where = host_port(settings.own_host, settings.port)
         print(f"optiinfra: no control plane answers at {where} ({error}); name its --host and --port", file=sys.stderr)
         return FAILED
+    return OK
+
+
+def _diagnose(folder: str, *, as_json: bool) -> int:
+    from pathlib import Path
+
+    from control_plane import diagnose
+    from node_agent.__main__ import read_exposition
+
+    found = diagnose.load(Path(folder), read_exposition)
+    print(diagnose.as_json(found) if as_json else diagnose.as_text(found))
     return OK
 
 
@@ -222,6 +236,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(given)
     verbs: dict[str, Callable[[Any], int]] = {"up": _up, "migrate": _migrate, "settings": _show_settings}
     try:
+        if arguments.verb == "diagnose":
+            return _diagnose(arguments.recording, as_json=arguments.json)
         settings = _settings(arguments)
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         for noisy in ("uvicorn.error", "alembic"):

@@ -1,9 +1,10 @@
-"""`optiinfra-agent`: run, record, replay, healthy."""
+"""`optiinfra-agent`: run, record, replay, read, healthy."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import math
 import os
@@ -38,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--keep-times", action="store_true", help="keep the recorded times instead of shifting to now")
     replay.add_argument("--as-node", default=None, metavar="NAME", help="the node's name; default: as recorded")
     add_flags(replay)
+    read = verbs.add_parser("read", help="print what the agent makes of a saved answer of an engine's /metrics")
+    read.add_argument("file", type=Path)
+    add_flags(read)
     healthy = verbs.add_parser("healthy", help="exit 0 when the agent on this host is alive (for probes)")
     add_flags(healthy)
     return parser
@@ -93,6 +97,26 @@ def _replay(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def read_exposition(path: Path) -> dict[str, object] | None:
+    """This will read a saved answer of an engine's /metrics, also .gz; None when it is no inference server's."""
+    import gzip
+
+    from node_agent.collectors.snapshots import MOST_BYTES, as_plain, read_snapshot
+
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        body = file.read(MOST_BYTES + 1)
+    snapshot = None if len(body) > MOST_BYTES else read_snapshot(body)
+    return None if snapshot is None else as_plain(snapshot)
+
+
+def _read(path: Path) -> int:
+    found = read_exposition(path)
+    if found is None:
+        raise SettingsError(f"{path} holds the metrics of no inference server that is known (vLLM, SGLang, TGI)")
+    print(json.dumps(found))
+    return 0
+
+
 def _healthy(settings: Settings) -> int:
     from node_agent.agent import HEARTBEAT_FILE
 
@@ -124,6 +148,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             return _record(settings, arguments.file, arguments.seconds)
         case "replay":
             return _replay(settings, arguments)
+        case "read":
+            return _read(arguments.file)
         case _:
             return _healthy(settings)
 
