@@ -39,6 +39,7 @@ from node_agent.uplink.channel import Door, PlainDoor
 from node_agent.uplink.client import Identity, Outgoing, Uplink
 from node_agent.uplink.disk import DiskSpool
 from node_agent.uplink.enrolment import CertifiedDoor
+from node_agent.uplink.frames import Packed
 from node_agent.uplink.lane import BacklogLane
 from node_agent.uplink.recording import Announced, Recorder, Recording
 from node_agent.uplink.requests import Handlers, refusing
@@ -128,7 +129,7 @@ def build_sampler(
     return sampler
 
 
-def backlog_of(spool: Spool[Outgoing], uplink: Uplink) -> Backlog:
+def backlog_of(spool: Spool[Packed], uplink: Uplink) -> Backlog:
     """This will say what the spool holds and how the link does."""
     return Backlog(
         batches=len(spool),
@@ -186,7 +187,7 @@ async def run(settings: Settings) -> int:
     clock, encoder = SystemClock(), wire.Encoder()
     me = identity(settings)
     disk = disk_spool(settings, me, clock, encoder)
-    spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes, store=disk)
+    spool: Spool[Packed] = Spool(max_bytes=settings.buffer_bytes, store=disk)
     gpus = build_gpus(settings)
     sampler = build_sampler(settings, gpus, backlog=lambda: backlog_of(spool, uplink))
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
@@ -303,7 +304,7 @@ async def replay(
     as recorded. Unless `keep_times`, the last one is stamped with the moment it is sent.
     """
     clock = SystemClock()
-    spool: Spool[Outgoing] = Spool(max_bytes=REPLAY_BYTES)
+    spool: Spool[Packed] = Spool(max_bytes=REPLAY_BYTES)
     announced = Announced()
     uplink = Uplink(
         server,
@@ -352,9 +353,10 @@ def encode(encoder: wire.Encoder, tick: Tick) -> Outgoing:
     return Outgoing(announce=announce, tick=message)
 
 
-def append(spool: Spool[Outgoing], outgoing: Outgoing) -> None:
+def append(spool: Spool[Packed], outgoing: Outgoing) -> None:
     """This will queue a tick for sending."""
-    spool.append(outgoing, size_bytes=outgoing.size_bytes, taken_at_unix_us=outgoing.tick.taken_at_unix_us)
+    packed = outgoing.packed()
+    spool.append(packed, size_bytes=packed.size_bytes, taken_at_unix_us=outgoing.tick.taken_at_unix_us)
 
 
 class Heartbeat:
