@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from node_agent.host.procfs import text_of
+
 
 class NoLimit(LookupError):
     """There is no such limit: none is set, or nothing here could set one (the root group, version 1)."""
@@ -15,7 +17,7 @@ def own_group(own_proc_root: Path, cgroup_root: Path) -> Path:
     Inside a container the kernel writes paths relative to the container's own group, which is
     what is mounted there; some runtimes write the machine's path and mount only the group itself.
     """
-    text = (own_proc_root / "self" / "cgroup").read_text(encoding="utf-8", errors="replace")
+    text = text_of(own_proc_root / "self" / "cgroup")
     for line in text.splitlines():
         if line.startswith("0::"):  # the one line of version 2; others are version 1 hierarchies
             group = cgroup_root / line[3:].lstrip("/")
@@ -54,4 +56,4 @@ def read_cpu_throttled_seconds(group: Path) -> float:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace").strip()
+    return text_of(path).strip()
