@@ -60,7 +60,7 @@ class AttributionCollector:
         if self._asked_at is None or now.monotonic_seconds - self._asked_at >= self._interval_seconds:
             self._asked_at = now.monotonic_seconds
             await self._ask(now)
-        processes = await asyncio.to_thread(self._look, self._pids)
+        processes = await asyncio.to_thread(self._look, self._pids) if self._pids else {}
         self.ownership = Ownership(
             allocations=self._allocations,
             allocations_detail=self._detail,

@@ -87,6 +87,8 @@ class GpuCollector:
             return self._released()
         if self._running is not None and not self._running.done():
             return self._stalled(now, 0.0)
+        if self._down is not None and not self._retry.is_due(now):  # the thread rests, and would only say so again
+            return self._report_down(now, self._down)
         self._running, self._running_since = self._thread.submit(lambda: self._look(now)), now
         try:
             async with asyncio.timeout(HUNG_AFTER_SECONDS):
@@ -210,7 +212,8 @@ class GpuCollector:
                 return collected
         except NvmlUnavailable as unavailable:
             self._shut(now, unavailable)
-        return self._report_down(now)
+        assert self._down is not None
+        return self._report_down(now, self._down)
 
     def _take_xids(self) -> None:
         if not self._watches_xids:
@@ -247,15 +250,14 @@ class GpuCollector:
             self._mismatched_at = now
         self._retry.schedule(now, NO_DRIVER)
 
-    def _report_down(self, now: Instant) -> Collected:
-        assert self._down is not None
+    def _report_down(self, now: Instant, down: NvmlUnavailable) -> Collected:
         known = [unseen(entity) for entity in self._known.values()]
         return Collected(
-            outcome=Outcome.ABSENT if self._down.absent and not known else Outcome.FAILED,
-            detail=str(self._down),
+            outcome=Outcome.ABSENT if down.absent and not known else Outcome.FAILED,
+            detail=str(down),
             entities=known,
             samples=[silent(entity, Reason.ERROR) for entity in known],
-            restart_because=str(self._down) if self._restart_helps(now) else "",
+            restart_because=str(down) if self._restart_helps(now) else "",
         )
 
     def _restart_helps(self, now: Instant) -> bool:
