@@ -215,6 +215,7 @@ async def run(settings: Settings) -> int:
         backoff=_backoff(),
         door=_door(settings, clock),
         backlog=BacklogLane(disk, me, clock, backoff=_backoff(), boot_id=boot_id(me)) if disk else None,
+        start_spread_seconds=settings.first_wait_seconds,
     )
     pages = await serve_pages(settings.prometheus_listen, newest, clock)
     stopped = _stop_signal()

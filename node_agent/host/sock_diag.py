@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -44,7 +44,7 @@ def listening(family: socket.AddressFamily) -> Iterator[tuple[bytes, int, int]]:
         raise SockDiagUnavailable(str(error)) from error
 
 
-def _sockets(data: bytes, family: int) -> Iterator[tuple[bytes, int, int]]:
+def _sockets(data: bytes, family: int) -> Generator[tuple[bytes, int, int], None, bool]:
     """This will read one answer, and say (as the generator's value) whether it is the last one."""
     position = 0
     while position + _HEADER.size <= len(data):
