@@ -176,7 +176,8 @@ def disk_spool(settings: Settings, me: Identity, clock: Clock, encoder: wire.Enc
     return disk
 
 
-def _backoff() -> Backoff:
+def backoff() -> Backoff:
+    """This will give a backoff of its own chance: no two agents may wait alike."""
     return Backoff(random.Random())  # noqa: S311 - spreads reconnects, guards nothing
 
 
@@ -188,7 +189,7 @@ async def run(settings: Settings) -> int:
     clock, encoder = SystemClock(), wire.Encoder()
     me = identity(settings)
     disk = disk_spool(settings, me, clock, encoder)
-    spool: Spool[Packed] = Spool(max_bytes=settings.buffer_bytes, store=disk)
+    spool: Spool[Packed] = Spool(max_bytes=settings.ring_bytes, store=disk)
     gpus = build_gpus(settings)
     sampler = build_sampler(settings, gpus, backlog=lambda: backlog_of(spool, uplink))
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
@@ -212,9 +213,9 @@ async def run(settings: Settings) -> int:
         clock,
         everything=encoder.everything,
         handlers=_handlers(sampler, settings, gpus),
-        backoff=_backoff(),
+        backoff=backoff(),
         door=_door(settings, clock),
-        backlog=BacklogLane(disk, me, clock, backoff=_backoff(), boot_id=boot_id(me)) if disk else None,
+        backlog=BacklogLane(disk, me, clock, backoff=backoff(), boot_id=boot_id(me)) if disk else None,
         start_spread_seconds=settings.first_wait_seconds,
     )
     pages = await serve_pages(settings.prometheus_listen, newest, clock)
@@ -315,7 +316,7 @@ async def replay(
         clock,
         everything=announced.everything,
         handlers=refusing("this is a replay, not a host"),
-        backoff=_backoff(),
+        backoff=backoff(),
     )
     async with asyncio.TaskGroup() as tasks:
         linking = tasks.create_task(uplink.run())
