@@ -29,6 +29,14 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A table of counts, where a spread and a floor mean nothing."""
+
+    columns: Sequence[str]  # of the numbers; the first column is the rows' names
+    rows: Sequence[tuple[str, Sequence[int]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What one benchmark found."""
 
@@ -37,6 +45,7 @@ class Result:
     explanation: str  # what is measured, and what the floor is
     figures: Sequence[Figure]
     notes: Sequence[str] = field(default_factory=tuple)
+    grid: Grid | None = None  # in place of figures
 
     def ratio(self, figure: Figure) -> float | None:
         """This will give how many times its floor a figure is, by the medians."""
@@ -75,9 +84,17 @@ def table(result: Result) -> str:
     return "\n".join(lines)
 
 
+def counts(grid: Grid) -> str:
+    """This will write a grid as a Markdown table."""
+    lines = [f"|  | {' | '.join(grid.columns)} |", f"| --- |{' ---: |' * len(grid.columns)}"]
+    lines += [f"| {name} | {' | '.join(f'{value:,}' for value in values)} |" for name, values in grid.rows]
+    return "\n".join(lines)
+
+
 def section(result: Result) -> str:
     """This will write a result as a section of the document."""
-    parts = [f"## {result.title}", result.explanation, f"`python -m benchmarks {result.name}`", table(result)]
+    parts = [f"## {result.title}", result.explanation, f"`python -m benchmarks {result.name}`"]
+    parts.append(table(result) if result.grid is None else counts(result.grid))
     if result.notes:
         parts.append("\n".join(f"- {note}" for note in result.notes))
     return "\n\n".join(parts)

@@ -92,13 +92,17 @@ def build_gpus(settings: Settings) -> GpuCollector | None:
 
 
 def build_sampler(
-    settings: Settings, gpus: GpuCollector | None, *, backlog: Callable[[], Backlog] | None = None
+    settings: Settings,
+    gpus: GpuCollector | None,
+    *,
+    backlog: Callable[[], Backlog] | None = None,
+    clock: Clock | None = None,
 ) -> Sampler:
     """This will build the collectors that the settings ask for, and what runs them.
 
     `backlog` says what has not been delivered yet, where something is delivered at all.
     """
-    clock, itself = SystemClock(), AgentCollector()
+    clock, itself = clock or SystemClock(), AgentCollector()
     system = SystemCollector(settings.host_proc, sys_root=settings.host_sys, own_sys_root=Path("/sys"))
     collectors: list[Collector] = [system, itself]
     disabled, finish = [], None

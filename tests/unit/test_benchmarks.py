@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks.figures import Figure, Result, document, machine_line, number, table, versions_line
+from benchmarks.figures import Figure, Grid, Result, document, machine_line, number, section, table, versions_line
 
 REPOSITORY = Path(__file__).parents[2]
 RESULT = Result(
@@ -45,6 +45,12 @@ def test_a_floor_of_zero_gives_no_ratio() -> None:
     figures = [Figure(name="ours", unit="%", values=[1.0], floor="floor"), Figure(name="floor", unit="%", values=[0.0])]
     result = Result(name="n", title="t", explanation="e", figures=figures)
     assert result.ratio(figures[0]) is None
+
+
+def test_counts_are_a_table_of_their_own_columns() -> None:
+    grid = Grid(columns=("sampled", "lost"), rows=[("kill", (1200, 0))])
+    text = section(Result(name="n", title="t", explanation="e", figures=[], grid=grid))
+    assert "|  | sampled | lost |\n| --- | ---: | ---: |\n| kill | 1,200 | 0 |" in text
 
 
 def test_the_document_says_where_how_and_that_the_machine_is_noisy() -> None:

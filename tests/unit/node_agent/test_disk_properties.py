@@ -270,12 +270,20 @@ class SpoolOnDisk(RuleBasedStateMachine):
         path.write_bytes(path.read_bytes()[: data.draw(st.integers(0, 200))])
 
     def _damaged(self, data: st.DataObject) -> Path:
-        """One of the files, and everything in it is excused from being accounted for."""
+        """One of the files; what is in it, and what only its numbers tell of, is excused from being accounted for."""
         segment = self._drawn(data, "*.segment")
         for known in self.disk._segments:
             if known.path == segment:
                 epoch = known.header.epoch
-                self.excused |= {(epoch, seq) for seq in range(known.first_seq, known.last_seq + 1)}
+                before = max(
+                    (
+                        s.last_seq
+                        for s in self.disk._segments[: self.disk._segments.index(known)]
+                        if s.header.epoch == epoch
+                    ),
+                    default=0,
+                )
+                self.excused |= {(epoch, seq) for seq in range(before + 1, known.last_seq + 1)}
         return segment
 
     def _drawn(self, data: st.DataObject, pattern: str) -> Path:
