@@ -1,17 +1,22 @@
 """Which of our fields is which metric of dcgm-exporter and node_exporter, and in whose unit. Data, and nothing else.
 
-Left out is what those tools count otherwise than we do: node_cpu_seconds_total (we keep shares, not ticks), Cached
-(ours includes reclaimable slab), throttle times (their unit differs between releases of DCGM).
+Left out is what those tools count otherwise than we do. DCGM_FI_DEV_THERMAL_VIOLATION is a counter of its own (NVML's
+field 75); the two thermal slowdowns that we have may overlap, so that their sum would not be it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_MEMORY_NAME = re.compile(r"[a-zA-Z0-9_]+")
 _MIB = 1 / 2**20
 _PERCENT = 100.0
 _MILLI = 1000.0
+# Older headers of DCGM call the unit of violations µs; NVML's counters behind them, and newer headers, have ns
+# (dcgm_fields.h; github.com/NVIDIA/dcgm-exporter/pull/589).
+_NANO = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +80,27 @@ GPU = Family(
         "pcie_receive_bytes_per_second": _gauge("DCGM_FI_PROF_PCIE_RX_BYTES"),
         "nvlink_transmit_bytes_per_second": _gauge("DCGM_FI_PROF_NVLINK_TX_BYTES"),
         "nvlink_receive_bytes_per_second": _gauge("DCGM_FI_PROF_NVLINK_RX_BYTES"),
+        "throttled_power_cap_seconds_total": _counter("DCGM_FI_DEV_POWER_VIOLATION", _NANO),
+        "throttled_sync_boost_seconds_total": _counter("DCGM_FI_DEV_SYNC_BOOST_VIOLATION", _NANO),
+        "throttled_software_thermal_seconds_total": _counter(
+            "DCGM_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN_NS", _NANO
+        ),
+        "throttled_hardware_thermal_seconds_total": _counter(
+            "DCGM_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN_NS", _NANO
+        ),
+        "throttled_power_brake_seconds_total": _counter(
+            "DCGM_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN_NS", _NANO
+        ),
+        "power_limit_watts": _gauge("DCGM_FI_DEV_ENFORCED_POWER_LIMIT"),
+        "encoder_utilization_ratio": _gauge("DCGM_FI_DEV_ENC_UTIL", _PERCENT),
+        "decoder_utilization_ratio": _gauge("DCGM_FI_DEV_DEC_UTIL", _PERCENT),
+        "nvlink_crc_flit_errors_total": _counter("DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL"),
+        "nvlink_crc_data_errors_total": _counter("DCGM_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL"),
+        "nvlink_replays_total": _counter("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL"),
+        "nvlink_recoveries_total": _counter("DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL"),
+        "retired_pages_single_bit_total": _counter("DCGM_FI_DEV_RETIRED_SBE"),
+        "retired_pages_double_bit_total": _counter("DCGM_FI_DEV_RETIRED_DBE"),
+        "retired_pages_pending_flag": _gauge("DCGM_FI_DEV_RETIRED_PENDING"),
     },
     labels={
         "gpu": "index", "UUID": "", "pci_bus_id": "pci_bus_id", "device": "index", "modelName": "name",
@@ -105,6 +131,21 @@ HOST = Family(
     labels={},
     prefixes={},
 )
+
+# collector/{cpu,boot_time,uname,time}.go: of the machine itself, beside its samples.
+CPU_SECONDS = _counter("node_cpu_seconds_total")  # labels cpu and mode
+BOOT_TIME = _gauge("node_boot_time_seconds")
+TIME = _gauge("node_time_seconds")
+UNAME = _gauge("node_uname_info")
+
+
+def memory_metric(line: str) -> Metric | None:
+    """This will name a line of /proc/meminfo as meminfo_linux.go does; None where a sample shows it already."""
+    name = f"node_memory_{line.replace('(', '_').replace(')', '')}_bytes"
+    if _MEMORY_NAME.fullmatch(name) is None or name in {metric.name for metric in HOST.metrics.values()}:
+        return None
+    return _gauge(name)
+
 
 # collector/diskstats_linux.go
 DISK = Family(
