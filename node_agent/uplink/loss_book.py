@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 from node_agent.spool import Loss
 
@@ -47,8 +49,9 @@ class LossBook:
         """This will note a loss. On a disk without room it is written by `settle`."""
         self._losses.setdefault(epoch, []).append(loss)
         try:
-            with self._path(epoch).open("a") as file:
-                file.write(json.dumps(asdict(loss)) + "\n")
+            with self._path(epoch).open("ab+") as file:
+                torn = file.tell() > 0 and _last_byte(file) != b"\n"  # by a kill: it must not take this line along
+                file.write(b"\n" * torn + json.dumps(asdict(loss)).encode() + b"\n")
         except OSError:
             self._unwritten.add(epoch)
 
@@ -79,6 +82,11 @@ class LossBook:
 
     def _path(self, epoch: bytes) -> Path:
         return self._folder / f"{epoch.hex()}.losses"
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def _read(path: Path) -> Iterator[Loss]:
