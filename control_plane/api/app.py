@@ -23,6 +23,7 @@ from control_plane.api.resources import (
     lmcache,
     metrics,
     metrics_history,
+    node_config,
     nodes,
     system,
 )
@@ -47,8 +48,8 @@ def build_app(context: ApiContext) -> FastAPI:
     problems.install(app)
     docs_page.install(app)
     for resource in (
-        health, gpu, system, join_tokens, nodes, events, inference, lmcache, metrics, metrics_history, collect,
-        configuration,
+        health, gpu, system, join_tokens, nodes, node_config, events, inference, lmcache, metrics, metrics_history,
+        collect, configuration,
     ):  # fmt: skip
         app.include_router(resource.router)
 
