@@ -165,9 +165,10 @@ class GpuCollector:
 
     def _with_events(self, now: Instant, collected: Collected) -> Collected:
         """This will add to a report what has happened, and how many XIDs there were."""
-        gpus = {entity.attributes.get("index"): entity for entity in collected.entities}
+        # A GPU that is lost comes last, and another may have its index now.
+        gpus = {entity.attributes.get("index"): entity for entity in reversed(collected.entities)}
         xids = [self._xids.popleft() for _ in range(len(self._xids))]
-        self._events.take_xids(now, [(gpus[xid.index], xid.number) for xid in xids if xid.index in gpus])
+        self._events.take_xids(now, [(gpus.get(xid.index), xid.number) for xid in xids])
         self._note_changes(now, collected)
         samples = [
             sample
@@ -217,7 +218,9 @@ class GpuCollector:
             return
         try:
             self._xids.extend(self._driver.xid_events())
-        except (NvmlRefused, GpuLost) as refused:  # no event set on this platform, or not for us: there is the log
+        except GpuLost as lost:  # of one GPU: the set still speaks for the others
+            log.debug("NVML's event set: %s", lost)
+        except NvmlRefused as refused:  # no event set on this platform, or not for us: there is the log
             log.info("NVML's event set gives no XIDs: %s", refused)
             self._watches_xids = False
 

@@ -177,7 +177,7 @@ class GpuProcess:
 class XidEvent:
     """An XID that the driver delivered, without the time at which it happened."""
 
-    index: int
+    index: int | None  # None: the driver does not say any more of which GPU
     number: int
 
 

@@ -197,7 +197,7 @@ def test_processes_have_pids(subject: Subject) -> None:
 
 
 def test_xids_are_given_without_waiting_for_any(subject: Subject) -> None:
-    assert all(event.index >= 0 and event.number > 0 for event in subject.nvml.xid_events())
+    assert all(event.index is not None and event.number > 0 for event in subject.nvml.xid_events())
     assert list(subject.nvml.xid_events()) == []
 
 

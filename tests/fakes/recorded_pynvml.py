@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ RECORDING = Path(__file__).parents[1] / "data" / "nvml" / "h200.json"
 POWER_PERIOD_MICROSECONDS = 20_000
 _api: Any = pynvml  # nvidia-ml-py carries no types
 _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
+HANDLE = ctypes.cast(ctypes.c_void_p(0x1000), pynvml.c_nvmlDevice_t)  # an address, as the driver gives
 
 
 class RecordedPynvml:
@@ -31,6 +33,10 @@ class RecordedPynvml:
         self.power: list[tuple[int, int]] = []  # (microseconds, mW)
         self.errors: dict[str, int] = {}
         self.xids: list[int] = []
+        self.xid_address = 0x1000  # of the GPU that they are from
+        self.no_more_xids = pynvml.NVML_ERROR_TIMEOUT
+        self.shortest_wait = 0
+        self.event_sets: list[object] = []
         self.scopes: dict[int, int] = {}  # by field, of those that were asked with one
         self.calls: list[str] = []
         self.gpm_buffers: set[int] = set()
@@ -85,10 +91,10 @@ class RecordedPynvml:
     def _nvmlSystemGetCudaDriverVersion_v2(self) -> int:
         return self.cuda
 
-    def _nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+    def _nvmlDeviceGetHandleByIndex(self, index: int) -> Any:
         if index != 0:
             raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return "handle"
+        return HANDLE
 
     def _nvmlDeviceGetEncoderUtilization(self, _: str) -> list[int]:
         return [25, 100_000]  # percent, and the sample period in us, as on the H200
@@ -97,10 +103,12 @@ class RecordedPynvml:
     _nvmlDeviceGetJpgUtilization = _nvmlDeviceGetEncoderUtilization
 
     def _nvmlEventSetCreate(self) -> object:
-        return object()
+        made = object()
+        self.event_sets.append(made)
+        return made
 
-    def _nvmlEventSetFree(self, _: object) -> None:
-        pass
+    def _nvmlEventSetFree(self, event_set: object) -> None:
+        self.event_sets.remove(event_set)
 
     def _nvmlDeviceGetSupportedEventTypes(self, _: str) -> int:
         return 0xFFFF
@@ -112,11 +120,14 @@ class RecordedPynvml:
         return 0
 
     def _nvmlEventSetWait_v2(self, _: object, milliseconds: int) -> Any:
-        assert milliseconds == 0, "a wait would hold up every other question"
+        assert milliseconds in (0, 1), "a wait would hold up every other question"
+        if milliseconds < self.shortest_wait:
+            raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         if not self.xids:
-            raise _api.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
+            raise _api.NVMLError(self.no_more_xids)
         kind = pynvml.nvmlEventTypeXidCriticalError
-        return SimpleNamespace(device="handle", eventType=kind, eventData=self.xids.pop(0))
+        handle = ctypes.cast(ctypes.c_void_p(self.xid_address), pynvml.c_nvmlDevice_t)
+        return SimpleNamespace(device=handle, eventType=kind, eventData=self.xids.pop(0))
 
     def _nvmlDeviceGetPowerManagementLimitConstraints(self, _: str) -> list[int]:
         return [200000, 700000]

@@ -222,3 +222,35 @@ def test_xids_of_the_event_set_are_given_once(h200: RecordedPynvml, driver: Pynv
     h200.xids = [79, 31]
     assert [event.number for event in driver.xid_events()] == [79, 31]
     assert list(driver.xid_events()) == []
+
+
+def test_a_driver_that_refuses_not_to_wait_is_waited_for_as_briefly_as_can_be(
+    h200: RecordedPynvml, driver: PynvmlDriver
+) -> None:
+    h200.shortest_wait, h200.xids = 1, [79]
+    assert [event.number for event in driver.xid_events()] == [79]
+    assert list(driver.xid_events()) == []
+
+
+def test_a_driver_without_an_event_set_is_refused_and_nothing_is_kept(
+    h200: RecordedPynvml, driver: PynvmlDriver
+) -> None:
+    h200.errors["nvmlDeviceRegisterEvents"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    for _ in range(3):
+        with pytest.raises(NvmlRefused, match="nvmlDeviceRegisterEvents"):
+            driver.xid_events()
+    assert not h200.event_sets
+
+
+def test_what_came_before_a_gpu_fell_off_the_bus_is_told(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    h200.xids, h200.no_more_xids = [79], pynvml.NVML_ERROR_GPU_IS_LOST
+    h200.errors["nvmlDeviceGetIndex"] = pynvml.NVML_ERROR_GPU_IS_LOST  # its address is known all the same
+    assert [(event.index, event.number) for event in driver.xid_events()] == [(0, 79)]
+    with pytest.raises(GpuLost):
+        driver.xid_events()
+
+
+def test_an_xid_of_a_gpu_that_nobody_can_name_is_not_lost(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    h200.xids, h200.xid_address = [79], 0x9999
+    h200.errors["nvmlDeviceGetIndex"] = pynvml.NVML_ERROR_GPU_IS_LOST
+    assert [(event.index, event.number) for event in driver.xid_events()] == [(None, 79)]
