@@ -17,6 +17,7 @@ from control_plane.api.resources import (
     configuration,
     events,
     gpu,
+    gpu_health,
     health,
     inference,
     join_tokens,
@@ -47,8 +48,8 @@ def build_app(context: ApiContext) -> FastAPI:
     problems.install(app)
     docs_page.install(app)
     for resource in (
-        health, gpu, system, join_tokens, nodes, events, inference, lmcache, metrics, metrics_history, collect,
-        configuration,
+        health, gpu, gpu_health, system, join_tokens, nodes, events, inference, lmcache, metrics, metrics_history,
+        collect, configuration,
     ):  # fmt: skip
         app.include_router(resource.router)
 

@@ -9,7 +9,8 @@ from node_agent.attribution.join import Attribution, GpuProcess, Target, User, a
 from node_agent.host.ownership import Ownership
 from node_agent.model import Entity, EntityKind, Reason, Sample, Tick, Value
 
-HISTORY_SECONDS = 10.0  # a cost by pod needs no finer steps, and processes are many
+HISTORY_SECONDS = 10.0  # a cost by pod needs no finer steps, and the driver's list of processes is as old as that
+STRAY_SECONDS = 0.1  # ticks stray from their grid by milliseconds
 MOST_PROCESSES = 256  # samples per node and step
 # Of one agent's life: it numbers 16,384 entities in all (the control plane's bound), and other things need some.
 MOST_PROCESSES_EVER = 8_192
@@ -41,7 +42,7 @@ class AttributionStep:
 
     def _history(self, tick: Tick, found: Mapping[str, Attribution]) -> tuple[list[Entity], list[Sample]]:
         now = tick.taken_at.monotonic_seconds
-        if self._sampled_at is not None and now - self._sampled_at < HISTORY_SECONDS:
+        if self._sampled_at is not None and now - self._sampled_at < HISTORY_SECONDS - STRAY_SECONDS:
             return [], []
         self._sampled_at = now
         entities, samples = [], []
@@ -85,6 +86,7 @@ def _processes(said: object) -> Sequence[GpuProcess] | None:
             name=each.get("name"),
             used_bytes=each.get("used_bytes"),
             sm_utilization_ratio=each.get("sm_utilization_ratio"),
+            sm_utilization_unknown=each.get("sm_utilization_unknown") or "not_collected",
         )
         for each in said
     ]
@@ -143,7 +145,7 @@ def process_sample(entity: Entity, user: User) -> Sample:
     unseen = Reason.NOT_EXPOSED
     values: dict[str, Value] = {
         "memory_used_bytes": Reason.UNSUPPORTED if process.used_bytes is None else process.used_bytes,
-        "sm_utilization_ratio": Reason.NOT_COLLECTED
+        "sm_utilization_ratio": Reason[process.sm_utilization_unknown.upper()]
         if process.sm_utilization_ratio is None
         else process.sm_utilization_ratio,
         "host_resident_bytes": unseen if facts is None else facts.resident_bytes,

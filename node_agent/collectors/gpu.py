@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, timedelta
@@ -18,15 +17,17 @@ from node_agent.collectors.gpu_reports import (
     first_sentences,
     gpu_entity,
     lost_sentence,
+    seen,
     silent,
     unseen,
 )
 from node_agent.collectors.gpu_retry import LOST_GPU, NO_DRIVER, Retry
-from node_agent.collectors.gpu_values import GpuReader, attributes_of
-from node_agent.host.nvml_protocol import GpuLost, Nvml, NvmlRefused, NvmlUnavailable, XidEvent
+from node_agent.collectors.gpu_values import GpuLook, GpuReader, attributes_of
+from node_agent.host.nvml_facts import XidEvent
+from node_agent.host.nvml_protocol import GpuLost, Nvml, NvmlRefused, NvmlUnavailable
 from node_agent.host.nvml_thread import NvmlThread
 from node_agent.host.nvml_watch import CallWatch, watched
-from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Severity, Value
+from node_agent.model import Collected, Entity, Outcome, Reason, Severity
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class GpuCollector:
         self._running: Future[Collected] | None = None
         self._running_since: Instant | None = None
         self._last: Collected | None = None
+        self._was_silent = False  # the report before said that all is unknown: then the next one has to say all
         self._events = GpuEvents(kernel_log_at(kernel_log))
         self._is_hung = False
         self._lost: set[str] = set()
@@ -87,7 +89,8 @@ class GpuCollector:
             return self._released()
         if self._running is not None and not self._running.done():
             return self._stalled(now, 0.0)
-        self._running, self._running_since = self._thread.submit(lambda: self._look(now)), now
+        renew, self._was_silent = self._was_silent, False
+        self._running, self._running_since = self._thread.submit(lambda: self._look(now, renew=renew)), now
         try:
             async with asyncio.timeout(HUNG_AFTER_SECONDS):
                 self._last = await asyncio.wrap_future(self._running)
@@ -151,12 +154,13 @@ class GpuCollector:
 
     def _all_unknown(self, outcome: Outcome, detail: str, reason: Reason) -> Collected:
         """This will report every GPU of the last look without asking NVML anything."""
+        self._was_silent = True
         entities = [unseen(entity) for entity in self._last.entities] if self._last else []
         return Collected(
             outcome=outcome,
             detail=detail,
             entities=entities,
-            samples=[silent(entity, reason) for entity in entities],
+            samples=[sample for entity in entities for sample in silent(entity, reason)],
         )
 
     def _let_go(self) -> None:
@@ -172,7 +176,7 @@ class GpuCollector:
         self._note_changes(now, collected)
         samples = [
             sample
-            if "xid_errors_total" in sample.values  # unknown, as all of it is
+            if sample.table != TABLE or "xid_errors_total" in sample.values  # unknown, as all of it is
             else replace(sample, values={**sample.values, "xid_errors_total": self._events.counts[sample.entity[1]]})
             for sample in collected.samples
         ]
@@ -201,12 +205,12 @@ class GpuCollector:
                 self._events.add(now, "gpu_recovered", gpu, Severity.INFO, text="the GPU answers again")
         self._lost = lost
 
-    def _look(self, now: Instant) -> Collected:
+    def _look(self, now: Instant, *, renew: bool) -> Collected:
         try:
             if self._retry.is_due(now):
                 self._open(now)
             if self._down is None:
-                collected = self._look_at_all(now)
+                collected = self._look_at_all(now, renew=renew)
                 self._take_xids()  # after the look: those that it met belong to it
                 return collected
         except NvmlUnavailable as unavailable:
@@ -257,7 +261,7 @@ class GpuCollector:
             outcome=Outcome.ABSENT if self._down.absent and not known else Outcome.FAILED,
             detail=str(self._down),
             entities=known,
-            samples=[silent(entity, Reason.ERROR) for entity in known],
+            samples=[sample for entity in known for sample in silent(entity, Reason.ERROR)],
             restart_because=str(self._down) if self._restart_helps(now) else "",
         )
 
@@ -274,28 +278,28 @@ class GpuCollector:
             and now.monotonic_seconds - since.monotonic_seconds >= RESTART_AFTER_SECONDS
         )
 
-    def _look_at_all(self, now: Instant) -> Collected:
-        values: dict[str, Mapping[str, Value]] = {}
+    def _look_at_all(self, now: Instant, *, renew: bool) -> Collected:
+        looks: dict[str, GpuLook] = {}
         complaints: list[str] = []
         for uuid, reader in list(self._readers.items()):
             try:
-                look = reader.look(now)
+                look = reader.look(now, renew=renew)
             except GpuLost:
-                self._known[uuid] = gpu_entity(uuid, attributes_of(reader.identity, processes=None))
+                self._known.setdefault(uuid, gpu_entity(uuid, attributes_of(reader.identity, processes=None)))
                 del self._readers[uuid]
                 self._retry.schedule_if_none(now, LOST_GPU)
                 continue
             self._known[uuid] = gpu_entity(uuid, look.attributes)
-            values[uuid] = look.values
+            looks[uuid] = look
             complaints.extend(look.complaints)
-        lost = [unseen(entity) for uuid, entity in self._known.items() if uuid not in values]
+        lost = [unseen(entity) for uuid, entity in self._known.items() if uuid not in looks]
         troubles = [*map(lost_sentence, lost), *self._unopened, *complaints]
         return Collected(
             outcome=Outcome.PARTIAL if troubles else Outcome.OK,
             detail=first_sentences(troubles),
-            entities=[*(self._known[uuid] for uuid in values), *lost],
+            entities=[*(self._known[uuid] for uuid in looks), *lost],
             samples=[
-                *(Sample(table=TABLE, entity=(EntityKind.GPU, uuid), values=seen) for uuid, seen in values.items()),
-                *(silent(entity, Reason.DEVICE_LOST) for entity in lost),
+                *(sample for uuid, look in looks.items() for sample in seen(uuid, look)),
+                *(sample for entity in lost for sample in silent(entity, Reason.DEVICE_LOST)),
             ],
         )

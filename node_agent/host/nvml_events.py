@@ -10,7 +10,8 @@ from typing import Any
 import pynvml
 
 from node_agent.host.nvml_calls import ask
-from node_agent.host.nvml_protocol import GpuLost, NvmlError, NvmlRefused, XidEvent
+from node_agent.host.nvml_facts import XidEvent
+from node_agent.host.nvml_protocol import GpuLost, NvmlError, NvmlRefused
 from node_agent.model import Reason
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """Which of our fields is which metric of dcgm-exporter and node_exporter, and in whose unit. Data, and nothing else.
 
 Left out is what those tools count otherwise than we do: node_cpu_seconds_total (we keep shares, not ticks), Cached
-(ours includes reclaimable slab), throttle times (their unit differs between releases of DCGM).
+(ours includes reclaimable slab), throttle times and NVLink's bandwidth (their units differ between releases of DCGM).
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def _gauge(name: str, factor: float | None = None) -> Metric:
     return Metric(name=name, kind="gauge", factor=factor)
 
 
+_GPU_LABELS = {
+    "gpu": "index", "UUID": "", "pci_bus_id": "pci_bus_id", "device": "index", "modelName": "name",
+    "DCGM_FI_DRIVER_VERSION": "driver_version",
+}  # fmt: skip
+
 # dcgm-exporter: etc/default-counters.csv, with the lines that are commented out there; units as its help texts say.
 GPU = Family(
     metrics={
@@ -55,14 +60,9 @@ GPU = Family(
         "memory_free_bytes": _gauge("DCGM_FI_DEV_FB_FREE", _MIB),
         "memory_reserved_bytes": _gauge("DCGM_FI_DEV_FB_RESERVED", _MIB),
         "memory_total_bytes": _gauge("DCGM_FI_DEV_FB_TOTAL", _MIB),
-        "pcie_replays_total": _counter("DCGM_FI_DEV_PCIE_REPLAY_COUNTER"),
-        "ecc_corrected_volatile_total": _counter("DCGM_FI_DEV_ECC_SBE_VOL_TOTAL"),
-        "ecc_uncorrected_volatile_total": _counter("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"),
-        "ecc_corrected_aggregate_total": _counter("DCGM_FI_DEV_ECC_SBE_AGG_TOTAL"),
-        "ecc_uncorrected_aggregate_total": _counter("DCGM_FI_DEV_ECC_DBE_AGG_TOTAL"),
-        "remapped_rows_correctable_total": _counter("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS"),
-        "remapped_rows_uncorrectable_total": _counter("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS"),
-        "remapped_rows_failure_flag": _gauge("DCGM_FI_DEV_ROW_REMAP_FAILURE"),
+        "encoder_utilization_ratio": _gauge("DCGM_FI_DEV_ENC_UTIL", _PERCENT),
+        "decoder_utilization_ratio": _gauge("DCGM_FI_DEV_DEC_UTIL", _PERCENT),
+        "performance_state_code": _gauge("DCGM_FI_DEV_PSTATE"),
         "graphics_active_ratio": _gauge("DCGM_FI_PROF_GR_ENGINE_ACTIVE"),
         "sm_active_ratio": _gauge("DCGM_FI_PROF_SM_ACTIVE"),
         "sm_occupancy_ratio": _gauge("DCGM_FI_PROF_SM_OCCUPANCY"),
@@ -76,12 +76,32 @@ GPU = Family(
         "nvlink_transmit_bytes_per_second": _gauge("DCGM_FI_PROF_NVLINK_TX_BYTES"),
         "nvlink_receive_bytes_per_second": _gauge("DCGM_FI_PROF_NVLINK_RX_BYTES"),
     },
-    labels={
-        "gpu": "index", "UUID": "", "pci_bus_id": "pci_bus_id", "device": "index", "modelName": "name",
-        "DCGM_FI_DRIVER_VERSION": "driver_version",
-    },
+    labels=_GPU_LABELS,
     prefixes={"device": "nvidia"},
-)  # fmt: skip
+)
+
+# The same file; its names for what is in our slow tier.
+GPU_HEALTH = Family(
+    metrics={
+        "pcie_replays_total": _counter("DCGM_FI_DEV_PCIE_REPLAY_COUNTER"),
+        "ecc_corrected_volatile_total": _counter("DCGM_FI_DEV_ECC_SBE_VOL_TOTAL"),
+        "ecc_uncorrected_volatile_total": _counter("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"),
+        "ecc_corrected_aggregate_total": _counter("DCGM_FI_DEV_ECC_SBE_AGG_TOTAL"),
+        "ecc_uncorrected_aggregate_total": _counter("DCGM_FI_DEV_ECC_DBE_AGG_TOTAL"),
+        "remapped_rows_correctable_total": _counter("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS"),
+        "remapped_rows_uncorrectable_total": _counter("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS"),
+        "remapped_rows_failure_flag": _gauge("DCGM_FI_DEV_ROW_REMAP_FAILURE"),
+        "retired_pages_single_bit_total": _counter("DCGM_FI_DEV_RETIRED_SBE"),
+        "retired_pages_double_bit_total": _counter("DCGM_FI_DEV_RETIRED_DBE"),
+        "retired_pages_pending_flag": _gauge("DCGM_FI_DEV_RETIRED_PENDING"),
+        "nvlink_crc_flit_errors_total": _counter("DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL"),
+        "nvlink_crc_data_errors_total": _counter("DCGM_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL"),
+        "nvlink_replays_total": _counter("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL"),
+        "nvlink_recoveries_total": _counter("DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL"),
+    },
+    labels=_GPU_LABELS,
+    prefixes={"device": "nvidia"},
+)
 
 # node_exporter 1.5 and later: collector/{loadavg,meminfo,pressure,vmstat}_linux.go.
 HOST = Family(
@@ -172,6 +192,7 @@ INFINIBAND = Family(
 
 FAMILIES: Mapping[str, Family] = {
     "gpu": GPU,
+    "gpu_health": GPU_HEALTH,
     "host": HOST,
     "disk": DISK,
     "filesystem": FILESYSTEM,

@@ -8,24 +8,16 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from node_agent.collectors.gpu_values import FIELD_NAMES, GPM_NAMES
+from node_agent.collectors.gpu_gpm import GPM_NAMES
+from node_agent.collectors.gpu_health import HEALTH_NAMES, fabric_values
 from node_agent.host.nvml import PynvmlDriver
-from node_agent.host.nvml_protocol import (
-    Bar1Memory,
-    DeviceMemory,
-    GpmMetric,
-    GpuField,
-    MediaEngine,
-    Nvml,
-    NvmlError,
-    NvmlRefused,
-    NvmlUnavailable,
-    PowerSample,
-    Utilization,
-)
+from node_agent.host.nvml_facts import Bar1Memory, DeviceMemory, PowerSample, Utilization
+from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
+from node_agent.host.nvml_protocol import Nvml, NvmlError, NvmlRefused, NvmlUnavailable
 from node_agent.model import Reason
 from optiinfra.catalogue import TABLES
-from tests.fakes.nvml import FakeNvml, h200
+from tests.fakes.gpus import GALLERY
+from tests.fakes.nvml import FakeGpu, FakeNvml
 from tests.fakes.recorded_pynvml import RecordedPynvml
 
 
@@ -37,15 +29,19 @@ class Subject:
     pass_time: Callable[[], None]
 
 
-def fake_subject(_: pytest.MonkeyPatch) -> Subject:
-    gpu = h200()
+def fake_subject(make: Callable[[], FakeGpu]) -> Callable[[pytest.MonkeyPatch], Subject]:
+    def made(_: pytest.MonkeyPatch) -> Subject:
+        gpu = make()
 
-    def pass_time() -> None:
-        last = gpu.power_samples[-1].taken_at_microseconds if gpu.power_samples else 0
-        gpu.power_samples.extend(PowerSample(taken_at_microseconds=last + n * 20_000, watts=400.0) for n in (1, 2, 3))
+        def pass_time() -> None:
+            last = gpu.power_samples[-1].taken_at_microseconds if gpu.power_samples else 0
+            later = (last + n * 20_000 for n in (1, 2, 3))
+            gpu.power_samples.extend(PowerSample(taken_at_microseconds=stamp, watts=400.0) for stamp in later)
 
-    pass_time()
-    return Subject(nvml=FakeNvml(gpu), pass_time=pass_time)
+        pass_time()
+        return Subject(nvml=FakeNvml(gpu), pass_time=pass_time)
+
+    return made
 
 
 def recorded_subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
@@ -68,7 +64,7 @@ def real_subject(_: pytest.MonkeyPatch) -> Subject:
 
 
 SUBJECTS = [
-    pytest.param(fake_subject, id="fake"),
+    *(pytest.param(fake_subject(make), id=f"fake-{make.__name__}") for make in GALLERY),
     pytest.param(recorded_subject, id="recorded"),
     pytest.param(real_subject, id="real", marks=pytest.mark.gpu),
 ]
@@ -83,7 +79,7 @@ def subject(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def assert_possible(name: str, value: object) -> None:
-    spec = TABLES["gpu"].field(name)
+    spec = {spec.name: spec for table in ("gpu", "gpu_health") for spec in TABLES[table].fields}[name]
     assert isinstance(value, int | float), f"{name} is {value!r}"
     assert spec.minimum is not None and spec.maximum is not None
     assert spec.minimum <= value <= spec.maximum, f"{name} is {value}"
@@ -123,6 +119,9 @@ def test_memory_used_does_not_contain_memory_reserved(subject: Subject) -> None:
         ("sm_clock_megahertz", "sm_clock_megahertz"),
         ("memory_clock_megahertz", "memory_clock_megahertz"),
         ("clock_event_reasons", "clock_event_reasons_bits"),
+        ("performance_state", "performance_state_code"),
+        ("pcie_link_generation", "pcie_link_generation_code"),
+        ("pcie_link_lanes", "pcie_link_lanes_count"),
     ],
 )
 def test_single_answers_are_in_the_catalogues_units(subject: Subject, method: str, name: str) -> None:
@@ -139,6 +138,42 @@ def test_media_engines_are_ratios_or_refused(subject: Subject, engine: MediaEngi
         assert_possible(f"{engine.value}_utilization_ratio", ratio)
 
 
+def test_persistence_is_known(subject: Subject) -> None:
+    assert subject.nvml.persistence_enabled(0) in (True, False)
+
+
+def test_fans_are_a_ratio_or_refused(subject: Subject) -> None:
+    try:
+        ratio = subject.nvml.fan_speed_ratio(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+    else:
+        assert_possible("fan_speed_ratio", ratio)
+
+
+def test_nvlinks_are_each_told_once_and_the_same_ones_again(subject: Subject) -> None:
+    try:
+        first = subject.nvml.nvlinks(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        return
+    numbers = [link.number for link in first]
+    assert numbers and len(numbers) == len(set(numbers))
+    assert all(link.speed_bytes_per_second is None or 1e9 < link.speed_bytes_per_second < 1e12 for link in first)
+    again = subject.nvml.nvlinks(0)
+    assert [(link.number, link.version) for link in again] == [(link.number, link.version) for link in first]
+
+
+def test_a_fabric_has_a_state_or_there_is_none(subject: Subject) -> None:
+    try:
+        fabric = subject.nvml.fabric(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        return
+    assert fabric.state_code in (1, 2, 3)
+    assert all(name in fabric_values(fabric) for name in ("fabric_status_code", "fabric_route_unhealthy_flag"))
+
+
 def test_power_is_in_watts_and_not_in_milliwatts(subject: Subject) -> None:
     assert 5 < subject.nvml.power_usage_watts(0) < 3000
     assert 50 < subject.nvml.power_limit_watts(0) < 3000
@@ -147,7 +182,7 @@ def test_power_is_in_watts_and_not_in_milliwatts(subject: Subject) -> None:
 def test_every_wanted_field_is_answered_by_a_value_or_a_reason(subject: Subject) -> None:
     answers = subject.nvml.field_values(0, tuple(GpuField))
     assert set(answers) == set(GpuField)
-    for wanted, name in FIELD_NAMES.items():
+    for wanted, name in HEALTH_NAMES.items():
         if not isinstance(answers[wanted], Reason):
             assert_possible(name, answers[wanted])
 
@@ -194,6 +229,16 @@ def test_opening_anew_begins_gpm_anew(subject: Subject) -> None:
 
 def test_processes_have_pids(subject: Subject) -> None:
     assert all(process.pid > 0 for process in subject.nvml.compute_processes(0))
+
+
+def test_what_processes_do_is_a_share_of_time(subject: Subject) -> None:
+    try:
+        samples = subject.nvml.process_utilization(0, since_microseconds=0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        return
+    assert all(sample.pid > 0 and 0 <= sample.sm_utilization_ratio <= 1 for sample in samples)
+    assert list(subject.nvml.process_utilization(0, since_microseconds=2**62)) == []
 
 
 def test_xids_are_given_without_waiting_for_any(subject: Subject) -> None:

@@ -37,7 +37,11 @@ class RecordedPynvml:
         self.no_more_xids = pynvml.NVML_ERROR_TIMEOUT
         self.shortest_wait = 0
         self.event_sets: list[object] = []
-        self.scopes: dict[int, int] = {}  # by field, of those that were asked with one
+        self.scopes: dict[int, set[int]] = {}  # by field, of those that were asked with one
+        self.scoped: dict[tuple[int, int], dict[str, Any]] = {}  # answers by field and scope
+        self.fabric: dict[str, int] = {"state": pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED}
+        self.newest_fabric_info: int = _api.nvmlGpuFabricInfo_v3
+        self.process_utilization: list[dict[str, int]] = []
         self.calls: list[str] = []
         self.gpm_buffers: set[int] = set()
         self._open = 0
@@ -129,6 +133,22 @@ class RecordedPynvml:
         handle = ctypes.cast(ctypes.c_void_p(self.xid_address), pynvml.c_nvmlDevice_t)
         return SimpleNamespace(device=handle, eventType=kind, eventData=self.xids.pop(0))
 
+    def _nvmlDeviceGetGpuFabricInfoV(self, _: Any, reference: Any) -> int:
+        """What the H200 answers is not recorded: the probe's call failed. A virtual machine without links has none."""
+        info = reference._obj  # of ctypes.byref
+        if info.version > self.newest_fabric_info:
+            raise _api.NVMLError(pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH)
+        for name, value in self.fabric.items():
+            if name in dict(info._fields_):
+                setattr(info, name, value)
+        return pynvml.NVML_SUCCESS
+
+    def _nvmlDeviceGetProcessUtilization(self, _: Any, since: int) -> list[Any]:
+        newer = [sample for sample in self.process_utilization if sample["timeStamp"] > since]
+        if not newer:
+            raise _api.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return [SimpleNamespace(**sample) for sample in newer]
+
     def _nvmlDeviceGetPowerManagementLimitConstraints(self, _: str) -> list[int]:
         return [200000, 700000]
 
@@ -145,11 +165,14 @@ class RecordedPynvml:
         return pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
     def _nvmlDeviceGetFieldValues(self, _: str, wanted: list[int | tuple[int, int]]) -> list[Any]:
-        self.scopes |= dict(entry for entry in wanted if isinstance(entry, tuple))
-        return [self._field(entry[0] if isinstance(entry, tuple) else entry) for entry in wanted]
+        for field, scope in (entry for entry in wanted if isinstance(entry, tuple)):
+            self.scopes.setdefault(field, set()).add(scope)
+        return [self._field(*entry) if isinstance(entry, tuple) else self._field(entry) for entry in wanted]
 
-    def _field(self, number: int) -> Any:
+    def _field(self, number: int, scope: int | None = None) -> Any:
         entry = self.fields.get(number, {"error": pynvml.NVML_ERROR_NOT_SUPPORTED})
+        if scope is not None:
+            entry = self.scoped.get((number, scope), entry)
         if "error" in entry:
             return SimpleNamespace(nvmlReturn=entry["error"])
         value = SimpleNamespace(**{_MEMBERS[entry["value_type"]]: entry["value"]})

@@ -104,8 +104,20 @@ def gpu_0(k: int) -> dict[str, Value]:
             "memory_total_bytes": 140 * GIB, "memory_used_bytes": 100 * GIB, "memory_free_bytes": 40 * GIB,
             "temperature_gpu_celsius": 50 + k % 10, "temperature_memory_celsius": 45.5,
             "power_draw_watts": 500.0, "power_draw_mean_watts": 499.5, "power_draw_peak_watts": 640.25,
-            "power_limit_watts": 700.0, "energy_joules_total": 1000.0 + 2500.0 * k,
-            "throttled_power_cap_seconds_total": 0.5 * k, "clock_event_reasons_bits": 0x4,
+            "power_limit_watts": 700.0, "energy_joules_total": 1000.0 + 2500.0 * k, "clock_event_reasons_bits": 0x4,
+        },
+        0,
+    )  # fmt: skip
+
+
+def health_0(k: int) -> dict[str, Value]:
+    """This will give the health of GPU 0, read at every second tick: throttled a tenth of the time, links up."""
+    return _all(
+        "gpu_health",
+        {
+            "throttled_power_cap_seconds_total": 0.5 * k, "ecc_corrected_aggregate_total": 2,
+            "nvlink_links_count": 18, "nvlink_links_active_count": 18, "bar1_used_bytes": 2 * GIB,
+            "fan_speed_ratio": Reason.UNSUPPORTED,
         },
         0,
     )  # fmt: skip
@@ -260,7 +272,8 @@ def vllm_gone(k: int) -> dict[str, Value]:
 
 Row = tuple[str, str, Mapping[str, Value]]  # table, key, values
 _KINDS = {
-    "gpu": EntityKind.GPU, "host": EntityKind.NODE, "disk": EntityKind.DISK, "filesystem": EntityKind.FILESYSTEM,
+    "gpu": EntityKind.GPU, "gpu_health": EntityKind.GPU,
+    "host": EntityKind.NODE, "disk": EntityKind.DISK, "filesystem": EntityKind.FILESYSTEM,
     "network": EntityKind.NETWORK_INTERFACE, "infiniband": EntityKind.INFINIBAND_PORT, "agent": EntityKind.NODE,
     "inference": EntityKind.INFERENCE_SERVER, "lmcache": EntityKind.CACHE_SERVER,
     "gpu_process": EntityKind.GPU_PROCESS,
@@ -323,6 +336,8 @@ def alpha(k: int, at: Instant) -> Tick:
         ("network", "eth0", network(k)), ("network", "eth1", network(0)),
         ("inference", URL, vllm_alpha(k)), ("inference", GONE_URL, vllm_gone(k)),
     ]  # fmt: skip
+    if k % 2 == 0:
+        rows.append(("gpu_health", GPU_0, health_0(k)))
     if k <= 60:
         rows.append(("disk", "sdb", disk(k)))
     seen = tick(at, entities, rows, report("gpu"), report("system"), report("engine"))

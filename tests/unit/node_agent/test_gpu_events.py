@@ -15,9 +15,10 @@ from node_agent.collectors.gpu_events import MOST_WAITING, GpuEvents, pci_addres
 from node_agent.collectors.gpu_retry import LOST_GPU
 from node_agent.collectors.xids import class_of
 from node_agent.host.kmsg import KernelLog, driver_error, parse_record
-from node_agent.host.nvml_protocol import XidEvent
+from node_agent.host.nvml_facts import XidEvent
 from node_agent.model import Collected, EntityKind, Severity
-from tests.fakes.nvml import FakeNvml, h200
+from tests.fakes.gpus import h200
+from tests.fakes.nvml import FakeNvml
 from tests.unit.node_agent.test_gpu_collector import at, only_values
 from tests.unit.node_agent.test_gpu_watchdog import hang
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -133,6 +134,34 @@ def test_an_old_tick_never_passes_for_now() -> None:
     assert newest.page(NOW) is not None
     later = Instant(wall=NOW.wall, monotonic_seconds=NOW.monotonic_seconds + 15.1)
     assert newest.page(later) is None
+
+
+def later(seconds: float) -> Instant:
+    return Instant(wall=NOW.wall + timedelta(seconds=seconds), monotonic_seconds=NOW.monotonic_seconds + seconds)
+
+
+def test_what_is_read_less_often_stays_on_the_page_with_the_time_at_which_it_was_read() -> None:
+    newest, name = NewestTick("h"), "DCGM_FI_DEV_ECC_DBE_AGG_TOTAL"
+    newest.keep(tick({"ecc_uncorrected_aggregate_total": 3}, table="gpu_health"), 1.0)
+    assert f"{name}{{" in (fresh := newest.page(NOW) or "") and str(int(NOW.wall.timestamp())) + "000" not in fresh
+    newest.keep(replace(tick({"power_draw_watts": 5.0}), taken_at=later(1)), 1.0)
+    (line,) = [line for line in (newest.page(later(1)) or "").splitlines() if line.startswith(name)]
+    assert line.endswith(f"}} 3 {int(NOW.wall.timestamp())}000")
+    newest.keep(replace(tick({"power_draw_watts": 5.0}), taken_at=later(31)), 1.0)
+    assert name not in (newest.page(later(31)) or name)
+
+
+def test_a_gpu_that_is_lost_or_gone_has_no_health_on_the_page() -> None:
+    newest = NewestTick("h")
+    known = tick({"ecc_uncorrected_aggregate_total": 3}, table="gpu_health")
+    for after in (tick({"ecc_uncorrected_aggregate_total": Reason.DEVICE_LOST}, table="gpu_health"), gone()):
+        newest.keep(known, 1.0)
+        newest.keep(replace(after, taken_at=later(1)), 1.0)
+        assert "ECC" not in (newest.page(later(1)) or "ECC")
+
+
+def gone() -> Tick:
+    return Tick(taken_at=NOW, entities=[], samples=[], reports=[])
 
 
 # -- the server -----------------------------------------------------------------------------------
