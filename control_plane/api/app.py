@@ -18,6 +18,7 @@ from control_plane.api.resources import (
     events,
     gpu,
     gpu_health,
+    gpu_instances,
     health,
     inference,
     join_tokens,
@@ -48,8 +49,8 @@ def build_app(context: ApiContext) -> FastAPI:
     problems.install(app)
     docs_page.install(app)
     for resource in (
-        health, gpu, gpu_health, system, join_tokens, nodes, events, inference, lmcache, metrics, metrics_history,
-        collect, configuration,
+        health, gpu, gpu_health, gpu_instances, system, join_tokens, nodes, events, inference, lmcache, metrics,
+        metrics_history, collect, configuration,
     ):  # fmt: skip
         app.include_router(resource.router)
 

@@ -113,6 +113,7 @@ class Selection:
     models: Sequence[str] | None = None
     namespaces: Sequence[str] | None = None
     pods: Sequence[str] | None = None
+    gpus: Sequence[str] | None = None  # of instances: the GPUs that they are parts of
     after: int = 0  # entities with a larger id only
 
     def apply(self, query: Select[Any]) -> Select[Any]:
@@ -124,7 +125,7 @@ class Selection:
             query = query.where(entity.c.key.in_(self.keys))
         if self.entity_ids is not None:
             query = query.where(entity.c.entity_id.in_(self.entity_ids))
-        attributes = {"model": self.models, "namespace": self.namespaces, "pod": self.pods}
+        attributes = {"model": self.models, "namespace": self.namespaces, "pod": self.pods, "gpu": self.gpus}
         for name, wanted in attributes.items():
             if wanted is not None:
                 query = query.where(entity.c.attributes[name].astext.in_(wanted))

@@ -14,7 +14,6 @@ STRAY_SECONDS = 0.1  # ticks stray from their grid by milliseconds
 MOST_PROCESSES = 256  # samples per node and step
 # Of one agent's life: it numbers 16,384 entities in all (the control plane's bound), and other things need some.
 MOST_PROCESSES_EVER = 8_192
-_GPU_INSTANCE = "GPU_INSTANCE"
 
 
 class AttributionStep:
@@ -36,7 +35,8 @@ class AttributionStep:
         servers = servers_by_pid(tick.entities)
         found = attribute(targets, ownership, servers)
         self._watch(process.pid for target in targets for process in target.processes or ())
-        entities = [described(entity, found) for entity in tick.entities]
+        gpus = parents(tick.entities)
+        entities = [described(entity, found, gpus) for entity in tick.entities]
         people, samples = self._history(tick, found)
         return replace(tick, entities=[*entities, *people], samples=[*tick.samples, *samples])
 
@@ -46,9 +46,10 @@ class AttributionStep:
             return [], []
         self._sampled_at = now
         entities, samples = [], []
-        users = [(uuid, user) for uuid, each in found.items() for user in each.used_by or () if user.looked_up]
+        gpus = parents(tick.entities)
+        users = [(uuid, user) for uuid, user in users_of(found, gpus) if user.looked_up]
         for uuid, user in users[:MOST_PROCESSES]:
-            entity = process_entity(uuid, user)
+            entity = process_entity(uuid, user, gpus)
             if entity.key not in self._ever and len(self._ever) >= MOST_PROCESSES_EVER:
                 continue
             self._ever.add(entity.key)
@@ -59,7 +60,7 @@ class AttributionStep:
 
 def targets_of(entities: Sequence[Entity], minor_numbers: Mapping[str, int]) -> list[Target]:
     """This will read GPUs and their instances from a tick's entities."""
-    instances = [entity for entity in entities if entity.kind.name == _GPU_INSTANCE]
+    instances = [entity for entity in entities if entity.kind is EntityKind.GPU_INSTANCE]
     targets = []
     for entity in (*(e for e in entities if e.kind is EntityKind.GPU), *instances):
         said = entity.attributes
@@ -70,11 +71,27 @@ def targets_of(entities: Sequence[Entity], minor_numbers: Mapping[str, int]) -> 
                 uuid=entity.key,
                 minor_number=minor if minor is not None else _whole(said.get("minor_number")),
                 gpu_instance_id=_whole(said.get("gpu_instance_id")) if entity in instances else None,
-                instances=frozenset(each.key for each in instances if each.attributes.get("gpu") == entity.key),
+                instances=frozenset(
+                    uuid
+                    for each in instances
+                    if each is entity or each.attributes.get("gpu") == entity.key
+                    for uuid in _compute_instances(each)
+                ),
                 processes=_processes(said.get("processes")),
             )
         )
     return targets
+
+
+def _compute_instances(instance: Entity) -> Sequence[str]:
+    """This will give every name by which a GPU instance, or a part of it, can be given to a container."""
+    parts = instance.attributes.get("compute_instances")
+    return [instance.key, *(part["uuid"] for part in parts)] if isinstance(parts, list | tuple) else [instance.key]
+
+
+def parents(entities: Sequence[Entity]) -> dict[str, str]:
+    """This will say of which GPU each instance is."""
+    return {e.key: str(e.attributes.get("gpu")) for e in entities if e.kind is EntityKind.GPU_INSTANCE}
 
 
 def _processes(said: object) -> Sequence[GpuProcess] | None:
@@ -106,36 +123,53 @@ def servers_by_pid(entities: Sequence[Entity]) -> dict[int, str]:
     return found
 
 
-def described(entity: Entity, found: Mapping[str, Attribution]) -> Entity:
+def users_of(found: Mapping[str, Attribution], gpus: Mapping[str, str]) -> list[tuple[str, User]]:
+    """This will give what each process is on: of a GPU and its instance, both of which list it, the instance.
+
+    `gpus` says of which GPU each instance is.
+    """
+    users = [(uuid, user) for uuid, each in found.items() for user in each.used_by or ()]
+    on_instances = {(gpus[uuid], user.process.pid) for uuid, user in users if uuid in gpus}
+    return [(uuid, user) for uuid, user in users if (uuid, user.process.pid) not in on_instances]
+
+
+def described(entity: Entity, found: Mapping[str, Attribution], gpus: Mapping[str, str]) -> Entity:
     """This will add what concerns an entity: a GPU's attribution, a server's GPUs and pod."""
     if entity.kind is EntityKind.INFERENCE_SERVER:
-        return replace(entity, attributes={**entity.attributes, **server_side(entity.key, found)})
+        return replace(entity, attributes={**entity.attributes, **server_side(entity.key, found, gpus)})
     if entity.key in found and entity.kind is not EntityKind.GPU_PROCESS:
         return replace(entity, attributes={**entity.attributes, "attribution": shown(found[entity.key])})
     return entity
 
 
-def server_side(url: str, found: Mapping[str, Attribution]) -> dict[str, object]:
+def server_side(url: str, found: Mapping[str, Attribution], gpus: Mapping[str, str]) -> dict[str, object]:
     """This will give the GPUs that a server's processes use, each with its rank, and the pod that they are in."""
-    mine = [(uuid, user) for uuid, each in found.items() for user in each.used_by or () if user.server_url == url]
+    mine = [(uuid, user) for uuid, user in users_of(found, gpus) if user.server_url == url]
     owners = [(uuid, shown_owner(user)) for uuid, user in mine]
     pods = {(owner["namespace"], owner["pod"], owner["pod_uid"]) for _, owner in owners if owner["pod_uid"]}
     one = next(iter(pods)) if len(pods) == 1 else (None, None, None)
     return {
-        "gpus": [{"gpu": uuid, **{n: owner[n] for n in ("pid", "role", "rank", "unknown")}} for uuid, owner in owners],
+        "gpus": [
+            {**place(uuid, gpus), **{n: owner[n] for n in ("pid", "role", "rank", "unknown")}} for uuid, owner in owners
+        ],
         "namespace": one[0],
         "pod": one[1],
         "pod_uid": one[2],
     }
 
 
-def process_entity(gpu: str, user: User) -> Entity:
-    """This will name a process on a GPU: pids come again, but not with the same start."""
+def place(uuid: str, gpus: Mapping[str, str]) -> dict[str, object]:
+    """This will name a GPU, or an instance and its GPU."""
+    return {"gpu": gpus[uuid], "gpu_instance": uuid} if uuid in gpus else {"gpu": uuid}
+
+
+def process_entity(uuid: str, user: User, gpus: Mapping[str, str]) -> Entity:
+    """This will name a process on a GPU or an instance: pids come again, but not with the same start."""
     started = "unseen" if user.facts is None else str(user.facts.started_ticks)
     return Entity(
         kind=EntityKind.GPU_PROCESS,
-        key=f"{gpu}/{user.process.pid}/{started}",
-        attributes={"gpu": gpu, **shown_owner(user)},
+        key=f"{uuid}/{user.process.pid}/{started}",
+        attributes={**place(uuid, gpus), **shown_owner(user)},
     )
 
 

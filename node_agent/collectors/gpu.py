@@ -16,6 +16,9 @@ from node_agent.collectors.gpu_reports import (
     TABLE,
     first_sentences,
     gpu_entity,
+    gpus_of,
+    instance_entities,
+    is_gone,
     lost_sentence,
     seen,
     silent,
@@ -52,6 +55,7 @@ class GpuCollector:
         # Everything below up to _running belongs to the NVML thread.
         self._readers: dict[str, GpuReader] = {}  # by GPU UUID
         self._known: dict[str, Entity] = {}  # every GPU ever opened, as last seen
+        self._instances: dict[str, list[Entity]] = {}  # by GPU UUID, as last seen
         self._unopened: list[str] = []
         self._down: NvmlUnavailable | None = None
         self._retry = Retry()
@@ -81,7 +85,7 @@ class GpuCollector:
         and says what is stuck. What such a look brings in the end is nobody's: each look has a
         future of its own, and the one of a look that was given up is never read.
         """
-        self._events.read_log(now, self._last.entities if self._last else ())
+        self._events.read_log(now, gpus_of(self._last) if self._last else ())
         return self._with_events(now, await self._collected(now))
 
     async def _collected(self, now: Instant) -> Collected:
@@ -155,7 +159,7 @@ class GpuCollector:
     def _all_unknown(self, outcome: Outcome, detail: str, reason: Reason) -> Collected:
         """This will report every GPU of the last look without asking NVML anything."""
         self._was_silent = True
-        entities = [unseen(entity) for entity in self._last.entities] if self._last else []
+        entities = [unseen(entity) for entity in self._last.entities if not is_gone(entity)] if self._last else []
         return Collected(
             outcome=outcome,
             detail=detail,
@@ -170,9 +174,9 @@ class GpuCollector:
     def _with_events(self, now: Instant, collected: Collected) -> Collected:
         """This will add to a report what has happened, and how many XIDs there were."""
         # A GPU that is lost comes last, and another may have its index now.
-        gpus = {entity.attributes.get("index"): entity for entity in reversed(collected.entities)}
+        gpus = {entity.attributes.get("index"): entity for entity in reversed(gpus_of(collected))}
         xids = [self._xids.popleft() for _ in range(len(self._xids))]
-        self._events.take_xids(now, [(gpus.get(xid.index), xid.number) for xid in xids])
+        self._events.take_xids(now, [(gpus.get(xid.index), xid) for xid in xids])
         self._note_changes(now, collected)
         samples = [
             sample
@@ -198,7 +202,7 @@ class GpuCollector:
         self._is_hung = hung or (self._is_hung and not readable)
         if not readable:
             return
-        for gpu in collected.entities:
+        for gpu in gpus_of(collected):
             if gpu.key in lost - self._lost:
                 self._events.add(now, "gpu_lost", gpu, Severity.CRITICAL, text=lost_sentence(gpu))
             elif gpu.key in self._lost - lost:
@@ -256,7 +260,7 @@ class GpuCollector:
 
     def _report_down(self, now: Instant) -> Collected:
         assert self._down is not None
-        known = [unseen(entity) for entity in self._known.values()]
+        known = [unseen(entity) for uuid in self._known for entity in self._as_known(uuid)]
         return Collected(
             outcome=Outcome.ABSENT if self._down.absent and not known else Outcome.FAILED,
             detail=str(self._down),
@@ -290,16 +294,25 @@ class GpuCollector:
                 self._retry.schedule_if_none(now, LOST_GPU)
                 continue
             self._known[uuid] = gpu_entity(uuid, look.attributes)
+            self._instances[uuid] = [entity for entity in instance_entities(look) if not is_gone(entity)]
             looks[uuid] = look
             complaints.extend(look.complaints)
-        lost = [unseen(entity) for uuid, entity in self._known.items() if uuid not in looks]
-        troubles = [*map(lost_sentence, lost), *self._unopened, *complaints]
+        lost_gpus = [uuid for uuid in self._known if uuid not in looks]
+        lost = [unseen(entity) for uuid in lost_gpus for entity in self._as_known(uuid)]
+        troubles = [*(lost_sentence(self._known[uuid]) for uuid in lost_gpus), *self._unopened, *complaints]
         return Collected(
             outcome=Outcome.PARTIAL if troubles else Outcome.OK,
             detail=first_sentences(troubles),
-            entities=[*(self._known[uuid] for uuid in looks), *lost],
+            entities=[
+                *(e for uuid, look in looks.items() for e in (self._known[uuid], *instance_entities(look))),
+                *lost,
+            ],
             samples=[
                 *(sample for uuid, look in looks.items() for sample in seen(uuid, look)),
                 *(sample for entity in lost for sample in silent(entity, Reason.DEVICE_LOST)),
             ],
         )
+
+    def _as_known(self, uuid: str) -> list[Entity]:
+        """This will give a GPU and its instances as they were last seen."""
+        return [self._known[uuid], *self._instances.get(uuid, ())]

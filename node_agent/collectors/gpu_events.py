@@ -13,6 +13,7 @@ from node_agent.clock import Instant
 from node_agent.collectors.xid_ledger import XidLedger
 from node_agent.collectors.xids import NAMES, class_of, severity_of
 from node_agent.host.kmsg import DriverError, KernelLog, driver_error
+from node_agent.host.nvml_facts import XidEvent
 from node_agent.model import Entity, EntityKind, Event, Severity
 
 log = logging.getLogger(__name__)
@@ -68,17 +69,18 @@ class GpuEvents:
             self._log.close()
             self._log = None
 
-    def take_xids(self, now: Instant, xids: Sequence[tuple[Entity | None, int]]) -> None:
+    def take_xids(self, now: Instant, xids: Sequence[tuple[Entity | None, XidEvent]]) -> None:
         """This will take over what NVML's event set gave: since the time before, when exactly it does not say.
 
         Several of one number from one GPU are one event with a count, since nothing tells them apart.
         """
         since, self._polled_at = self._polled_at or now.wall, now.wall
         gpus = {gpu.key: gpu for gpu, _ in xids if gpu is not None}
-        for (uuid, number), count in Counter((gpu.key if gpu else None, number) for gpu, number in xids).items():
+        alike = Counter((gpu.key if gpu else None, xid.number, xid.gpu_instance_id) for gpu, xid in xids)
+        for (uuid, number, instance), count in alike.items():
             gpu = None if uuid is None else gpus[uuid]
             pci = str(gpu.attributes.get("pci_bus_id")) if gpu else ""
-            error = DriverError(is_switch=False, pci=pci, number=number, pid=None, text="")
+            error = DriverError(is_switch=False, pci=pci, number=number, pid=None, text="", gpu_instance_id=instance)
             news = self._ledger.events(_key(error), since, now.wall, count)
             if news:
                 self._add_error(now.wall, error, gpu, news)
@@ -122,6 +124,8 @@ def _detail(error: DriverError) -> dict[str, object]:
             detail["name"] = NAMES[error.number]
     if error.pid is not None:
         detail["pid"] = error.pid
+    if error.gpu_instance_id is not None:
+        detail["gpu_instance_id"] = error.gpu_instance_id
     if error.text:
         detail["text"] = error.text
     detail["source"] = "kmsg" if error.text else "nvml"

@@ -11,6 +11,7 @@ from node_agent.clock import Instant
 from node_agent.collectors.every import Every
 from node_agent.collectors.gpu_gpm import GpmValues
 from node_agent.collectors.gpu_health import FAST_FIELDS, HEALTH_SECONDS, HealthLook, HealthReader, still_wanted
+from node_agent.collectors.gpu_instances import InstanceLook, InstancesReader
 from node_agent.collectors.gpu_power import PowerWindow
 from node_agent.collectors.gpu_processes import ProcessesLook, ProcessReader
 from node_agent.collectors.gpu_questions import Questions
@@ -34,6 +35,7 @@ class GpuLook:
 
     values: Mapping[str, Value]  # table gpu
     health: Mapping[str, Value] | None  # table gpu_health; None: not due in this tick
+    instances: Sequence[InstanceLook]
     attributes: Mapping[str, object]
     complaints: Sequence[str]  # what NVML refused and should not have, for people
 
@@ -56,6 +58,7 @@ class GpuReader:
         self._power_stamp = 0
         self._slow_due = Every(HEALTH_SECONDS)
         self._health_reader = HealthReader(driver, index)
+        self._instances_reader = InstancesReader(driver, index)
         self._process_reader = ProcessReader(driver, index, proc_root)
         self._health: HealthLook | None = None  # as it was read last: entities carry what describes the GPU
         self._processes: ProcessesLook | None = None
@@ -69,9 +72,13 @@ class GpuReader:
         slow = self._slow_due.is_due(now)
         if slow:
             self._look_slowly(now, gpu_idle=values["gpu_utilization_ratio"] == 0)
+        processes = self._processes
+        by_instance = None if processes is None or isinstance(processes.processes, Reason) else processes.by_instance
+        instances = self._instances_reader.look(now, self._questions, gpu=self.identity, processes=by_instance)
         return GpuLook(
             values=values,
             health=self._health.values if slow and self._health is not None else None,
+            instances=instances,
             attributes=self._attributes(values),
             complaints=self._questions.complaints(),
         )
@@ -95,6 +102,7 @@ class GpuReader:
         }
 
     def _look_slowly(self, now: Instant, *, gpu_idle: bool) -> None:
+        self._instances_reader.refresh(self._questions)
         self._processes = self._process_reader.look(now, self._questions, gpu_idle=gpu_idle)
         self._health = self._health_reader.look(self._questions, processes_count=self._processes.count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pynvml
@@ -14,6 +15,7 @@ from node_agent.host.nvml_facts import (
     DeviceMemory,
     Fabric,
     GpuIdentity,
+    GpuInstance,
     GpuProcess,
     NvLink,
     PowerSample,
@@ -26,6 +28,7 @@ from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
 from node_agent.host.nvml_gpm import GpmWindow
 from node_agent.host.nvml_identity import read_identity, read_versions
 from node_agent.host.nvml_links import read_fabric, read_links
+from node_agent.host.nvml_mig import MigInstances, read_memory
 from node_agent.host.nvml_processes import read_process_utilization, read_processes
 from node_agent.host.nvml_protocol import NvmlError, NvmlRefused, NvmlUnavailable
 from node_agent.host.nvml_units import GPM_SCALE, MILLI, PERCENT, SCOPES, in_our_unit
@@ -40,6 +43,7 @@ _ENGINES = {
     MediaEngine.OPTICAL_FLOW: "nvmlDeviceGetOfaUtilization",
 }
 
+_GPM_IDS = [metric.value for metric in GpmMetric]
 _UNKNOWN_STATE = 32  # nvml.h, NVML_PSTATE_UNKNOWN
 
 
@@ -51,6 +55,7 @@ class PynvmlDriver:
         self._handles: dict[int, Any] = {}
         self._gpm: dict[int, GpmWindow] = {}
         self._links: dict[int, list[NvLink]] = {}
+        self._instances: dict[int, MigInstances] = {}
         self._xids: XidWatch | None = None
         self._count = 0
         self._versions: tuple[str | None, str | None] = (None, None)
@@ -74,10 +79,13 @@ class PynvmlDriver:
     def close(self) -> None:
         """This will let go of NVML, so that the driver can be reset or upgraded. It never raises."""
         windows, self._gpm, self._handles, self._links = list(self._gpm.values()), {}, {}, {}
+        instances, self._instances = list(self._instances.values()), {}
         if not self._is_open:
             return
         self._is_open = False
         xids, self._xids = self._xids, None
+        for some in instances:
+            some.free()
         frees = [window.free for window in windows] + ([xids.free] if xids else [])
         for close in (*frees, _api.nvmlShutdown):
             try:
@@ -112,13 +120,7 @@ class PynvmlDriver:
 
         Only version 2 of the call tells `used` from `reserved`: a driver without it gives nothing.
         """
-        memory = ask("nvmlDeviceGetMemoryInfo", self._handle(index), pynvml.nvmlMemory_v2)
-        return DeviceMemory(
-            memory_total_bytes=memory.total,
-            memory_used_bytes=memory.used,
-            memory_free_bytes=memory.free,
-            memory_reserved_bytes=memory.reserved,
-        )
+        return read_memory(self._handle(index))
 
     def bar1(self, index: int) -> Bar1Memory:
         """This will give how the BAR1 window is divided."""
@@ -229,18 +231,36 @@ class PynvmlDriver:
         handle = self._handle(index)
         try:
             if index not in self._gpm:
-                self._gpm[index] = GpmWindow(handle, [metric.value for metric in GpmMetric])
-            answers = self._gpm[index].advance()
+                self._gpm[index] = GpmWindow(partial(_api.nvmlGpmSampleGet, handle), _GPM_IDS)
+            return _rates(self._gpm[index].advance())
         except pynvml.NVMLError as error:
             raise translated("GPM", error) from error
-        if answers is None:
-            return None
-        rates: dict[GpmMetric, Reading] = {}
-        for number, code, value in answers:
-            metric = GpmMetric(number)
-            succeeded = code == pynvml.NVML_SUCCESS
-            rates[metric] = value * GPM_SCALE[metric] if succeeded else entry_reason(code, metric.name)
-        return rates
+
+    def instances(self, index: int) -> Sequence[GpuInstance]:
+        """This will give the instances of a GPU in MIG mode that hold a compute instance; none when the mode is off."""
+        return self._mig(index).refresh()
+
+    def instance_memory(self, index: int, gpu_instance_id: int) -> DeviceMemory:
+        """This will give how the device memory of an instance is divided."""
+        return self._mig(index).memory(gpu_instance_id)
+
+    def instance_sram_errors(self, index: int, gpu_instance_id: int) -> int:
+        """This will give the errors of an instance's on-chip memory that were not corrected."""
+        return self._mig(index).sram_errors(gpu_instance_id)
+
+    def instance_gpm_rates(self, index: int, gpu_instance_id: int) -> Mapping[GpmMetric, Reading] | None:
+        """This will give the averages since the call before; None on the first call."""
+        instances = self._mig(index)
+        try:
+            return _rates(instances.advance(gpu_instance_id))
+        except pynvml.NVMLError as error:
+            raise translated("GPM", error) from error
+
+    def _mig(self, index: int) -> MigInstances:
+        handle = self._handle(index)
+        if index not in self._instances:
+            self._instances[index] = MigInstances(handle, _GPM_IDS)
+        return self._instances[index]
 
     def compute_processes(self, index: int) -> Sequence[GpuProcess]:
         """This will give the processes that have a compute context on the GPU, or on an instance of it."""
@@ -256,3 +276,15 @@ class PynvmlDriver:
         if index not in self._handles:
             self._handles[index] = ask("nvmlDeviceGetHandleByIndex", index)
         return self._handles[index]
+
+
+def _rates(answers: Sequence[tuple[int, int, float]] | None) -> Mapping[GpmMetric, Reading] | None:
+    """This will give GPM's answers in our units; a metric without a value gives its reason."""
+    if answers is None:
+        return None
+    rates: dict[GpmMetric, Reading] = {}
+    for number, code, value in answers:
+        metric = GpmMetric(number)
+        succeeded = code == pynvml.NVML_SUCCESS
+        rates[metric] = value * GPM_SCALE[metric] if succeeded else entry_reason(code, metric.name)
+    return rates

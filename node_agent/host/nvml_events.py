@@ -9,7 +9,7 @@ from typing import Any
 
 import pynvml
 
-from node_agent.host.nvml_calls import ask
+from node_agent.host.nvml_calls import ask, instance_id
 from node_agent.host.nvml_facts import XidEvent
 from node_agent.host.nvml_protocol import GpuLost, NvmlError, NvmlRefused
 from node_agent.model import Reason
@@ -69,7 +69,13 @@ class XidWatch:
             if data is None:
                 return events
             if data.eventType & pynvml.nvmlEventTypeXidCriticalError:
-                events.append(XidEvent(index=self._index(data.device), number=int(data.eventData)))
+                events.append(
+                    XidEvent(
+                        index=self._index(data.device),
+                        number=int(data.eventData),
+                        gpu_instance_id=instance_id(data.gpuInstanceId),
+                    )
+                )
         return events
 
     def _next(self) -> Any | None:

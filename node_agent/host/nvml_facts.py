@@ -130,8 +130,28 @@ class Fabric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeInstance:
+    """A part of a GPU instance that a container or program is given; NVML calls it a MIG device."""
+
+    uuid: str  # "MIG-…": what the kubelet and CUDA_VISIBLE_DEVICES name it by
+    compute_instance_id: int
+    sm_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuInstance:
+    """One instance of a GPU in MIG mode. Its id may come again for another instance."""
+
+    gpu_instance_id: int
+    compute_instances: tuple[ComputeInstance, ...]  # at least one, by their ids
+    name: str | None = None
+    profile: str | None = None  # "3g.40gb"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class XidEvent:
     """An XID that the driver delivered, without the time at which it happened."""
 
     index: int | None  # None: the driver does not say any more of which GPU
     number: int
+    gpu_instance_id: int | None = None  # None: of the whole GPU

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from node_agent.host.nvml_calls import ask, ask_first
+from node_agent.host.nvml_calls import ask, ask_first, instance_id
 from node_agent.host.nvml_facts import GpuProcess, ProcessUtilization
 from node_agent.host.nvml_protocol import NvmlRefused
 from node_agent.host.nvml_units import PERCENT
 from node_agent.model import Reason
-
-_NO_INSTANCE = 0xFFFFFFFF  # nvml.h, nvmlProcessInfo_t: the id outside of MIG mode
 
 
 def read_processes(handle: Any) -> list[GpuProcess]:
@@ -21,14 +19,10 @@ def read_processes(handle: Any) -> list[GpuProcess]:
         GpuProcess(
             pid=process.pid,
             used_bytes=process.usedGpuMemory,
-            gpu_instance_id=_instance(getattr(process, "gpuInstanceId", None)),
+            gpu_instance_id=instance_id(getattr(process, "gpuInstanceId", None)),
         )
         for process in processes
     ]
-
-
-def _instance(number: int | None) -> int | None:
-    return None if number is None or number == _NO_INSTANCE else int(number)
 
 
 def read_process_utilization(handle: Any, since_microseconds: int) -> list[ProcessUtilization]:

@@ -10,6 +10,7 @@ from node_agent.host.nvml_facts import (
     DeviceMemory,
     Fabric,
     GpuIdentity,
+    GpuInstance,
     GpuProcess,
     NvLink,
     PowerSample,
@@ -169,4 +170,23 @@ class Nvml(Protocol):
 
     def process_utilization(self, index: int, *, since_microseconds: int) -> Sequence[ProcessUtilization]:
         """This will give what processes did since the stamp; one that did nothing is not among them."""
+        ...
+
+    def instances(self, index: int) -> Sequence[GpuInstance]:
+        """This will give the instances of a GPU in MIG mode that hold a compute instance; none when the mode is off.
+
+        Refused where the GPU knows no such mode. The methods below take ids out of the newest answer.
+        """
+        ...
+
+    def instance_memory(self, index: int, gpu_instance_id: int) -> DeviceMemory:
+        """This will give how the device memory of an instance is divided."""
+        ...
+
+    def instance_sram_errors(self, index: int, gpu_instance_id: int) -> int:
+        """This will give the errors of an instance's on-chip memory that were not corrected."""
+        ...
+
+    def instance_gpm_rates(self, index: int, gpu_instance_id: int) -> Mapping[GpmMetric, Reading] | None:
+        """This will give the averages since the call before; None on the first call. As `gpm_rates`."""
         ...

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import pytest
 
 from node_agent.collectors.gpu_gpm import GPM_NAMES
 from node_agent.collectors.gpu_health import HEALTH_NAMES, fabric_values
+from node_agent.collectors.gpu_instances import INSTANCE_METRICS
 from node_agent.host.nvml import PynvmlDriver
-from node_agent.host.nvml_facts import Bar1Memory, DeviceMemory, PowerSample, Utilization
+from node_agent.host.nvml_facts import Bar1Memory, DeviceMemory, GpuInstance, PowerSample, Utilization
 from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
 from node_agent.host.nvml_protocol import Nvml, NvmlError, NvmlRefused, NvmlUnavailable
 from node_agent.model import Reason
@@ -51,6 +52,14 @@ def recorded_subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
     return Subject(nvml=PynvmlDriver(), pass_time=lambda: recording.add_power(420_000, 430_000))
 
 
+def recorded_mig_subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
+    recording = RecordedPynvml()
+    recording.install(monkeypatch)
+    recording.enter_mig_mode()
+    recording.add_power(400_000, 410_000)
+    return Subject(nvml=PynvmlDriver(), pass_time=lambda: recording.add_power(420_000, 430_000))
+
+
 def real_subject(_: pytest.MonkeyPatch) -> Subject:
     driver = PynvmlDriver()
     try:
@@ -66,6 +75,7 @@ def real_subject(_: pytest.MonkeyPatch) -> Subject:
 SUBJECTS = [
     *(pytest.param(fake_subject(make), id=f"fake-{make.__name__}") for make in GALLERY),
     pytest.param(recorded_subject, id="recorded"),
+    pytest.param(recorded_mig_subject, id="recorded-mig"),
     pytest.param(real_subject, id="real", marks=pytest.mark.gpu),
 ]
 
@@ -78,8 +88,11 @@ def subject(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     made.nvml.close()
 
 
+TABLES_OF_GPUS = ("gpu", "gpu_health", "gpu_instance")
+
+
 def assert_possible(name: str, value: object) -> None:
-    spec = {spec.name: spec for table in ("gpu", "gpu_health") for spec in TABLES[table].fields}[name]
+    spec = {spec.name: spec for table in TABLES_OF_GPUS for spec in TABLES[table].fields}[name]
     assert isinstance(value, int | float), f"{name} is {value!r}"
     assert spec.minimum is not None and spec.maximum is not None
     assert spec.minimum <= value <= spec.maximum, f"{name} is {value}"
@@ -97,7 +110,12 @@ def test_an_identity_names_the_gpu(subject: Subject) -> None:
     ("shape", "method"), [(Utilization, "utilization"), (DeviceMemory, "memory"), (Bar1Memory, "bar1")]
 )
 def test_grouped_answers_bear_the_catalogues_names_and_ranges(subject: Subject, shape: type, method: str) -> None:
-    answer = getattr(subject.nvml, method)(0)
+    try:
+        answer = getattr(subject.nvml, method)(0)
+    except NvmlRefused as refused:  # the classic utilisation, in MIG mode
+        assert (shape, refused.reason) == (Utilization, Reason.UNSUPPORTED)
+        assert subject.nvml.identity(0).mig_enabled
+        return
     for part in fields(shape):
         assert_possible(part.name, getattr(answer, part.name))
 
@@ -206,9 +224,72 @@ def test_no_power_samples_from_the_future(subject: Subject) -> None:
     assert list(subject.nvml.power_samples(0, since_microseconds=2**62)) == []
 
 
-def test_gpm_has_nothing_to_say_at_first_and_then_answers_every_metric(subject: Subject) -> None:
-    if not subject.nvml.identity(0).gpm_supported:
+def require_gpm(subject: Subject) -> None:
+    identity = subject.nvml.identity(0)
+    if not identity.gpm_supported:
         pytest.skip("THIS GPU HAS NO GPM (it is older than Hopper)")
+    if identity.mig_enabled:
+        pytest.skip("THIS GPU IS IN MIG MODE: its instances are asked instead")
+
+
+def instances_of(subject: Subject) -> Sequence[GpuInstance]:
+    try:
+        found = subject.nvml.instances(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        found = ()
+    if not found:
+        pytest.skip("THIS GPU HAS NO INSTANCES (MIG mode is off, or it knows none)")
+    return found
+
+
+def test_only_a_gpu_in_mig_mode_has_instances(subject: Subject) -> None:
+    try:
+        found = subject.nvml.instances(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        found = ()
+    assert subject.nvml.identity(0).mig_enabled or not found
+
+
+def test_instances_have_ids_compute_instances_and_memory(subject: Subject) -> None:
+    found = instances_of(subject)
+    numbers = [one.gpu_instance_id for one in found]
+    assert len(numbers) == len(set(numbers))
+    for one in found:
+        assert one.compute_instances and all(part.uuid.startswith("MIG-") for part in one.compute_instances)
+        assert one.profile and "." in one.profile and "c." not in one.profile
+        memory = subject.nvml.instance_memory(0, one.gpu_instance_id)
+        for part in fields(DeviceMemory):
+            assert_possible(part.name, getattr(memory, part.name))
+        assert subject.nvml.instance_sram_errors(0, one.gpu_instance_id) >= 0
+    assert list(subject.nvml.instances(0)) == list(found)
+
+
+def test_gpm_tells_of_an_instance_what_it_tells_of_a_gpu(subject: Subject) -> None:
+    (first, *_) = instances_of(subject)
+    if not subject.nvml.identity(0).gpm_supported:
+        with pytest.raises(NvmlRefused):
+            subject.nvml.instance_gpm_rates(0, first.gpu_instance_id)
+        return
+    assert subject.nvml.instance_gpm_rates(0, first.gpu_instance_id) is None
+    subject.pass_time()
+    rates = subject.nvml.instance_gpm_rates(0, first.gpu_instance_id)
+    assert rates is not None
+    for metric in INSTANCE_METRICS:
+        if not isinstance(rates.get(metric, Reason.UNSUPPORTED), Reason):
+            assert_possible(GPM_NAMES[metric], rates[metric])
+
+
+def test_an_instance_that_does_not_exist_is_refused(subject: Subject) -> None:
+    instances_of(subject)
+    for ask in (subject.nvml.instance_memory, subject.nvml.instance_sram_errors, subject.nvml.instance_gpm_rates):
+        with pytest.raises(NvmlRefused):
+            ask(0, 99)
+
+
+def test_gpm_has_nothing_to_say_at_first_and_then_answers_every_metric(subject: Subject) -> None:
+    require_gpm(subject)
     assert subject.nvml.gpm_rates(0) is None
     subject.pass_time()
     rates = subject.nvml.gpm_rates(0)
@@ -219,8 +300,7 @@ def test_gpm_has_nothing_to_say_at_first_and_then_answers_every_metric(subject: 
 
 
 def test_opening_anew_begins_gpm_anew(subject: Subject) -> None:
-    if not subject.nvml.identity(0).gpm_supported:
-        pytest.skip("THIS GPU HAS NO GPM (it is older than Hopper)")
+    require_gpm(subject)
     assert subject.nvml.gpm_rates(0) is None
     subject.nvml.close()
     assert subject.nvml.open() > 0
@@ -248,7 +328,7 @@ def test_xids_are_given_without_waiting_for_any(subject: Subject) -> None:
 
 def test_an_index_that_does_not_exist_is_refused(subject: Subject) -> None:
     with pytest.raises(NvmlRefused):
-        subject.nvml.utilization(99)
+        subject.nvml.temperature_celsius(99)
 
 
 def test_nothing_answers_after_close(subject: Subject) -> None:

@@ -15,9 +15,12 @@ from dataclasses import replace
 
 from node_agent.host.nvml_facts import (
     Bar1Memory,
+    ComputeInstance,
     DeviceMemory,
     Fabric,
     GpuIdentity,
+    GpuInstance,
+    GpuProcess,
     LinkState,
     NvLink,
     Reading,
@@ -25,13 +28,17 @@ from node_agent.host.nvml_facts import (
 )
 from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
 from node_agent.model import Reason
-from tests.fakes.nvml import FakeGpu
+from tests.fakes.nvml import FakeGpu, FakeInstance
 
 MIB = 1024 * 1024
 UNSUPPORTED = Reason.UNSUPPORTED
 
 RETIRED_PAGES = (
     GpuField.RETIRED_PAGES_SINGLE_BIT, GpuField.RETIRED_PAGES_DOUBLE_BIT, GpuField.RETIRED_PAGES_PENDING,
+)  # fmt: skip
+REMAPPED_ROWS = (
+    GpuField.REMAPPED_ROWS_CORRECTABLE, GpuField.REMAPPED_ROWS_UNCORRECTABLE, GpuField.REMAPPED_ROWS_PENDING,
+    GpuField.REMAPPED_ROWS_FAILURE,
 )  # fmt: skip
 NVLINK_TRAFFIC = (GpuField.NVLINK_TRANSMIT_BYTES, GpuField.NVLINK_RECEIVE_BYTES)
 NVLINK_ERRORS = (
@@ -134,6 +141,7 @@ def h200(index: int = 0) -> FakeGpu:
         fabric=UNSUPPORTED,
         fan_speed_ratio=UNSUPPORTED,
         process_utilization=[],
+        instances=[],
     )
 
 
@@ -231,6 +239,7 @@ def l4(index: int = 0) -> FakeGpu:
         GpuField.POWER_CURRENT_LIMIT_WATTS: 72.0,
         GpuField.THROTTLED_POWER_CAP_SECONDS: 200.740215,
     }
+    gpu.instances = UNSUPPORTED
     gpu.engines = gpu.engines | {MediaEngine.ENCODER: 0.4, MediaEngine.DECODER: 0.37}
     return gpu
 
@@ -282,4 +291,77 @@ def b200(index: int = 0) -> FakeGpu:
     return gpu
 
 
-GALLERY = (h200, h100, a100, l4, b200)
+_PREFIX = {"H100": "7100", "A100": "a100"}  # of made-up UUIDs
+
+
+def instance(
+    number: int, profile: str, *, sms: int, total: int, used: int, free: int, gpm: bool, name: str
+) -> FakeInstance:
+    """This will give an instance with one compute instance over all of it; sizes are in MiB."""
+    rates = {metric: rate for metric, rate in busy_gpm().items() if "NVLINK" not in metric.name}
+    return FakeInstance(
+        facts=GpuInstance(
+            gpu_instance_id=number,
+            compute_instances=(
+                ComputeInstance(
+                    uuid=f"MIG-{_PREFIX[name]}0000-0000-5000-8000-0000000000{number:02}",
+                    compute_instance_id=0,
+                    sm_count=sms,
+                ),
+            ),
+            name=f"NVIDIA {name} MIG {profile}",
+            profile=profile,
+        ),
+        memory=DeviceMemory(
+            memory_total_bytes=total * MIB,
+            memory_used_bytes=used * MIB,
+            memory_free_bytes=free * MIB,
+            memory_reserved_bytes=0,
+        ),
+        gpm_rates=rates if gpm else UNSUPPORTED,
+    )
+
+
+def in_mig_mode(gpu: FakeGpu) -> FakeGpu:
+    """This will take from a GPU what no GPU tells in MIG mode: the capture shows N/A for all of it.
+
+    Nobody has recorded what GPM then says of the whole GPU; here it says that it does not know.
+    """
+    gpu.identity = replace(gpu.identity, mig_enabled=True, mig_enabled_after_reset=True)
+    gpu.utilization, gpu.process_utilization, gpu.gpm_rates = UNSUPPORTED, UNSUPPORTED, UNSUPPORTED
+    gpu.engines = dict.fromkeys(MediaEngine, UNSUPPORTED)
+    gpu.field_values |= dict.fromkeys(REMAPPED_ROWS, UNSUPPORTED)
+    return gpu
+
+
+def h100_mig(index: int = 0) -> FakeGpu:
+    """This will give the captured H100 in MIG mode: four instances, three processes on the first of them."""
+    gpu = in_mig_mode(h100(index))
+    gpu.bar1 = Bar1Memory(bar1_used_bytes=81081 * MIB, bar1_total_bytes=131072 * MIB)
+    gpu.power_usage_watts = 432.21
+    gpu.compute_processes = [
+        GpuProcess(pid=21180, used_bytes=2296 * MIB, gpu_instance_id=2),
+        GpuProcess(pid=21181, used_bytes=1272 * MIB, gpu_instance_id=2),
+        GpuProcess(pid=21198, used_bytes=7484 * MIB, gpu_instance_id=2),
+    ]
+    gpu.instances = [
+        instance(2, "3g.40gb", sms=60, total=40448, used=11091, free=29357, gpm=True, name="H100"),
+        instance(3, "2g.20gb", sms=32, total=20097, used=17, free=20080, gpm=True, name="H100"),
+        instance(9, "1g.10gb", sms=16, total=9985, used=9, free=9976, gpm=True, name="H100"),
+        instance(10, "1g.10gb", sms=16, total=9985, used=9, free=9976, gpm=True, name="H100"),
+    ]
+    return gpu
+
+
+def a100_mig(index: int = 0) -> FakeGpu:
+    """This will give an A100 in MIG mode: instances and their memory, and no way to say how busy they are."""
+    gpu = in_mig_mode(a100(index))
+    gpu.compute_processes = [GpuProcess(pid=31337, used_bytes=4 * 1024 * MIB, gpu_instance_id=1)]
+    gpu.instances = [
+        instance(1, "3g.40gb", sms=42, total=40192, used=4133, free=36059, gpm=False, name="A100"),
+        instance(5, "2g.20gb", sms=28, total=19968, used=13, free=19955, gpm=False, name="A100"),
+    ]
+    return gpu
+
+
+GALLERY = (h200, h100, h100_mig, a100, a100_mig, l4, b200)

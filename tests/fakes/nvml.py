@@ -11,6 +11,7 @@ from node_agent.host.nvml_facts import (
     DeviceMemory,
     Fabric,
     GpuIdentity,
+    GpuInstance,
     GpuProcess,
     NvLink,
     PowerSample,
@@ -27,6 +28,16 @@ Answer = TypeVar("Answer")
 
 NO_LIBRARY = NvmlUnavailable("no NVIDIA driver on this host: libnvidia-ml.so.1 was not found", absent=True)
 WRONG_VERSION = NvmlUnavailable("the NVIDIA driver was upgraded under this process", absent=False, needs_restart=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeInstance:
+    """One GPU instance whose answers a test sets."""
+
+    facts: GpuInstance
+    memory: DeviceMemory
+    sram_errors: int | Reason = 0
+    gpm_rates: dict[GpmMetric, Reading] | Reason = Reason.UNSUPPORTED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +63,7 @@ class FakeGpu:
     fabric: Fabric | Reason
     fan_speed_ratio: float | Reason
     process_utilization: list[ProcessUtilization] | Reason
+    instances: list[FakeInstance] | Reason
     compute_processes: list[GpuProcess] = field(default_factory=list)
     power_samples: list[PowerSample] = field(default_factory=list)
     performance_state: int = 0
@@ -80,7 +92,7 @@ class FakeNvml:
         self.asked: list[str] = []  # by method
         self.before_each_call: Callable[[], None] = lambda: None  # to wedge or to note the thread
         self.is_open = False
-        self._gpm_begun: set[int] = set()
+        self._gpm_begun: set[tuple[int, GpuInstance | None]] = set()
 
     def open(self) -> int:
         """This will count the attempt and give the number of GPUs."""
@@ -194,8 +206,8 @@ class FakeNvml:
     def gpm_rates(self, index: int) -> Mapping[GpmMetric, Reading] | None:
         """This will give None on the first call after `open`."""
         rates = given("GPM", self._gpu(index, "gpm_rates").gpm_rates)
-        if index not in self._gpm_begun:
-            self._gpm_begun.add(index)
+        if (index, None) not in self._gpm_begun:
+            self._gpm_begun.add((index, None))
             return None
         return dict(rates)
 
@@ -207,6 +219,34 @@ class FakeNvml:
         """This will give the samples that are newer."""
         samples = given("process_utilization", self._gpu(index, "process_utilization").process_utilization)
         return [sample for sample in samples if sample.taken_at_microseconds > since_microseconds]
+
+    def instances(self, index: int) -> Sequence[GpuInstance]:
+        """This will give what the test set."""
+        return [one.facts for one in given("instances", self._gpu(index, "instances").instances)]
+
+    def instance_memory(self, index: int, gpu_instance_id: int) -> DeviceMemory:
+        """This will give what the test set."""
+        return self._instance(index, gpu_instance_id, "instance_memory").memory
+
+    def instance_sram_errors(self, index: int, gpu_instance_id: int) -> int:
+        """This will give what the test set."""
+        return given("instance_sram_errors", self._instance(index, gpu_instance_id, "instance_sram_errors").sram_errors)
+
+    def instance_gpm_rates(self, index: int, gpu_instance_id: int) -> Mapping[GpmMetric, Reading] | None:
+        """This will give None on the first call after `open`, and of another instance with the same id."""
+        instance = self._instance(index, gpu_instance_id, "instance_gpm_rates")
+        rates, key = given("GPM", instance.gpm_rates), (index, instance.facts)
+        if key not in self._gpm_begun:
+            self._gpm_begun.add(key)
+            return None
+        return dict(rates)
+
+    def _instance(self, index: int, gpu_instance_id: int, method: str) -> FakeInstance:
+        instances = given(method, self._gpu(index, method).instances)
+        for instance in instances:
+            if instance.facts.gpu_instance_id == gpu_instance_id:
+                return instance
+        raise NvmlRefused(Reason.NOT_COLLECTED, f"{method}: GPU instance {gpu_instance_id} is not there any more")
 
     def _gpu(self, index: int, method: str) -> FakeGpu:
         self.before_each_call()

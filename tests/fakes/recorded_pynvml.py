@@ -15,7 +15,20 @@ RECORDING = Path(__file__).parents[1] / "data" / "nvml" / "h200.json"
 POWER_PERIOD_MICROSECONDS = 20_000
 _api: Any = pynvml  # nvidia-ml-py carries no types
 _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
-HANDLE = ctypes.cast(ctypes.c_void_p(0x1000), pynvml.c_nvmlDevice_t)  # an address, as the driver gives
+
+
+def handle_at(address: int) -> Any:
+    """This will give an nvmlDevice_t: an address, and nothing is ever read there."""
+    return ctypes.cast(ctypes.c_void_p(address), pynvml.c_nvmlDevice_t)
+
+
+def address_of(handle: Any) -> int:
+    """This will give where a handle points."""
+    return int(ctypes.cast(handle, ctypes.c_void_p).value or 0)
+
+
+HANDLE = handle_at(0x1000)
+MIG_ADDRESS = 0x2000  # of the device in slot 0
 
 
 class RecordedPynvml:
@@ -32,8 +45,10 @@ class RecordedPynvml:
         }
         self.power: list[tuple[int, int]] = []  # (microseconds, mW)
         self.errors: dict[str, int] = {}
+        self.mig: list[dict[str, Any] | None] = []  # by slot, of a GPU in MIG mode
         self.xids: list[int] = []
         self.xid_address = 0x1000  # of the GPU that they are from
+        self.xid_instance = 0xFFFFFFFF
         self.no_more_xids = pynvml.NVML_ERROR_TIMEOUT
         self.shortest_wait = 0
         self.event_sets: list[object] = []
@@ -53,6 +68,46 @@ class RecordedPynvml:
                 monkeypatch.setattr(pynvml, name, self._function(name))
         monkeypatch.setattr(pynvml, "c_nvmlGpmMetricsGet_t", _GpmRequest)
 
+    def enter_mig_mode(self) -> None:
+        """This will play a GPU in MIG mode, as a captured H100 looks in it (tests/fakes/gpus.py says which).
+
+        Slot 1 is empty; instance 2 is shared by two compute instances, which the capture has none of.
+        """
+        self.answers["nvmlDeviceGetMigMode"] = [1, 1]
+        for name in ("UtilizationRates", "EncoderUtilization", "DecoderUtilization", "JpgUtilization"):
+            self.errors[f"nvmlDeviceGet{name}"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+        for name in ("nvmlDeviceGetProcessUtilization", "nvmlGpmSampleGet"):
+            self.errors[name] = pynvml.NVML_ERROR_NOT_SUPPORTED
+        self.mig = [
+            _mig_device(2, 1, "1c.3g.40gb", sms=28),
+            None,
+            _mig_device(2, 0, "2c.3g.40gb", sms=32),
+            _mig_device(9, 0, "1g.10gb", sms=16),
+        ]
+
+    def _mig_device(self, handle: Any) -> dict[str, Any]:
+        device = self.mig[address_of(handle) - MIG_ADDRESS]
+        if device is None:
+            raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return device
+
+    def _is_mig_device(self, handle: Any) -> bool:
+        return isinstance(handle, pynvml.c_nvmlDevice_t) and address_of(handle) >= MIG_ADDRESS
+
+    def _nvmlDeviceGetMaxMigDeviceCount(self, _: Any) -> int:
+        return len(self.mig)
+
+    def _nvmlDeviceGetMigDeviceHandleByIndex(self, _: Any, slot: int) -> Any:
+        if self.mig[slot] is None:
+            raise _api.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return handle_at(MIG_ADDRESS + slot)
+
+    def _nvmlGpmMigSampleGet(self, gpu: Any, gpu_instance_id: int, buffer: SimpleNamespace) -> None:
+        assert address_of(gpu) == address_of(HANDLE), "the parent is asked, with the instance's id"
+        if gpu_instance_id not in {device["nvmlDeviceGetGpuInstanceId"] for device in self.mig if device}:
+            raise _api.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        buffer.taken = len(self.calls)
+
     def add_power(self, *milliwatts: int) -> None:
         """This will let the driver take power samples, 20 ms apart."""
         last = self.power[-1][0] if self.power else 1_795_321_786_000_000
@@ -66,6 +121,9 @@ class RecordedPynvml:
                 raise _api.NVMLError(self.errors[name])
             if name != "nvmlInit" and not self._open:
                 raise _api.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+            if arguments and self._is_mig_device(arguments[0]):
+                answer = self._mig_device(arguments[0])[name]
+                return SimpleNamespace(**answer) if isinstance(answer, dict) else answer
             special = getattr(self, f"_{name}", None)
             return special(*arguments) if special else self._recorded(name, arguments)
 
@@ -130,8 +188,13 @@ class RecordedPynvml:
         if not self.xids:
             raise _api.NVMLError(self.no_more_xids)
         kind = pynvml.nvmlEventTypeXidCriticalError
-        handle = ctypes.cast(ctypes.c_void_p(self.xid_address), pynvml.c_nvmlDevice_t)
-        return SimpleNamespace(device=handle, eventType=kind, eventData=self.xids.pop(0))
+        return SimpleNamespace(
+            device=handle_at(self.xid_address),
+            eventType=kind,
+            eventData=self.xids.pop(0),
+            gpuInstanceId=self.xid_instance,
+            computeInstanceId=0xFFFFFFFF,
+        )
 
     def _nvmlDeviceGetGpuFabricInfoV(self, _: Any, reference: Any) -> int:
         """What the H200 answers is not recorded: the probe's call failed. A virtual machine without links has none."""
@@ -195,6 +258,18 @@ class RecordedPynvml:
         for metric in request.metrics[: request.numMetrics]:
             absent = (pynvml.NVML_ERROR_NOT_SUPPORTED, 0.0)
             metric.nvmlReturn, metric.value = self.gpm.get(metric.metricId, absent)
+
+
+def _mig_device(gpu_instance: int, compute_instance: int, profile: str, *, sms: int) -> dict[str, Any]:
+    return {
+        "nvmlDeviceGetGpuInstanceId": gpu_instance,
+        "nvmlDeviceGetComputeInstanceId": compute_instance,
+        "nvmlDeviceGetUUID": f"MIG-00000000-0000-5000-8000-00000000{gpu_instance:02}{compute_instance:02}",
+        "nvmlDeviceGetName": f"NVIDIA H100 80GB HBM3 MIG {profile}",
+        "nvmlDeviceGetAttributes_v2": {"multiprocessorCount": sms},
+        "nvmlDeviceGetMemoryInfo": {"total": 42413850624, "reserved": 0, "free": 30782930944, "used": 11630919680},
+        "nvmlDeviceGetMemoryErrorCounter": 0,
+    }
 
 
 class _GpmRequest:

@@ -23,7 +23,7 @@ from node_agent.clock import SystemClock
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.host.nvml_facts import GpuProcess, PowerSample, ProcessUtilization, XidEvent
 from node_agent.settings import Settings
-from tests.fakes.gpus import b200, h100
+from tests.fakes.gpus import b200, h100, h100_mig
 from tests.fakes.nvml import FakeNvml
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ FALLEN = "NVRM: Xid (PCI:0000:01:09): 79, pid='<unknown>', name=<unknown>, GPU h
 
 def gpus() -> FakeNvml:
     """This will give the host's GPUs, with work on them."""
-    driver = FakeNvml(h100(0), h100(1), b200(2))
+    driver = FakeNvml(h100(0), h100(1), b200(2), h100_mig(3))
     driver.gpus[0].compute_processes = [GpuProcess(pid=4242, used_bytes=9_876_543_210)]
     return driver
 

@@ -18,6 +18,7 @@ DAY_US = 86_400_000_000
 KIND_OF_TABLE = {
     "gpu": EntityKind.GPU,
     "gpu_health": EntityKind.GPU,
+    "gpu_instance": EntityKind.GPU_INSTANCE,
     "host": EntityKind.NODE,
     "disk": EntityKind.DISK,
     "filesystem": EntityKind.FILESYSTEM,

@@ -418,5 +418,27 @@ _TABLES["gpu_process"] = TableSpec(
         FieldSpec(name="host_cpu_seconds_total", type="double", unit="seconds", is_counter=True, minimum=0, maximum=1000000000000.0, source='/proc/<pid>/stat utime + stime', doc='CPU time of the process since it started.'),
     ),
 )
+_TABLES["gpu_instance"] = TableSpec(
+    name="gpu_instance",
+    entity="gpu_instance",
+    doc="One GPU instance of a GPU in MIG mode. Power, temperature, clocks and links are the GPU's and not divided; its attribute gpu names it.",
+    fields=(
+        FieldSpec(name="memory_total_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetMemoryInfo_v2.total of a MIG device', doc='Device memory of the instance.'),
+        FieldSpec(name="memory_used_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetMemoryInfo_v2.used of a MIG device', doc='Of it, held by processes.'),
+        FieldSpec(name="memory_free_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetMemoryInfo_v2.free of a MIG device', doc='Of it, to be had.'),
+        FieldSpec(name="memory_reserved_bytes", type="bigint", unit="bytes", is_counter=False, minimum=0, maximum=100000000000000.0, source='nvmlDeviceGetMemoryInfo_v2.reserved of a MIG device', doc='Of it, kept by driver and firmware.'),
+        FieldSpec(name="ecc_uncorrected_sram_volatile_total", type="bigint", unit="count", is_counter=True, minimum=0, maximum=9007199254740991, source='nvmlDeviceGetMemoryErrorCounter(UNCORRECTED, VOLATILE, SRAM) of a MIG device', doc='ECC errors of on-chip memory that were not corrected since the driver was loaded; those of DRAM are counted for the whole GPU.'),
+        FieldSpec(name="graphics_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlGpmMigSampleGet, GPM 1 GRAPHICS_UTIL', doc='Share of time in which the compute or graphics engine was active.'),
+        FieldSpec(name="sm_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlGpmMigSampleGet, GPM 2 SM_UTIL', doc='Share of its SMs that had a warp resident, averaged over the interval. The honest utilisation.'),
+        FieldSpec(name="sm_occupancy_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlGpmMigSampleGet, GPM 3 SM_OCCUPANCY', doc='Resident warps over the most the SMs could hold.'),
+        FieldSpec(name="tensor_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlGpmMigSampleGet, GPM 5 ANY_TENSOR_UTIL', doc='Share of cycles in which a tensor pipe was busy.'),
+        FieldSpec(name="fp64_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlGpmMigSampleGet, GPM 11 FP64_UTIL', doc='Share of cycles in which the FP64 pipe was busy.'),
+        FieldSpec(name="fp32_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlGpmMigSampleGet, GPM 12 FP32_UTIL', doc='Share of cycles in which the FP32 pipe was busy.'),
+        FieldSpec(name="fp16_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlGpmMigSampleGet, GPM 13 FP16_UTIL', doc='Share of cycles in which the FP16 pipe was busy.'),
+        FieldSpec(name="dram_active_ratio", type="real", unit="ratio", is_counter=False, minimum=0, maximum=1, source='nvmlGpmMigSampleGet, GPM 10 DRAM_BW_UTIL', doc='Its device memory bandwidth used, over its maximum.'),
+        FieldSpec(name="pcie_transmit_bytes_per_second", type="real", unit="bytes_per_second", is_counter=False, minimum=0, maximum=1000000000000.0, source='nvmlGpmMigSampleGet, GPM 20 PCIE_TX_PER_SEC', doc='Bytes the instance sent over PCIe.'),
+        FieldSpec(name="pcie_receive_bytes_per_second", type="real", unit="bytes_per_second", is_counter=False, minimum=0, maximum=1000000000000.0, source='nvmlGpmMigSampleGet, GPM 21 PCIE_RX_PER_SEC', doc='Bytes the instance received over PCIe.'),
+    ),
+)
 
 TABLES: Mapping[str, TableSpec] = MappingProxyType(_TABLES)
