@@ -49,9 +49,20 @@ class InstancesReader:
         self._index = index
         self._known: dict[int, _Known] = {}
         self._gone: list[_Known] = []
+        self._doubts: set[int] = set()  # instances that could not be read, and have been looked for since
+        self.is_doubtful = False  # one could not be read: perhaps it is not there any more
+
+    def look_again(self, questions: Questions) -> None:
+        """This will look which instances there are because one could not be read: once for each."""
+        self._refresh(questions)
 
     def refresh(self, questions: Questions) -> None:
         """This will look which instances there are. What cannot be told leaves them as they were."""
+        self._doubts.clear()
+        self._refresh(questions)
+
+    def _refresh(self, questions: Questions) -> None:
+        self.is_doubtful = False
         found = questions.ask_if_there("mig", lambda: self._driver.instances(self._index))
         if isinstance(found, Reason) and found is not Reason.UNSUPPORTED:
             return
@@ -102,8 +113,12 @@ class InstancesReader:
         self, now: Instant, questions: Questions, number: int, known: _Known, gpu: GpuIdentity
     ) -> dict[str, Value]:
         driver, index = self._driver, self._index
+        memory = questions.ask_group(DeviceMemory, lambda: driver.instance_memory(index, number))
+        if Reason.ERROR in memory.values() and number not in self._doubts:
+            self._doubts.add(number)
+            self.is_doubtful = True
         return {
-            **questions.ask_group(DeviceMemory, lambda: driver.instance_memory(index, number)),
+            **memory,
             "ecc_uncorrected_sram_volatile_total": questions.ask(lambda: driver.instance_sram_errors(index, number)),
             **(known.gpm.look(now, questions) if gpu.gpm_supported else known.gpm.unknown(Reason.UNSUPPORTED)),
         }

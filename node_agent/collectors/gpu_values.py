@@ -72,6 +72,8 @@ class GpuReader:
         slow = self._slow_due.is_due(now)
         if slow:
             self._look_slowly(now, gpu_idle=values["gpu_utilization_ratio"] == 0)
+        elif self._instances_reader.is_doubtful:
+            self._instances_reader.look_again(self._questions)
         processes = self._processes
         by_instance = None if processes is None or isinstance(processes.processes, Reason) else processes.by_instance
         instances = self._instances_reader.look(now, self._questions, gpu=self.identity, processes=by_instance)

@@ -58,8 +58,10 @@ class RecordedPynvml:
         self.newest_fabric_info: int = _api.nvmlGpuFabricInfo_v3
         self.process_utilization: list[dict[str, int]] = []
         self.calls: list[str] = []
+        self.keeps_calls = True
+        self.calls_total = 0
         self.gpm_buffers: set[int] = set()
-        self._open = 0
+        self.times_open = 0
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """This will put the recording in the place of every function that would call the library."""
@@ -86,7 +88,8 @@ class RecordedPynvml:
         ]
 
     def _mig_device(self, handle: Any) -> dict[str, Any]:
-        device = self.mig[address_of(handle) - MIG_ADDRESS]
+        slot = address_of(handle) - MIG_ADDRESS
+        device = self.mig[slot] if slot < len(self.mig) else None
         if device is None:
             raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         return device
@@ -106,7 +109,7 @@ class RecordedPynvml:
         assert address_of(gpu) == address_of(HANDLE), "the parent is asked, with the instance's id"
         if gpu_instance_id not in {device["nvmlDeviceGetGpuInstanceId"] for device in self.mig if device}:
             raise _api.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
-        buffer.taken = len(self.calls)
+        buffer.taken = self.calls_total
 
     def add_power(self, *milliwatts: int) -> None:
         """This will let the driver take power samples, 20 ms apart."""
@@ -116,10 +119,12 @@ class RecordedPynvml:
 
     def _function(self, name: str) -> Any:
         def call(*arguments: Any) -> Any:
-            self.calls.append(name)
+            self.calls_total += 1
+            if self.keeps_calls:
+                self.calls.append(name)
             if name in self.errors:
                 raise _api.NVMLError(self.errors[name])
-            if name != "nvmlInit" and not self._open:
+            if name != "nvmlInit" and not self.times_open:
                 raise _api.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
             if arguments and self._is_mig_device(arguments[0]):
                 answer = self._mig_device(arguments[0])[name]
@@ -139,10 +144,10 @@ class RecordedPynvml:
         return SimpleNamespace(**answer) if isinstance(answer, dict) else answer
 
     def _nvmlInit(self) -> None:
-        self._open += 1
+        self.times_open += 1
 
     def _nvmlShutdown(self) -> None:
-        self._open -= 1
+        self.times_open -= 1
 
     def _nvmlDeviceGetCount(self) -> int:
         return 1
@@ -250,7 +255,7 @@ class RecordedPynvml:
         self.gpm_buffers.remove(id(buffer))
 
     def _nvmlGpmSampleGet(self, _: str, buffer: SimpleNamespace) -> None:
-        buffer.taken = len(self.calls)
+        buffer.taken = self.calls_total
 
     def _nvmlGpmMetricsGet(self, request: _GpmRequest) -> None:
         assert request.version == pynvml.NVML_GPM_METRICS_GET_VERSION

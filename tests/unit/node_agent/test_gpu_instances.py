@@ -124,6 +124,18 @@ async def test_an_instance_that_is_destroyed_is_unknown_then_gone_and_then_told_
     assert 10 not in instances_of(after)
 
 
+async def test_an_instance_that_cannot_be_read_is_looked_for_at_once_and_once() -> None:
+    gpu = h100_mig()
+    driver = FakeNvml(gpu)
+    async with collecting(driver) as collector:
+        await collector.collect(at(0))
+        gpu.refusals = {"instance_memory": NvmlRefused(Reason.ERROR, "nvmlDeviceGetMemoryInfo: Invalid Argument")}
+        for second in range(1, 9):
+            collected = await collector.collect(at(second))
+    assert driver.asked.count("instances") == 2
+    assert collected.outcome is Outcome.PARTIAL
+
+
 async def test_another_instance_with_the_same_id_begins_anew() -> None:
     gpu = h100_mig()
     assert not isinstance(gpu.instances, Reason)
