@@ -207,6 +207,7 @@ def _rollup_table(name: str) -> Table:
         "p50": SmallInteger(), "p95": SmallInteger(), "p99": SmallInteger(),
         "last": REAL(), "last_exact": Double(), "share": REAL(),
         "increase": Double(), "seconds": REAL(), "resets": SmallInteger(), "buckets": BigInteger(),
+        "sketch_lengths": SmallInteger(), "sketch_steps": SmallInteger(), "sketch_counts": Integer(),
     }  # fmt: skip
     return Table(
         name,
@@ -219,7 +220,6 @@ def _rollup_table(name: str) -> Table:
         Column("units", SmallInteger, nullable=False),
         Column("entity_ids", ARRAY(Integer), nullable=False),
         *[Column(array, ARRAY(kind), nullable=array != "samples") for array, kind in arrays.items()],
-        Column("sketch", LargeBinary),
         postgresql_partition_by="RANGE (start)",
     )
 

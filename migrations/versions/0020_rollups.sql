@@ -51,7 +51,9 @@ CREATE TABLE rollup_minute (
     seconds REAL[],
     resets SMALLINT[],
     buckets BIGINT[],
-    sketch BYTEA
+    sketch_lengths SMALLINT[],
+    sketch_steps SMALLINT[],
+    sketch_counts INTEGER[]
 ) PARTITION BY RANGE (start);
 
 CREATE INDEX ON rollup_minute (field_id, start, first_entity);
