@@ -201,6 +201,7 @@ class Bucket:
     increase: float | None  # counters: by how much it grew, resets allowed for
     increase_seconds: float | None  # the time between the samples that show the growth
     unknown_set_id: int | None  # of some row in which the field was unknown
+    reason: str | None = None  # the same where it is known already
 
 
 def _increments(table: Table, field: FieldSpec, where: Sequence[Any]) -> Any:

@@ -22,7 +22,7 @@ from control_plane.storage.rollups.fields import FieldKind
 from control_plane.storage.rollups.minutes import LOOKBACK_US, MINUTE_US, Reasons
 from control_plane.storage.sample_rows import Stretch
 from control_plane.storage.session import SyncConnection
-from optiinfra.catalogue import TABLES, TableSpec
+from optiinfra.catalogue import TableSpec
 
 Bounds = Mapping[int, Mapping[str, Sequence[float]]]  # layout_id -> histogram -> bounds
 
@@ -52,16 +52,17 @@ def read_ends(connection: SyncConnection, spec: TableSpec, stretch: Stretch, *, 
 
     With `firsts` also the first one: needed where nothing is known of the time before.
     """
-    query = _ends_query(spec, stretch, "DESC")
+    query = ends_query(spec, stretch, "DESC")
     if firsts:
-        query = sql.SQL("({}) UNION ({})").format(query, _ends_query(spec, stretch, "ASC"))
+        query = sql.SQL("({}) UNION ({})").format(query, ends_query(spec, stretch, "ASC"))
     with connection.cursor(binary=True, row_factory=dict_row) as cursor:
         use_numpy(cursor.adapters)
-        ends = [_end_of(row, spec) for row in cursor.execute(query)]
+        ends = [end_of(row, spec) for row in cursor.execute(query)]
     return sorted(ends, key=lambda end: (end.entity_id, end.taken_at_us))
 
 
-def _ends_query(spec: TableSpec, stretch: Stretch, order: str) -> sql.Composed:
+def ends_query(spec: TableSpec, stretch: Stretch, order: str) -> sql.Composed:
+    """This will give the query for the last (DESC) or first (ASC) row of each entity, minute and run of counters."""
     columns = [sql.Identifier(f"{f.name}_{part}") for f in spec.histograms for part in ("buckets", "sum")]
     run = sql.SQL("entity_id, date_trunc('minute', taken_at), counters_since_unix_seconds, layout_id")
     return sql.SQL(
@@ -78,7 +79,8 @@ def _ends_query(spec: TableSpec, stretch: Stretch, order: str) -> sql.Composed:
     )
 
 
-def _end_of(row: Mapping[str, Any], spec: TableSpec) -> End:
+def end_of(row: Mapping[str, Any], spec: TableSpec) -> End:
+    """This will make an end of a row of `ends_query`."""
     return End(
         entity_id=row["entity_id"],
         taken_at_us=row["taken_at_us"],
@@ -104,7 +106,7 @@ class _Growth:
 
 
 def rolled_histograms(
-    table: str,
+    spec: TableSpec,
     ends: Sequence[End],
     before: Standings,
     *,
@@ -117,7 +119,6 @@ def rolled_histograms(
 
     `ends` are ordered by entity and time.
     """
-    spec = TABLES[table]
     found: dict[str, list[_Growth]] = {f.name: [] for f in spec.histograms}
     standing = dict(before.ends)
     for end in ends:

@@ -80,36 +80,51 @@ def rolled(
     rows: SampleRows, grid: Grid, before: Predecessors, reasons: Reasons
 ) -> tuple[dict[str, Cells], Predecessors]:
     """This will give the cells of every field that holds one number, and where its counters stand at the end."""
-    fields = TABLES[rows.table].scalars
-    after = Predecessors(entity_ids=np.union1d(before.entity_ids, grid.entity_ids).astype(np.int32))
-    why = _ReasonTable(rows, reasons, fields)
-    samples = np.zeros(grid.count, np.int32)
-    samples[grid.present] = np.diff(np.append(grid.first, len(rows)))
-    all_rows = _known_rows(grid, rows.taken_at_us, None)
-    out = {}
-    for place, spec in enumerate(fields):
-        values = rows.columns[spec.name]
+    work = _Pass(rows, grid, TABLES[rows.table].scalars, before, reasons)
+    return {spec.name: work.field(place) for place, spec in enumerate(work.fields)}, work.after
+
+
+def rolled_field(rows: SampleRows, grid: Grid, spec: FieldSpec, before: Predecessors, reasons: Reasons) -> Cells:
+    """This will give the cells of one field."""
+    return _Pass(rows, grid, [spec], before, reasons).field(0)
+
+
+class _Pass:
+    """One pass over rows: what their fields have in common is worked out once."""
+
+    def __init__(
+        self, rows: SampleRows, grid: Grid, fields: Sequence[FieldSpec], before: Predecessors, reasons: Reasons
+    ) -> None:
+        self.fields = fields
+        self.after = Predecessors(entity_ids=np.union1d(before.entity_ids, grid.entity_ids).astype(np.int32))
+        self._rows, self._grid, self._before = rows, grid, before
+        self._why = _ReasonTable(rows, reasons, fields)
+        self._all_rows = _known_rows(grid, rows.taken_at_us, None)
+        self._samples = np.zeros(grid.count, np.int32)
+        self._samples[grid.present] = np.diff(np.append(grid.first, len(rows)))
+
+    def field(self, place: int) -> Cells:
+        spec, grid = self.fields[place], self._grid
+        values = self._rows.columns[spec.name]
         unknown = np.isnan(values)
-        known, reason = samples, np.full(grid.count, NO_REASON, np.int16)
+        known, reason = self._samples, np.full(grid.count, NO_REASON, np.int16)
         if unknown.any():
-            known = samples.copy()
+            known = known.copy()
             known[grid.present] -= np.add.reduceat(unknown, grid.first, dtype=np.int32)
             newest = _newest(unknown, grid)
-            reason[grid.present[newest >= 0]] = why.of(place, newest[newest >= 0])
+            reason[grid.present[newest >= 0]] = self._why.of(place, newest[newest >= 0])
         kind = kind_of(spec)
         assert kind is not None
         cells = Cells(
             kind=kind, start_us=grid.start_us, unit_us=MINUTE_US, units=grid.units, entity_ids=grid.entity_ids,
-            samples=samples, known=known, reason=reason,
+            samples=self._samples, known=known, reason=reason,
             statistics={name: np.full(grid.count, np.nan) for name in STATISTICS[kind]},
         )  # fmt: skip
-        if kind is FieldKind.COUNTER:
-            known_rows = _known_rows(grid, rows.taken_at_us, unknown) if unknown.any() else all_rows
-            _fill_counter(cells, grid, spec.name, values.astype(np.float64), known_rows, before, after)
-        else:
-            cells = _filled_gauge(cells, grid, values, unknown)
-        out[spec.name] = cells
-    return out, after
+        if kind is not FieldKind.COUNTER:
+            return _filled_gauge(cells, grid, values, unknown)
+        known_rows = _known_rows(grid, self._rows.taken_at_us, unknown) if unknown.any() else self._all_rows
+        _fill_counter(cells, grid, spec.name, values.astype(np.float64), known_rows, self._before, self.after)
+        return cells
 
 
 class _ReasonTable:

@@ -76,12 +76,12 @@ async def find(
     assert kind is not None
     return [
         FieldCells(field_id=number, exact=is_exact(field), cells=cells_of_row(row, kind, unit_us=level.unit_us))
-        for row in await _rows(connection, statement, arguments)
+        for row in await rows(connection, statement, arguments)
     ]
 
 
-async def _rows(
-    connection: AsyncConnection, statement: sql.Composed, arguments: Mapping[str, Any]
+async def rows(
+    connection: AsyncConnection, statement: sql.Composed, arguments: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """This will run a statement past SQLAlchemy, which would make a Python object of every element."""
     driver = (await connection.get_raw_connection()).driver_connection

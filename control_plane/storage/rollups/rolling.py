@@ -125,7 +125,7 @@ class Roller:
             connection, unknown_set_ids={e.unknown_set_id for e in ends}, layout_ids={e.layout_id for e in ends}
         )
         histograms, standing = rolled_histograms(
-            table, ends, standing, start_us=stretch.since_us, units=units,
+            spec, ends, standing, start_us=stretch.since_us, units=units,
             reasons=self._lookups.reasons, bounds=self._lookups.bounds,
         )  # fmt: skip
         out += [self._named(table, name, cells) for name, parts in histograms.items() for cells in parts]
