@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import agent_weight, api_latency, faults, gpu_recorded, ingest, startup
+from benchmarks import agent_weight, api_latency, faults, fleet_scale, gpu_recorded, ingest, startup
 from benchmarks.figures import Result, document, machine_line, section, versions_line
 
 BENCHMARKS: dict[str, Callable[..., Result]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "agent_weight": agent_weight.measure,
     "gpu_recorded": gpu_recorded.measure,
     "ingest": ingest.measure,
+    "fleet_scale": fleet_scale.measure,
     "api_latency": api_latency.measure,
     "faults": faults.measure,
 }

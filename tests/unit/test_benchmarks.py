@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import fleet, fleet_host
 from benchmarks.figures import Figure, Result, document, machine_line, number, table, versions_line
+from node_agent.clock import SystemClock
+from node_agent.uplink import wire
+from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
 REPOSITORY = Path(__file__).parents[2]
 RESULT = Result(
@@ -78,3 +82,16 @@ def test_with_a_name_one_runs_and_is_printed(
     monkeypatch.setitem(benchmarks.BENCHMARKS, "startup", lambda *, quick: RESULT)
     assert benchmarks.main(["startup"]) == 0
     assert capsys.readouterr().out.startswith("## An example\n")
+
+
+def test_a_hand_written_batch_is_what_protobuf_writes() -> None:
+    _, message = wire.Encoder().encode(fleet_host.tick(7, SystemClock().now()))
+    rest = type(message)()
+    rest.CopyFrom(message)
+    rest.ClearField("taken_at_unix_us")
+    rest.ClearField("taken_at_monotonic_us")
+    written = fleet.batch_message(
+        70_000, message.taken_at_unix_us, message.taken_at_monotonic_us, rest.SerializeToString()
+    )
+    expected = link_pb2.AgentMessage(batch=telemetry_pb2.Batch(seq=70_000, ticks=[message]))
+    assert link_pb2.AgentMessage.FromString(written) == expected
