@@ -15,6 +15,13 @@ from optiinfra.catalogue import TABLES
 # Two days ahead: a control plane that was down over midnight still finds its partition.
 DAYS_AHEAD = 2
 
+# Rows are only added, and leave with their partition: nothing to vacuum, and a second pass over every page is no use.
+# Statistics of sixty columns take seconds of CPU; when a partition has doubled is often enough.
+_RARELY_LOOKED_AFTER = sql.SQL(
+    "autovacuum_vacuum_insert_threshold = -1, "
+    "autovacuum_analyze_threshold = 1000000, autovacuum_analyze_scale_factor = 1"
+)
+
 
 def partition_name(table: str, day: date) -> str:
     """This will name the partition of `table` that holds `day`."""
@@ -33,11 +40,14 @@ def ensure_days(connection: SyncConnection, days: Iterable[date]) -> None:
             # IF NOT EXISTS looks before it waits for the parent's lock: the replica that had it was faster.
             with suppress(errors.DuplicateTable, errors.UniqueViolation):
                 connection.execute(
-                    sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
+                    sql.SQL(
+                        "CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({}) WITH ({})"
+                    ).format(
                         sql.Identifier(partition_name(table, day)),
                         sql.Identifier(f"{table}_sample"),
                         sql.Literal(start.isoformat()),
                         sql.Literal((start + timedelta(days=1)).isoformat()),
+                        _RARELY_LOOKED_AFTER,
                     )
                 )
 
