@@ -11,7 +11,7 @@ import grpc
 
 from control_plane import __version__
 from control_plane.ingest import wire
-from control_plane.ingest.admission import StreamState
+from control_plane.ingest.admission import MAX_BATCH_BYTES, StreamState
 from control_plane.ingest.clocks import Arrival, NodeClock
 from control_plane.ingest.counters import IngestCounters
 from control_plane.ingest.enrolment import EnrolmentService, NotAdmitted, listen_for_enrolments
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
 # Batches an agent may have unacknowledged: a minute and more of 5 s samples, a quarter minute of 1 s ones.
 WINDOW_BATCHES = 16
-MAX_BATCH_BYTES = 1024 * 1024
 HEARTBEAT_SECONDS = 10
 HELLO_TIMEOUT_SECONDS = 10
 # Three heartbeats missed: the link is dead, whatever TCP still believes.
@@ -355,8 +354,6 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def _admit(self, session: Session, batch: telemetry_pb2.Batch, arrived: Arrival) -> None:
         if not 0 < batch.seq < wire.HIGHEST_SEQ:
             raise wire.RefusedMessage("bad_sequence", f"batches are numbered from 1 to 2^62, not {batch.seq}")
-        if batch.ByteSize() > MAX_BATCH_BYTES:
-            raise wire.RefusedMessage("too_large", f"a batch has {batch.ByteSize()} bytes; at most {MAX_BATCH_BYTES}")
         admitted = session.state.admit(batch, arrived)
         self.counters.stamps_corrected += sum(tick.clock_corrected for tick in admitted.ticks)
         await self.writer.submit(Arrived(stream=session, batch=admitted))
