@@ -29,8 +29,9 @@ only_as_root = pytest.mark.skipif(not AS_ROOT, reason="needs root, to become ano
 
 # Starts a server, says so, and then does nothing until it is killed.
 OWNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background hands down that it is ignored
 from control_plane.storage.embedded import EmbeddedPostgres
 postgres = EmbeddedPostgres(Path(sys.argv[1]))
 postgres.start()
