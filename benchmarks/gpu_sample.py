@@ -95,9 +95,7 @@ async def measure() -> list[Look]:
         spent, calls = meter.taken()
         if number >= FIRST_LOOKS:
             is_slow = any(sample.table == "gpu_health" for sample in collected.samples)
-            out.append(
-                Look(whole=whole, inside=sum(spent.values()), calls=calls, is_slow=is_slow, by_function=spent)
-            )
+            out.append(Look(whole=whole, inside=sum(spent.values()), calls=calls, is_slow=is_slow, by_function=spent))
         await asyncio.sleep(INTERVAL_SECONDS)
     await collector.close()
     return out
@@ -111,7 +109,7 @@ def summary(title: str, looks: Sequence[Look]) -> str:
         f"{title}: {len(looks)} looks, {statistics.median(look.calls for look in looks):g} NVML calls each\n"
         f"whole look    median {statistics.median(wholes):.2f} ms, worst {max(wholes):.2f} ms (target 8)\n"
         f"inside NVML   median {statistics.median(insides):.2f} ms, worst {max(insides):.2f} ms\n"
-        f"whole/inside  median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f} (target 1.3)\n"
+        f"whole/inside  median {statistics.median(ratios):.3f} (target 1.3), {min(ratios):.3f} to {max(ratios):.3f}\n"
     )
 
 

@@ -62,10 +62,12 @@ class GpuReader:
         self._process_reader = ProcessReader(driver, index, proc_root)
         self._health: HealthLook | None = None  # as it was read last: entities carry what describes the GPU
         self._processes: ProcessesLook | None = None
+        self._described: Mapping[str, object] = {}
+        self._unsupported: list[str] = []
 
     def look(self, now: Instant, *, renew: bool = False) -> GpuLook:
         """This will read every value once that is due. `renew` makes all of it due."""
-        self._refresh_identity(now)
+        refreshed = self._refresh_identity(now)
         if renew:
             self._slow_due.at_once()
         values = self._fast(now)
@@ -81,7 +83,7 @@ class GpuReader:
             values=values,
             health=self._health.values if slow and self._health is not None else None,
             instances=instances,
-            attributes=self._attributes(values),
+            attributes=self._attributes(values, renewed=slow or refreshed),
             complaints=self._questions.complaints(),
         )
 
@@ -108,30 +110,40 @@ class GpuReader:
         self._processes = self._process_reader.look(now, self._questions, gpu_idle=gpu_idle)
         self._health = self._health_reader.look(self._questions, processes_count=self._processes.count)
 
-    def _attributes(self, values: Mapping[str, Value]) -> dict[str, object]:
+    def _attributes(self, values: Mapping[str, Value], *, renewed: bool) -> Mapping[str, object]:
+        """This will describe the GPU. Between two readings of the slow tier only what is unsupported can change."""
+        unsupported = [name for name, value in values.items() if value is Reason.UNSUPPORTED]
+        if not renewed and unsupported == self._unsupported:
+            return self._described
         health, processes = self._health, self._processes
         assert health is not None, "the first look reads everything"
         assert processes is not None
-        everything = {**values, **health.values}
-        listed = None if isinstance(processes.processes, Reason) else processes.processes
-        return {
-            **attributes_of(self.identity, processes=listed),
+        lacking = [name for name, value in health.values.items() if value is Reason.UNSUPPORTED]
+        self._unsupported = unsupported
+        self._described = {
+            **attributes_of(
+                self.identity,
+                processes=None if isinstance(processes.processes, Reason) else processes.processes,
+            ),
             **health.attributes,
-            "unsupported": sorted(name for name, value in everything.items() if value is Reason.UNSUPPORTED),
+            "unsupported": sorted(unsupported + lacking),
         }
+        return self._described
 
-    def _refresh_identity(self, now: Instant) -> None:
+    def _refresh_identity(self, now: Instant) -> bool:
+        """This will read it when that is due, and say whether it did."""
         if not self._identity_due.is_due(now):
-            return
+            return False
         identity = self._questions.ask(lambda: self._driver.identity(self._index))
         if isinstance(identity, Reason):
-            return
+            return False
         if identity.mig_enabled != self.identity.mig_enabled:  # what answers depends on the MIG mode
             self._questions.forget()
             self._health_reader.forget()
             self._wanted = FAST_FIELDS
             self._slow_due.at_once()
         self.identity = identity
+        return True
 
     def _fields(self) -> dict[str, Value]:
         ask, driver, index = self._questions.ask, self._driver, self._index

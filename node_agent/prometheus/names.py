@@ -103,6 +103,20 @@ GPU_HEALTH = Family(
     prefixes={"device": "nvidia"},
 )
 
+# Of a GPU instance only what its GPU does not tell in MIG mode: memory would be counted twice.
+GPU_INSTANCE = Family(
+    metrics={
+        name: metric
+        for name, metric in GPU.metrics.items()
+        if metric.name.startswith("DCGM_FI_PROF_") and not name.startswith("nvlink_")
+    },
+    labels={
+        "gpu": "gpu_index", "UUID": "gpu", "device": "gpu_index", "modelName": "name",
+        "GPU_I_PROFILE": "profile", "GPU_I_ID": "gpu_instance_id",
+    },
+    prefixes={"device": "nvidia"},
+)  # fmt: skip
+
 # node_exporter 1.5 and later: collector/{loadavg,meminfo,pressure,vmstat}_linux.go.
 HOST = Family(
     metrics={
@@ -193,6 +207,7 @@ INFINIBAND = Family(
 FAMILIES: Mapping[str, Family] = {
     "gpu": GPU,
     "gpu_health": GPU_HEALTH,
+    "gpu_instance": GPU_INSTANCE,
     "host": HOST,
     "disk": DISK,
     "filesystem": FILESYSTEM,

@@ -93,7 +93,7 @@ def _add_sample(
         for label, source in family.labels.items()
         if (value := attributes.get(source) if source else sample.entity[1]) is not None
     }
-    if sample.entity[0] is EntityKind.GPU:
+    if sample.entity[0] in (EntityKind.GPU, EntityKind.GPU_INSTANCE):
         labels["Hostname"] = hostname
     for field, metric in family.metrics.items():
         _add(lines, metric, labels, sample.values.get(field), read_at_milliseconds)

@@ -53,7 +53,11 @@ def assert_nothing_is_kept(recording: RecordedPynvml) -> None:
 
 
 @pytest.mark.parametrize(
-    "ticks", [pytest.param(6 * CYCLE, id="a-few"), pytest.param(100_000, id="100000", marks=pytest.mark.slow)]
+    "ticks",
+    [
+        pytest.param(6 * CYCLE, id="a-few"),
+        pytest.param(100_000, id="100000", marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+    ],
 )
 async def test_nothing_grows_with_the_ticks(ticks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = RecordedPynvml()

@@ -72,6 +72,23 @@ def test_a_gpus_values_have_dcgm_exporters_names_units_and_labels() -> None:
     assert any(name.startswith("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION") and v == 2500 for (name, _), v in found.items())
 
 
+def test_a_gpu_instance_has_dcgm_exporters_labels_beside_its_gpus() -> None:
+    said = {
+        "gpu": "GPU-1",
+        "gpu_index": 3,
+        "gpu_instance_id": 9,
+        "profile": "1g.10gb",
+        "name": "NVIDIA H100 MIG 1g.10gb",
+    }
+    instance = Entity(kind=EntityKind.GPU_INSTANCE, key="MIG-1", attributes=said)
+    values: dict[str, Value] = {"sm_active_ratio": 0.5, "memory_used_bytes": 7}
+    found = read(render(tick(values, table="gpu_instance", entity=instance), hostname="h"))
+    ((name, labels),) = (key for key in found if key[0].startswith("DCGM"))
+    assert name == "DCGM_FI_PROF_SM_ACTIVE"
+    shown = dict(labels)
+    assert (shown["GPU_I_ID"], shown["GPU_I_PROFILE"], shown["UUID"], shown["gpu"]) == ("9", "1g.10gb", "GPU-1", "3")
+
+
 def test_an_unknown_value_is_absent_and_zero_is_there() -> None:
     page = render(tick({"sm_active_ratio": Reason.UNSUPPORTED, "power_draw_watts": 0.0}), hostname="h")
     assert "SM_ACTIVE" not in page
@@ -96,7 +113,8 @@ def test_every_field_that_is_mapped_is_in_the_catalogue() -> None:
 
 
 def test_no_two_fields_share_a_name() -> None:
-    names = [metric.name for family in FAMILIES.values() for metric in family.metrics.values()]
+    families = [family for table, family in FAMILIES.items() if table != "gpu_instance"]  # those of a GPU, by label
+    names = [metric.name for family in families for metric in family.metrics.values()]
     assert len(names) == len(set(names))
 
 
