@@ -52,6 +52,11 @@ class InstancesReader:
         self._doubts: set[int] = set()  # instances that could not be read, and have been looked for since
         self.is_doubtful = False  # one could not be read: perhaps it is not there any more
 
+    @property
+    def count(self) -> int:
+        """This will give how many there are, as far as can be seen."""
+        return len(self._known)
+
     def look_again(self, questions: Questions) -> None:
         """This will look which instances there are because one could not be read: once for each."""
         self._refresh(questions)

@@ -64,6 +64,7 @@ class GpuReader:
         self._processes: ProcessesLook | None = None
         self._described: Mapping[str, object] = {}
         self._unsupported: list[str] = []
+        self._slow_complaints: list[str] = []  # they hold until the slow tier is read again
 
     def look(self, now: Instant, *, renew: bool = False) -> GpuLook:
         """This will read every value once that is due. `renew` makes all of it due."""
@@ -71,11 +72,14 @@ class GpuReader:
         if renew:
             self._slow_due.at_once()
         values = self._fast(now)
+        complaints = self._questions.complaints()
         slow = self._slow_due.is_due(now)
         if slow:
             self._look_slowly(now, gpu_idle=values["gpu_utilization_ratio"] == 0)
+            self._slow_complaints = self._questions.complaints()
         elif self._instances_reader.is_doubtful:
             self._instances_reader.look_again(self._questions)
+            refreshed = True
         processes = self._processes
         by_instance = None if processes is None or isinstance(processes.processes, Reason) else processes.by_instance
         instances = self._instances_reader.look(now, self._questions, gpu=self.identity, processes=by_instance)
@@ -84,7 +88,7 @@ class GpuReader:
             health=self._health.values if slow and self._health is not None else None,
             instances=instances,
             attributes=self._attributes(values, renewed=slow or refreshed),
-            complaints=self._questions.complaints(),
+            complaints=[*complaints, *self._slow_complaints, *self._questions.complaints()],
         )
 
     def _fast(self, now: Instant) -> dict[str, Value]:
@@ -126,6 +130,7 @@ class GpuReader:
                 processes=None if isinstance(processes.processes, Reason) else processes.processes,
             ),
             **health.attributes,
+            "gpu_instances_count": self._instances_reader.count if self.identity.mig_enabled else None,
             "unsupported": sorted(unsupported + lacking),
         }
         return self._described

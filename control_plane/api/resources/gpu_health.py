@@ -18,8 +18,8 @@ router = APIRouter(tags=["gpu"])
 # What a GPU's agent says beside the numbers.
 ATTRIBUTES = (
     "recovery_action", "persistence_enabled", "ecc_enabled", "ecc_enabled_after_reset", "mig_enabled",
-    "mig_enabled_after_reset", "pcie_link_generation_maximum", "pcie_link_width_maximum", "nvlink_version",
-    "nvlinks_inactive", "fabric_cluster_uuid", "fabric_clique_id", "unsupported",
+    "mig_enabled_after_reset", "gpu_instances_count", "pcie_link_generation_maximum", "pcie_link_width_maximum",
+    "nvlink_version", "nvlinks_inactive", "fabric_cluster_uuid", "fabric_clique_id", "unsupported",
 )  # fmt: skip
 
 

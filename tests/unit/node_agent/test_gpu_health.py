@@ -11,8 +11,9 @@ from node_agent.collectors.gpu_health import HEALTH_SECONDS, RECOVERY_ACTIONS, r
 from node_agent.collectors.gpu_processes import shares_of
 from node_agent.host.nvml_facts import GpuProcess, LinkState, NvLink, ProcessUtilization
 from node_agent.host.nvml_fields import GpuField
+from node_agent.host.nvml_protocol import NvmlRefused
 from node_agent.host.ownership import Ownership
-from node_agent.model import Reason, Tick, Value
+from node_agent.model import Outcome, Reason, Tick, Value
 from tests.fakes.gpus import a100, b200, h100, h200, l4
 from tests.fakes.nvml import WRONG_VERSION, FakeGpu, FakeNvml
 from tests.unit.node_agent.test_gpu_collector import (
@@ -140,6 +141,16 @@ async def test_things_that_a_gpu_does_not_have_are_looked_for_once() -> None:
         for second in (0, HEALTH_SECONDS, 2 * HEALTH_SECONDS):
             await collector.collect(at(second))
     assert (driver.asked.count("nvlinks"), driver.asked.count("fabric")) == (1, 1)
+
+
+async def test_what_is_wrong_with_the_slow_tier_is_said_until_it_is_read_again() -> None:
+    gpu = h200()
+    gpu.refusals = {"persistence_enabled": NvmlRefused(Reason.NO_PERMISSION, "nvmlDeviceGetPersistenceMode: no")}
+    async with collecting(FakeNvml(gpu)) as collector:
+        outcomes = [(await collector.collect(at(0))).outcome, (await collector.collect(at(1))).outcome]
+        gpu.refusals = {}
+        outcomes += [(await collector.collect(at(second))).outcome for second in (9, 10, 11)]
+    assert outcomes == [Outcome.PARTIAL] * 3 + [Outcome.OK] * 2
 
 
 def test_every_action_has_a_name_even_those_to_come() -> None:

@@ -49,6 +49,7 @@ async def test_every_instance_is_described_and_sampled_at_every_tick() -> None:
     attributes = instances_of(second)[2].attributes
     assert (attributes["gpu"], attributes["profile"], attributes["sm_count"]) == (gpu.identity.uuid, "3g.40gb", 60)
     assert attributes["state"] == "present"
+    assert second.entities[0].attributes["gpu_instances_count"] == 4
 
 
 async def test_what_a_gpu_does_not_tell_in_mig_mode_is_unsupported_and_never_zero() -> None:
