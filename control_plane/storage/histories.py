@@ -96,14 +96,15 @@ def plan(
     return _aligned(source, since, until, step)
 
 
-# A window that begins up to an hour early is off by two percent at most from here on.
-HOURS_FROM = timedelta(days=2)
+# From here on a window that begins up to a minute, or an hour, early is off by two percent at most.
+MINUTES_FROM, HOURS_FROM = timedelta(hours=1), timedelta(days=2)
 
 
 def whole_window(since: datetime, until: datetime, *, entities: int, kept: Kept | None = None) -> Plan:
     """This will plan a history of one point, which is the whole window."""
     rows = (until - since).total_seconds() / USUAL_SAMPLING_SECONDS * max(1, entities)
-    source = Source.MINUTES if rows > FEW_ROWS or (kept and since < kept.samples_since) else Source.SAMPLES
+    many = rows > FEW_ROWS and until - since >= MINUTES_FROM
+    source = Source.MINUTES if many or (kept and since < kept.samples_since) else Source.SAMPLES
     if (source is Source.MINUTES and until - since > HOURS_FROM) or (kept and since < kept.minutes_since):
         source = Source.HOURS
     return _aligned(source, since, until, until - since)
