@@ -67,7 +67,6 @@ class AdmittedTick:
     rows: Sequence[AdmittedRows]
     collectors: Sequence[CollectorState]
     command_id: str
-    size_bytes: int
     events: Sequence[AdmittedEvent] = ()
 
 
@@ -152,10 +151,12 @@ class StreamState:
         """This will check a batch against what was announced. Raises RefusedMessage."""
         if len(batch.ticks) > MOST_TICKS_PER_BATCH:
             raise RefusedMessage("too_large", f"{len(batch.ticks)} ticks in a batch; at most {MOST_TICKS_PER_BATCH}")
-        ticks = [self._tick(tick, arrived) for tick in batch.ticks]
-        size = sum(tick.size_bytes for tick in ticks)
+        # Of the rows alone: what else there is has bounds of its own, and asking protobuf would encode all of it.
+        size = sum([len(rows.records) for tick in batch.ticks for rows in tick.rows])
         if size > MAX_BATCH_BYTES:
             raise RefusedMessage("too_large", f"a batch has {size} bytes; at most {MAX_BATCH_BYTES}")
+        ticks = [self._tick(tick, arrived) for tick in batch.ticks]
+        size += OVERHEAD_BYTES * sum([1 + len(tick.collectors) + len(tick.events) for tick in ticks])
         return AdmittedBatch(seq=batch.seq, received_at_us=arrived.unix_us, ticks=ticks, size_bytes=size)
 
     def _tick(self, tick: telemetry_pb2.Tick, arrived: Arrival) -> AdmittedTick:
@@ -171,7 +172,6 @@ class StreamState:
         reports = [collector_state(report) for report in _bounded(tick.collectors)]
         rows = [self._rows(rows) for rows in tick.rows if rows.schema_id not in self.foreign]
         self._require_one_row_each(rows)
-        events = _events(tick, stamp.taken_at_us)
         return AdmittedTick(
             taken_at_us=stamp.taken_at_us,
             clock_offset_seconds=stamp.clock_offset_seconds,
@@ -179,8 +179,7 @@ class StreamState:
             rows=rows,
             collectors=reports,
             command_id=tick.command_id,
-            size_bytes=sum(len(r.records) for r in rows) + OVERHEAD_BYTES * (1 + len(reports) + len(events)),
-            events=events,
+            events=_events(tick, stamp.taken_at_us),
         )
 
     def _rows(self, rows: telemetry_pb2.Rows) -> AdmittedRows:

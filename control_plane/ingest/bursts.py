@@ -1,58 +1,76 @@
-"""Lets gRPC wake the event loop a few times a second instead of once for every message.
+"""Lets gRPC wake the event loop a few times a second, instead of once or twice for every message.
 
-A wake-up costs more than the message that causes it: caches are cold, and another thread has to be run. While there is
-much to do, what has arrived is taken in bursts; the first message after a pause is never held back.
+grpc.aio hands events from its own thread to the loop through a socket, a byte for each event, and reads one byte a
+time (_cython/_cygrpc/aio/completion_queue.pyx.pxi): with many streams the loop wakes up for bytes whose events were
+taken long ago. A wake-up costs more than what most messages need: caches are cold, and another thread has to stop. So
+bytes are taken together here, and with many streams not before a moment has passed since the last time.
 """
 
 from __future__ import annotations
 
-import asyncio, fcntl, termios, sys
+import asyncio
+import fcntl
+import socket
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Well below the time for which commits gather, so that it is not felt; with a thousand nodes it holds ten messages.
-BURST_SECONDS = 0.05
-
 
 class _Bursts:
-    """Calls `handle` when the socket is readable, but not again before `seconds` have passed."""
+    """Stands in for a loop's add_reader."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, add: Callable[..., None], seconds: float) -> None:
-        self._loop, self._add, self._seconds = loop, add, seconds
-        self._last = 0.0
+    def __init__(self, loop: asyncio.AbstractEventLoop, pause: Callable[[], float]) -> None:
+        self._loop = loop
+        self._add = loop.add_reader
+        self._pause = pause
 
     def watch(self, source: Any, handle: Callable[..., None], *arguments: Any) -> None:
-        """This will take the place of the loop's add_reader."""
+        """This will call `handle` when there is something to read, but not again before the pause is over."""
+        if not isinstance(source, socket.socket):
+            self._add(source, handle, *arguments)
+            return
+        last = 0.0
 
         def readable() -> None:
-            early = self._last + self._seconds - self._loop.time()
+            early = last + self._pause() - self._loop.time()
             if early <= 0:
-                run()
-            else:
-                self._loop.remove_reader(source)
-                self._loop.call_later(early, again)
-
-        def run() -> None:
-            self._last = self._loop.time()
-            waiting = fcntl.ioctl(source, termios.FIONREAD, b"\0\0\0\0")
-            count = int.from_bytes(waiting, sys.byteorder)
-            if count > 1: source.recv(count - 1)
-            handle(*arguments)
+                take()
+                return
+            self._loop.remove_reader(source)
+            self._loop.call_later(early, again)
 
         def again() -> None:
-            self._add(source, readable)
-            run()
+            if source.fileno() >= 0:  # it may have been closed meanwhile
+                self._add(source, readable)
+                take()
+
+        def take() -> None:
+            nonlocal last
+            last = self._loop.time()
+            _leave_one_byte(source)
+            handle(*arguments)
 
         self._add(source, readable)
 
 
+def _leave_one_byte(source: socket.socket) -> None:
+    """This will take all bytes but the one that the handler reads; it takes every event all the same."""
+    waiting = int.from_bytes(fcntl.ioctl(source, termios.FIONREAD, bytes(4)), sys.byteorder)
+    if waiting > 1:
+        source.recv(waiting - 1)
+
+
 @contextmanager
-def in_bursts(loop: asyncio.AbstractEventLoop, seconds: float = BURST_SECONDS) -> Iterator[None]:
-    """This will let what registers a socket meanwhile be called in bursts."""
-    add = loop.add_reader
-    loop.add_reader = _Bursts(loop, add, seconds).watch  # type: ignore[method-assign]
+def in_bursts(loop: asyncio.AbstractEventLoop, pause: Callable[[], float]) -> Iterator[None]:
+    """This will let what is registered with the loop meanwhile be called in bursts.
+
+    `pause` says how many seconds have to lie between two of them at the moment.
+    """
+    own = loop.add_reader
+    loop.add_reader = _Bursts(loop, pause).watch  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
-        loop.add_reader = add  # type: ignore[method-assign]
+        loop.add_reader = own  # type: ignore[method-assign]

@@ -25,7 +25,8 @@ class _Lane(Generic[Item]):
 
     live: deque[tuple[int, Item]] = field(default_factory=deque)
     backlog: deque[tuple[int, Item]] = field(default_factory=deque)
-    deficit: int = 0  # bytes it may still take in this round
+    deficit: int = 0  # bytes it may still take
+    in_turn: bool = False  # its quantum of this round is in the deficit
 
     def waiting(self) -> deque[tuple[int, Item]]:
         return self.live or self.backlog
@@ -54,26 +55,30 @@ class FairQueue(Generic[Item]):
         self._count += 1
 
     def take(self, *, most_bytes: int, most_items: int) -> list[Item]:
-        """This will take what comes next. The last one may go over `most_bytes`; one is always taken."""
+        """This will take what comes next. The last item may go over `most_bytes`."""
         taken: list[Item] = []
         left = most_bytes
         while self._turns and left > 0 and len(taken) < most_items:
             lane = self._lanes[self._turns[0]]
-            if lane.deficit <= 0:
+            if not lane.in_turn:
                 lane.deficit += self._quantum
-            left = self._serve(lane, taken, left, most_items)
-            if not lane.waiting():
-                del self._lanes[self._turns.popleft()]  # who has nothing waiting saves nothing
-            elif lane.deficit <= 0:
-                self._turns.rotate(-1)
+                lane.in_turn = True
+            while (
+                (waiting := lane.waiting()) and waiting[0][0] <= lane.deficit and left > 0 and len(taken) < most_items
+            ):
+                size_bytes, item = waiting.popleft()
+                taken.append(item)
+                lane.deficit -= size_bytes
+                left -= size_bytes
+            self._next_turn(lane)
+        self._count -= len(taken)
         return taken
 
-    def _serve(self, lane: _Lane[Item], taken: list[Item], left: int, most_items: int) -> int:
-        """This will take from one node as long as it may, and give what is left of the commit's bytes."""
-        while (waiting := lane.waiting()) and lane.deficit > 0 and left > 0 and len(taken) < most_items:
-            size_bytes, item = waiting.popleft()
-            taken.append(item)
-            self._count -= 1
-            lane.deficit -= size_bytes  # below zero, it pays with the rounds to come
-            left -= size_bytes
-        return left
+    def _next_turn(self, lane: _Lane[Item]) -> None:
+        """This will pass the turn on, unless only the commit is full."""
+        waiting = lane.waiting()
+        if not waiting:
+            del self._lanes[self._turns.popleft()]  # who has nothing waiting saves nothing
+        elif waiting[0][0] > lane.deficit:
+            lane.in_turn = False
+            self._turns.rotate(-1)

@@ -38,6 +38,8 @@ class Stream(Protocol):
     node_id: int
     epoch: bytes
     sampling_interval_seconds: float | None
+    backlog: bool  # brings what was sampled before, beside the live stream
+    pending_bytes: int  # of it, and not committed yet
     entity_ids: npt.NDArray[np.int32]  # by the agent's ids; written by the flush, read by it
 
 
