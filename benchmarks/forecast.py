@@ -69,7 +69,9 @@ def measure_trace(trace: Trace, *, minutes: Sequence[float], ets_origins: int) -
         ets = running[name].result() if name in running else None
         for place, score in enumerate(backtest.score(values, one, ets)):
             ceiling = (
-                best_accuracy(said for said in one.point[:, place] if said == said) if name == "requests" else None
+                best_accuracy(said for said in one.point[:, place] if said == said)
+                if name == "requests" and score.origins
+                else None
             )
             minutes_ahead = score.horizon * trace.bin_seconds / 60
             rows.append(Row(series=name, minutes=minutes_ahead, ceiling=ceiling, score=score))

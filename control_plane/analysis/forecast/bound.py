@@ -14,7 +14,9 @@ import numpy as np
 
 from control_plane.analysis.forecast.levels import Array
 
-RATE = 0.1  # step of q, in scales; coverage of N bins is off by at most about (range of q / RATE) / N
+# Step of q, in scales, and in proportion once q is above its first value, so that rare bursts are reached soon. The
+# coverage of N bins is off by at most about (range of q / RATE) / N.
+RATE = 0.1
 SHARE = 0.02  # share of the newest error in the scale: some 50 bins
 PROPORTIONAL = 0.3  # how much of the scale goes with the forecast; the rest is the same at any load
 MOST_SWING = 5.0  # a forecast that is this many times the usual one widens the scale no further
@@ -26,14 +28,14 @@ FATTER_THAN_NORMAL = 1.07  # the first q, against that of normal errors
 class Bound:
     """Upper bounds for each level, horizon and series; the first horizon must be one bin."""
 
-    __slots__ = ("_count", "_error", "_levels", "_quantile", "_root", "_usual")
+    __slots__ = ("_count", "_error", "_first", "_levels", "_quantile", "_root", "_usual")
 
     def __init__(self, horizons: Array, series: int, levels: tuple[float, ...]) -> None:
         shape = (len(horizons), series)
         self._levels = np.asarray(levels)[:, None, None]
         normal = [NormalDist().inv_cdf(level) * (np.pi / 2) ** 0.5 for level in levels]  # in mean absolute errors
-        first = FATTER_THAN_NORMAL * np.asarray(normal)[:, None, None]
-        self._quantile: Array = np.broadcast_to(first, (len(levels), *shape)).copy()
+        self._first = FATTER_THAN_NORMAL * np.maximum(normal, 1e-3)[:, None, None]
+        self._quantile: Array = np.broadcast_to(self._first, (len(levels), *shape)).copy()
         # Errors of a random walk grow with the root of the horizon.
         self._root = np.sqrt(np.asarray(horizons, dtype=np.float64))[:, None]
         self._count: Array = np.zeros(shape)
@@ -48,8 +50,9 @@ class Bound:
         self._error += share * error
         self._usual += share * np.where(known, forecasts - self._usual, 0.0)
         self._count += known
-        step = (came > bounds) - (1.0 - self._levels)
-        self._quantile = np.maximum(self._quantile + np.where(known, RATE * step, 0.0), 0.0)
+        missed = (came > bounds) - (1.0 - self._levels)
+        rate = RATE * np.maximum(self._quantile / self._first, 1.0)
+        self._quantile = np.maximum(self._quantile + np.where(known, rate * missed, 0.0), 0.0)
 
     def above(self, forecasts: Array) -> Array:
         """This will give the bounds of these forecasts, never below them."""
@@ -58,6 +61,7 @@ class Bound:
         own = self._count / (self._count + HALF_SEEN)
         error = own * self._error + (1 - own) * guess
         usual = own * self._usual + (1 - own) * np.where(first > 0, self._usual[:1], forecasts)
-        swing = np.divide(forecasts, usual, out=np.ones_like(forecasts), where=usual > 0)
+        with np.errstate(over="ignore"):  # an infinite swing is cut below
+            swing = np.divide(forecasts, usual, out=np.ones_like(forecasts), where=usual > 0)
         scale = error * (1.0 - PROPORTIONAL + PROPORTIONAL * np.minimum(swing, MOST_SWING))
         return np.asarray(forecasts + self._quantile * scale)

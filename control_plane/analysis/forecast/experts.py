@@ -76,5 +76,6 @@ class Experts:
 
 def _ratio(then: Array, held: Array) -> Array:
     """This will divide, within what is believed; 1 where nothing was held."""
-    ratio = np.divide(then, held, out=np.ones(np.broadcast(then, held).shape), where=~(held == 0))
+    with np.errstate(over="ignore"):  # an infinite ratio is cut below
+        ratio = np.divide(then, held, out=np.ones(np.broadcast(then, held).shape), where=~(held == 0))
     return np.clip(ratio, 1 / MOST_RATIO, MOST_RATIO)

@@ -14,6 +14,7 @@ from control_plane.model.forecast import Forecast, ForecastRecord
 
 GUARDS = len(ALPHAS) - 1  # the first so many experts, the plain means, stand beside the mixture; the slowest does not
 GUARD_PRIOR = 0.2  # each against the mixture
+LEAST_VALUE = 1e-100  # what is less is none: its ratios would not be numbers
 MOST_HORIZON = 100_000  # bins; what was said is kept until it can be judged
 
 
@@ -73,6 +74,7 @@ class Forecaster:
             raise ValueError(f"{len(self._seen)} values are expected, not {came.shape}")
         if np.any(came < 0) or np.any(np.isinf(came)):
             raise ValueError("values must be finite and not negative; NaN is unknown")
+        came = np.where(came < LEAST_VALUE, 0.0, came)
         self._bin += 1
         self._judge(came)
         self._seen |= ~np.isnan(came)

@@ -87,4 +87,4 @@ class Trends:
 
     def ahead(self) -> Array:
         """This will give the forecasts, (horizons, series, trends)."""
-        return np.maximum(self._value + self._reach[:, None, :] * self._slope, 0.0)
+        return np.asarray(np.maximum(self._value + self._reach[:, None, :] * self._slope, 0.0))
