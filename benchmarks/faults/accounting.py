@@ -16,6 +16,9 @@ from node_agent.uplink.segment import SegmentDamaged, read_header, records
 
 INTERVAL_SECONDS = 0.5  # the shortest that a host's owner can set
 
+# After a few failures in a row an agent waits for up to a minute before it connects again.
+RECONNECT_SECONDS = 150.0
+
 Epochs = dict[bytes, int]  # epoch → its newest batch
 
 
@@ -73,7 +76,7 @@ class Node:
         """This will wait until the control plane has everything that is known of by now."""
         self.note()
         goal = dict(self._sampled)
-        until(lambda: self._has(goal), f"everything of {self.name}")
+        until(lambda: self._has(goal), f"everything of {self.name}", seconds=RECONNECT_SECONDS)
 
     def row(self, what: str, note: str = "") -> Row:
         """This will count."""

@@ -9,25 +9,27 @@ from benchmarks.faults.accounting import Node, Row
 from benchmarks.faults.bad_network import BadNetwork
 from benchmarks.processes import ControlPlane, folder, until
 
-CUTS, QUICK_CUTS = 30, 4
+# An agent waits twice as long after each cut; a new one begins anew.
+AGENTS, CUTS, QUICK_CUTS = 6, 5, 4
 SEED = 7
 # A connection begins with some 4 KB; a batch of a host without GPUs has about 1 KB.
 MOST_BYTES = 9_000
-RECOVERY_SECONDS = 90.0
 
 
 def cut(running: ControlPlane, *, quick: bool) -> Row:
     """This will reset the connection after a random number of bytes, again and again."""
-    chance, cuts = random.Random(SEED), QUICK_CUTS if quick else CUTS
+    chance, agents, cuts = random.Random(SEED), *((1, QUICK_CUTS) if quick else (AGENTS, CUTS))
     with folder() as state, BadNetwork(running.grpc_port) as network:
         node = Node(running, "cut", state, port=network.port)
-        agent = node.start()
-        for number in range(1, cuts + 1):
-            network.cut_after(chance.randrange(1, MOST_BYTES))
-            until(lambda number=number: network.cuts >= number, "the next cut")  # type: ignore[misc]
-        agent.stop()
+        for _ in range(agents):
+            agent = node.start()
+            for _ in range(cuts):
+                before = network.cuts
+                network.cut_after(chance.randrange(1, MOST_BYTES))
+                until(lambda before=before: network.cuts > before, "the next cut")  # type: ignore[misc]
+            agent.stop()
         return node.row(
-            f"network cut in the middle of a batch, {cuts} times",
+            f"network cut in the middle of a batch, {network.cuts} times",
             f"seed {SEED}; {network.accepted} connections, each reset after 1 to {MOST_BYTES:,} bytes from the agent.",
         )
 
