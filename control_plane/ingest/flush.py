@@ -126,7 +126,7 @@ class Flusher:
         return outcome
 
     def _transaction(self, connection: SyncConnection, items: Sequence[Item], now: datetime) -> Outcome:
-        closed_until_us = marks.hold_open(connection)
+        closed = marks.hold_open(connection)
         self._resolve_entities(connection, items, now)
         keys = {(item.stream.node_id, item.stream.epoch) for item in items if _numbered(item)}
         positions = cursors.lock(connection, keys, now)
@@ -136,7 +136,7 @@ class Flusher:
         ]
         blocks, impossible = decode(pieces)
         rows = self._samples.write(connection, blocks)
-        marks.note_late(connection, blocks, closed_until_us)
+        marks.note_late(connection, blocks, closed)
         nodes.update_status(connection, [_status(s, b, t) for s, b in plan.batches for t in b.ticks])
         events.insert(connection, [row for s, b in plan.batches for t in b.ticks for row in _events(s, b, t)])
         cursors.record_losses(connection, plan.losses, now)

@@ -20,7 +20,7 @@ from control_plane.api.series import HISTORY, POINT_SCHEMA, bound, history, kept
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.sample import Reading
-from control_plane.storage import histories, nodes, readings
+from control_plane.storage import histories, nodes, readings, stored_samples
 from optiinfra.catalogue import TABLES
 
 router = APIRouter(tags=["gpu"])
@@ -202,7 +202,7 @@ async def gpu_utilization(asked: Annotated[GpuWindow, Query()], context: Context
     found = await readings.select_entities(context.database.engine, selection, asked.limit + 1)
     shown = found[: asked.limit]
     names = PARTS + TRANSFERS
-    rows = await readings.series(
+    rows = await stored_samples.series(
         context.database.engine, "gpu", names, [e.entity_id for e in shown],
         since=span.since, until=span.until, limit=MOST_SAMPLES + 1,
     )  # fmt: skip

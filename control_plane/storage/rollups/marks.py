@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 
@@ -18,33 +18,82 @@ from control_plane.storage.session import SyncConnection
 
 # Any 64-bit number that nobody else uses.
 CLOSING_LOCK = 0x726F_6C6C_7570_0001
-MINUTE_US = 60_000_000
-CLOSED = "closed"
+MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
+# Steps of rollup_progress: minutes before it are closed; days before it are being packed; and are packed.
+CLOSED, PACKING, PACKED = "closed", "packing", "packed"
 
 
-def hold_open(connection: SyncConnection) -> int | None:
-    """This will keep minutes from being closed until the transaction ends, and say which are closed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """What samples are late for, in microseconds since 1970: minutes before, and days being packed before."""
 
-    Gives microseconds since 1970: samples from before then are late. None while nothing was ever closed.
-    """
+    minutes_until_us: int
+    days_until_us: int
+
+
+def hold_open(connection: SyncConnection) -> Closed:
+    """This will keep minutes from being closed until the transaction ends, and say which are."""
     # Two statements: what a statement sees was settled before it waited for the lock.
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (CLOSING_LOCK,))
-    row = connection.execute("SELECT until FROM rollup_progress WHERE name = %s", (CLOSED,)).fetchone()
-    return None if row is None else moments.to_us(row[0])
+    come = progress(connection)
+    return Closed(minutes_until_us=come.get(CLOSED, 0), days_until_us=come.get(PACKING, 0))
 
 
-def note_late(connection: SyncConnection, blocks: Sequence[SampleBlock], closed_until_us: int | None) -> int:
-    """This will mark the closed minutes of these rows as due again and give the number of marks."""
+def note_late(connection: SyncConnection, blocks: Sequence[SampleBlock], closed: Closed) -> int:
+    """This will mark what these rows are late for, and give the number of their late minutes."""
+    minutes = _units_before(blocks, closed.minutes_until_us, MINUTE_US)
+    set_due(connection, minutes)
+    days = sorted(_units_before(blocks, closed.days_until_us, DAY_US)) if minutes else []
+    if days:
+        connection.execute(
+            "INSERT INTO packing_due (day, node_id, version) "
+            "SELECT date '1970-01-01' + d, n, pg_current_xact_id()::text::bigint "
+            "FROM unnest(%s::int[], %s::int[]) AS t(n, d) ORDER BY d, n "
+            "ON CONFLICT (day, node_id) DO UPDATE SET version = excluded.version",
+            ([node_id for node_id, _ in days], [day for _, day in days]),
+        )
+    return len(minutes)
+
+
+def _units_before(blocks: Sequence[SampleBlock], until_us: int, unit_us: int) -> set[tuple[int, int]]:
+    """This will give the nodes and units of time of the rows from before `until_us`."""
     pairs: set[tuple[int, int]] = set()
-    if closed_until_us is None:
-        return 0
     for block in blocks:
-        late = block.taken_at_us < closed_until_us
+        late = block.taken_at_us < until_us
         if late.any():
-            found = np.unique((block.node_ids[late], block.taken_at_us[late] // MINUTE_US), axis=1)
+            found = np.unique((block.node_ids[late], block.taken_at_us[late] // unit_us), axis=1)
             pairs.update(zip(*found.tolist(), strict=True))
-    set_due(connection, pairs)
-    return len(pairs)
+    return pairs
+
+
+def begin_packing(connection: SyncConnection, until_us: int) -> None:
+    """This will let samples from before `until_us` leave marks, once no commit is under way. Needs autocommit mode."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (CLOSING_LOCK,))
+        advance(connection, PACKING, until_us)
+
+
+def packing_due(connection: SyncConnection, day: date) -> list[tuple[int, int]]:
+    """This will give the nodes, with versions, of which samples came for a day."""
+    rows = connection.execute(
+        "SELECT node_id, version FROM packing_due WHERE day = %s ORDER BY node_id", (day,)
+    ).fetchall()
+    return [(node_id, version) for node_id, version in rows]
+
+
+def first_packing_due(connection: SyncConnection, before: date) -> tuple[date, int, int] | None:
+    """This will give the oldest day before `before`, a node and a version, of which samples came."""
+    row = connection.execute(
+        "SELECT day, node_id, version FROM packing_due WHERE day < %s ORDER BY day, node_id LIMIT 1", (before,)
+    ).fetchone()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def packing_done(connection: SyncConnection, day: date, node_id: int, version: int) -> None:
+    """This will take a mark away, unless it was set again since."""
+    connection.execute(
+        "DELETE FROM packing_due WHERE day = %s AND node_id = %s AND version = %s", (day, node_id, version)
+    )
 
 
 def set_due(connection: SyncConnection, pairs: Iterable[tuple[int, int]]) -> None:

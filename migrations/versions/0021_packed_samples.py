@@ -1,0 +1,23 @@
+"""Expand: samples of past days, packed; and how to read them in plain SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0021"
+down_revision = "0020"
+
+
+def upgrade() -> None:
+    """This will make the table and the functions."""
+    op.execute((Path(__file__).parent / "0021_packed_samples.sql").read_text())
+
+
+def downgrade() -> None:
+    """This will drop packed samples, and the history in them."""
+    op.execute("DROP FUNCTION optiinfra_unpacked(packed_sample)")
+    op.execute("DROP FUNCTION optiinfra_float8(bigint)")
+    op.execute("DROP FUNCTION optiinfra_float4(bigint)")
+    op.execute("DROP TABLE packed_sample, packing_due")
