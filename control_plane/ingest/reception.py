@@ -33,11 +33,22 @@ class Reception:
     """The queue at the door, and the thread that serves it."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        """The thread begins with the first caller; its connection lasts as long as somebody waits."""
+        """The thread begins with the first caller; its connection lasts as long as somebody waits, or until `close`."""
         self._database = database
         self._clock = clock
         self._waiting: deque[_Waiting] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-reception")
+        self._connection: SyncConnection | None = None
+        self._stays_open = False
+
+    def open(self) -> None:
+        """This will keep the connection between callers: to make one costs more than what is asked of it."""
+        self._stays_open = True
+
+    def close(self) -> None:
+        """This will close the connection once nobody waits."""
+        self._stays_open = False
+        self._thread.submit(self._disconnect)
 
     async def introduce(self, caller: Caller) -> Introduced | None:
         """This will store who it is; None when its enrolment is not in force.
@@ -52,21 +63,25 @@ class Reception:
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Runs on the reception's thread."""
-        connection: SyncConnection | None = None
-        try:
-            while self._waiting:
-                some = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
-                answers: Sequence[_Answer]
-                try:
-                    with storage_errors():
-                        connection = connection or self._database.connect(autocommit=True)
-                    answers = self._introduced(connection, [waiting.caller for waiting in some])
-                except Exception as error:  # boundary: each caller hears of it, and the next ones are served
-                    answers = [error] * len(some)
-                loop.call_soon_threadsafe(_answer, some, answers)
-        finally:
-            if connection is not None:
-                connection.close()
+        while self._waiting:
+            some = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+            answers: Sequence[_Answer]
+            try:
+                with storage_errors():
+                    if self._connection is None or self._connection.closed:
+                        self._connection = self._database.connect(autocommit=True)
+                answers = self._introduced(self._connection, [waiting.caller for waiting in some])
+            except Exception as error:  # boundary: each caller hears of it, and the next ones are served
+                self._disconnect()
+                answers = [error] * len(some)
+            loop.call_soon_threadsafe(_answer, some, answers)
+        if not self._stays_open:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _introduced(self, connection: SyncConnection, callers: Sequence[Caller]) -> Sequence[_Answer]:
         try:

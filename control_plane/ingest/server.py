@@ -316,9 +316,13 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def run(self) -> None:
         """This will commit what arrives and look after streams, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.writer.run())
-            tasks.create_task(self._look_after_streams())
+        self._reception.open()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.writer.run())
+                tasks.create_task(self._look_after_streams())
+        finally:
+            self._reception.close()
 
     async def _look_after_streams(self) -> None:
         """This will end what is silent, expired, or has ended and does not go. One look for all costs less than a
