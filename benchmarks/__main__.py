@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import agent_weight, api_latency, faults, forecast, gpu_recorded, ingest, startup
+from benchmarks import agent_weight, api_latency, faults, forecast, gpu_recorded, ingest, scaling_replay, startup
 from benchmarks.figures import Result, document, machine_line, section, versions_line
 
 BENCHMARKS: dict[str, Callable[..., Result]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "api_latency": api_latency.measure,
     "faults": faults.measure,
     "forecast": forecast.measure,
+    "scaling_replay": scaling_replay.measure,
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
