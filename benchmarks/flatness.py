@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 
 from benchmarks.processes import PATIENCE_SECONDS, environment, resident_bytes
-from node_agent.agent import append, build_gpus, build_sampler, encode
+from node_agent.assembly import append, build_gpus, build_sampler, encode
 from node_agent.model import Tick
 from node_agent.prometheus.page import NewestTick
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, Settings

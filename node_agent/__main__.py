@@ -54,7 +54,7 @@ def _progress(text: str) -> None:
 
 
 def _record(settings: Settings, path: Path, seconds: float | None) -> int:
-    from node_agent import agent
+    from node_agent import recordings
 
     if seconds is not None and not seconds > 0:
         raise SettingsError(f"--seconds is {seconds:g}; more than 0 is accepted")
@@ -64,14 +64,14 @@ def _record(settings: Settings, path: Path, seconds: float | None) -> int:
         servers = sum(1 for e in tick.entities if e.kind is EntityKind.INFERENCE_SERVER)
         _progress(f"{count} ticks, {gpus} GPUs, {servers} inference servers")
 
-    count = asyncio.run(agent.record(settings, path, seconds=seconds, progress=progress))
+    count = asyncio.run(recordings.record(settings, path, seconds=seconds, progress=progress))
     _progress("\n")
     print(f"{path}: {count} ticks, {path.stat().st_size} bytes", file=sys.stderr)
     return 0
 
 
 def _replay(settings: Settings, arguments: argparse.Namespace) -> int:
-    from node_agent import agent
+    from node_agent import recordings
     from node_agent.uplink import recording
 
     if not 0 <= arguments.speed < math.inf:
@@ -83,7 +83,7 @@ def _replay(settings: Settings, arguments: argparse.Namespace) -> int:
     name = arguments.as_node or loaded.hello.node_name
     print(f"playing {len(loaded.ticks)} ticks ({loaded.seconds:.0f} s) as node {name}", file=sys.stderr)
     count = asyncio.run(
-        agent.replay(
+        recordings.replay(
             loaded,
             settings.server,
             speed=arguments.speed,
@@ -118,7 +118,7 @@ def _read(path: Path) -> int:
 
 
 def _healthy(settings: Settings) -> int:
-    from node_agent.agent import HEARTBEAT_FILE
+    from node_agent.host.liveness import HEARTBEAT_FILE
 
     path = settings.state_dir / HEARTBEAT_FILE
     if not path.exists():

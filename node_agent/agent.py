@@ -1,133 +1,49 @@
-"""The composition root: builds everything, owns the one TaskGroup of each way to run."""
+"""The composition root of the daemon: builds everything, owns its one TaskGroup."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import random
-import secrets
-import signal
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
-from node_agent import __version__
-from node_agent.attribution.step import AttributionStep
+from node_agent.assembly import (
+    agent_id,
+    append,
+    backoff,
+    build_gpus,
+    build_sampler,
+    encode,
+    identity,
+    stop_signal,
+    within,
+)
 from node_agent.clock import Clock, SystemClock
-from node_agent.collectors.agent import AgentCollector
-from node_agent.collectors.attribution import AttributionCollector
-from node_agent.collectors.engine import EngineCollector
-from node_agent.collectors.gpu import GpuCollector
-from node_agent.collectors.system import SystemCollector
 from node_agent.commands.collect_now import collect_now
 from node_agent.commands.release_gpus import ReleasesGpus, release_gpus
 from node_agent.commands.set_interval import set_interval
-from node_agent.host.cgroup_tree import CgroupTree
 from node_agent.host.http_server import Page, PageServer
-from node_agent.host.identity import node_attributes
-from node_agent.host.kubelet import PodResources
-from node_agent.host.nvml import PynvmlDriver
-from node_agent.host.topology import read_topology
-from node_agent.model import Backlog, Collector, Tick
+from node_agent.host.liveness import HEARTBEAT_FILE, Heartbeat
+from node_agent.model import Backlog, Tick
 from node_agent.prometheus.page import CONTENT_TYPE, NewestTick
-from node_agent.sampler import Sampler, deadline_seconds
+from node_agent.sampler import Sampler
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, Settings, SettingsError
 from node_agent.spool import Spool
 from node_agent.uplink import wire
-from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.channel import Door, PlainDoor
 from node_agent.uplink.client import Identity, Outgoing, Uplink
 from node_agent.uplink.disk import DiskSpool
 from node_agent.uplink.enrolment import CertifiedDoor
 from node_agent.uplink.lane import BacklogLane
-from node_agent.uplink.recording import Announced, Recorder, Recording
-from node_agent.uplink.requests import Handlers, refusing
-from node_agent.uplink.restamp import Restamper
+from node_agent.uplink.requests import Handlers
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_FILE = "alive"
 SPOOL_FOLDER = "spool"
 # What a supervisor is to answer with a new process: EX_TEMPFAIL of sysexits.h. docs/problems.md tells of it.
 RESTART_EXIT = 75
 # At a stop, time for the last tick to be acknowledged; longer, and a restart would wait for a dead server.
 DRAIN_SECONDS = 3.0
-# A run of the engine collector takes up to two times its time limit: it must end before the
-# sampler's deadline, or one server that hangs would make all the others look late.
-ENGINE_SHARE = 0.48
-# A replay is run by a person: better an answer than patience.
-REPLAY_CONNECT_SECONDS = 10.0
-# A day of an 8-GPU host at 5 s, when the control plane is slower than the replay.
-REPLAY_BYTES = 1 << 30
-
-
-def agent_id(state_dir: Path) -> str:
-    """This will give the id that this host's agent keeps for ever, making it at the first start.
-
-    Raises SettingsError when the state directory cannot be written.
-    """
-    path = state_dir / "agent_id"
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            return str(uuid.UUID(path.read_text().strip()))
-        made = str(uuid.uuid4())
-        unfinished = path.with_suffix(".new")
-        unfinished.write_text(made + "\n")
-        unfinished.replace(path)  # whole or not at all: half an id would be refused for ever
-    except OSError as error:
-        raise SettingsError(
-            f"state_dir {state_dir} cannot be used: {error.strerror}; choose another with --state-dir"
-        ) from error
-    except ValueError as error:
-        raise SettingsError(f"{path} does not hold a UUID; delete it to enrol as a new node") from error
-    return made
-
-
-def build_gpus(settings: Settings) -> GpuCollector | None:
-    """This will build what watches the GPUs; None where that is switched off."""
-    return GpuCollector(PynvmlDriver(), proc_root=settings.host_proc) if settings.gpu_monitoring_enabled else None
-
-
-def build_sampler(
-    settings: Settings, gpus: GpuCollector | None, *, backlog: Callable[[], Backlog] | None = None
-) -> Sampler:
-    """This will build the collectors that the settings ask for, and what runs them.
-
-    `backlog` says what has not been delivered yet, where something is delivered at all.
-    """
-    clock, itself = SystemClock(), AgentCollector()
-    system = SystemCollector(settings.host_proc, sys_root=settings.host_sys, own_sys_root=Path("/sys"))
-    collectors: list[Collector] = [system, itself]
-    disabled, finish = [], None
-    if gpus is not None:
-        owners = AttributionCollector(
-            PodResources(settings.pod_resources_socket),
-            proc_root=settings.host_proc,
-            container_logs_dir=settings.container_logs_dir,
-        )
-        collectors += [gpus, owners]
-        finish = AttributionStep(lambda: owners.ownership, owners.watch)
-    else:
-        disabled.append("gpu")
-    collectors.append(
-        EngineCollector(
-            clock=clock,
-            timeout_seconds=ENGINE_SHARE * deadline_seconds(settings.sampling_interval_seconds),
-            targets=settings.scrape_targets,
-            discover=settings.discover_engines,
-            proc_root=str(settings.host_proc),
-            groups=CgroupTree(settings.host_proc, settings.host_sys / "fs" / "cgroup"),
-        )
-    )
-    sampler = Sampler(
-        collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled, finish=finish
-    )
-    itself.watch_cadence(lambda: sampler.cadence)
-    if backlog is not None:
-        itself.watch_backlog(backlog)
-    return sampler
 
 
 def backlog_of(spool: Spool[Outgoing], uplink: Uplink) -> Backlog:
@@ -138,19 +54,6 @@ def backlog_of(spool: Spool[Outgoing], uplink: Uplink) -> Backlog:
         lost_ticks_total=spool.lost_ticks,
         reconnects_total=max(0, uplink.sessions_total - 1),
         acknowledged_at=uplink.acknowledged_at,
-    )
-
-
-def identity(settings: Settings) -> Identity:
-    """This will say who this agent is; the epoch is new in every process."""
-    attributes = {**node_attributes(settings.host_proc), **read_topology(settings.host_sys)}
-    attributes["sampling_interval_seconds"] = settings.sampling_interval_seconds
-    return Identity(
-        agent_id=agent_id(settings.state_dir),
-        node_name=settings.node_name,
-        agent_version=__version__,
-        epoch=secrets.token_bytes(16),
-        attributes_json=json.dumps(attributes).encode(),
     )
 
 
@@ -174,10 +77,6 @@ def disk_spool(settings: Settings, me: Identity, clock: Clock, encoder: wire.Enc
     )
     disk.recover()
     return disk
-
-
-def _backoff() -> Backoff:
-    return Backoff(random.Random())  # noqa: S311 - spreads reconnects, guards nothing
 
 
 async def run(settings: Settings) -> int:
@@ -212,12 +111,12 @@ async def run(settings: Settings) -> int:
         clock,
         everything=encoder.everything,
         handlers=_handlers(sampler, settings, gpus),
-        backoff=_backoff(),
+        backoff=backoff(),
         door=_door(settings, clock),
-        backlog=BacklogLane(disk, me, clock, backoff=_backoff(), boot_id=boot_id(me)) if disk else None,
+        backlog=BacklogLane(disk, me, clock, backoff=backoff(), boot_id=boot_id(me)) if disk else None,
     )
     pages = await serve_pages(settings.prometheus_listen, newest, clock)
-    stopped = _stop_signal()
+    stopped = stop_signal()
     async with asyncio.TaskGroup() as tasks:
         sampling = tasks.create_task(sampler.run(keep))
         linking = tasks.create_task(uplink.run())
@@ -225,7 +124,7 @@ async def run(settings: Settings) -> int:
         await stopped.wait()
         sampling.cancel()
         if uplink.connected.is_set():
-            await _within(uplink.drained(), DRAIN_SECONDS)
+            await within(uplink.drained(), DRAIN_SECONDS)
         linking.cancel()
         if syncing:
             syncing.cancel()
@@ -257,129 +156,6 @@ async def serve_pages(listen: str, newest: NewestTick, clock: Clock) -> PageServ
     return server
 
 
-async def record(
-    settings: Settings, path: Path, *, seconds: float | None, progress: Callable[[int, Tick], None]
-) -> int:
-    """This will write what the agent sees to `path` until a signal, or for `seconds`; gives the ticks written.
-
-    Raises OSError when the file cannot be written, or not to its end.
-    """
-    clock, encoder, sampler = SystemClock(), wire.Encoder(), build_sampler(settings, build_gpus(settings))
-    stopped = _stop_signal()
-    written = 0
-    failed: OSError | None = None
-    with Recorder(path, identity(settings), clock.now()) as recorder:
-
-        def keep(tick: Tick) -> None:
-            nonlocal written, failed
-            try:
-                written = recorder.write(encode(encoder, tick))
-            except OSError as error:  # a full disk, say: there is no more to do, and the caller says why
-                failed = error
-                stopped.set()
-                return
-            progress(written, tick)
-
-        async with asyncio.TaskGroup() as tasks:
-            sampling = tasks.create_task(sampler.run(keep))
-            await _within(stopped.wait(), seconds)
-            sampling.cancel()
-    await sampler.close()
-    if failed is not None:
-        raise failed
-    return written
-
-
-async def replay(
-    recording: Recording,
-    server: str,
-    *,
-    speed: float,
-    keep_times: bool,
-    node_name: str | None,
-    progress: Callable[[int], None],
-) -> int:
-    """This will play a recording through the real door and give the ticks that were acknowledged.
-
-    At `speed` 2 it takes half the time; 0 means as fast as it goes. The spacing of the samples stays
-    as recorded. Unless `keep_times`, the last one is stamped with the moment it is sent.
-    """
-    clock = SystemClock()
-    spool: Spool[Outgoing] = Spool(max_bytes=REPLAY_BYTES)
-    announced = Announced()
-    uplink = Uplink(
-        server,
-        recording.identity(epoch=secrets.token_bytes(16), node_name=node_name),
-        spool,
-        clock,
-        everything=announced.everything,
-        handlers=refusing("this is a replay, not a host"),
-        backoff=_backoff(),
-    )
-    async with asyncio.TaskGroup() as tasks:
-        linking = tasks.create_task(uplink.run())
-        await _within(uplink.connected.wait(), REPLAY_CONNECT_SECONDS)
-        reached = uplink.connected.is_set()
-        if reached:
-            async for count, outgoing in paced(recording, clock, speed=speed, keep_times=keep_times):
-                announced.learn(outgoing)
-                append(spool, outgoing)
-                progress(count)
-            await uplink.drained()
-        linking.cancel()
-    if not reached:
-        raise SettingsError(f"no control plane answers at {server}; start one, or name another with --server")
-    return len(recording.ticks) - spool.lost_ticks
-
-
-async def paced(
-    recording: Recording, clock: Clock, *, speed: float, keep_times: bool
-) -> AsyncIterator[tuple[int, Outgoing]]:
-    """This will give each tick when it is due, counted from 1 and stamped as it is to be sent."""
-    start, restamper = clock.now(), Restamper()
-    shift_us = 0
-    if not keep_times:
-        play_us = round(recording.seconds / speed * 1e6) if speed else 0
-        shift_us = wire.unix_us(start) + play_us - recording.ticks[-1].unix_us
-    for count, tick in enumerate(recording.ticks, 1):
-        if speed:
-            due = (tick.unix_us - recording.ticks[0].unix_us) / 1e6 / speed
-            await asyncio.sleep(max(0.0, start.monotonic_seconds + due - clock.now().monotonic_seconds))
-        yield count, restamper.moved(tick.outgoing, taken_at_unix_us=tick.unix_us + shift_us, now=clock.now())
-
-
-def encode(encoder: wire.Encoder, tick: Tick) -> Outgoing:
-    """This will turn a tick into what goes over the wire."""
-    announce, message = encoder.encode(tick)
-    return Outgoing(announce=announce, tick=message)
-
-
-def append(spool: Spool[Outgoing], outgoing: Outgoing) -> None:
-    """This will queue a tick for sending."""
-    spool.append(outgoing, size_bytes=outgoing.size_bytes, taken_at_unix_us=outgoing.tick.taken_at_unix_us)
-
-
-class Heartbeat:
-    """What the liveness probe looks at: the loop turns, whatever the server does."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._failing = False
-
-    def beat(self, interval_seconds: float) -> None:
-        """This will stamp the file and say in it when the next stamp is due.
-
-        A file that cannot be written is the probe's business, not the samples': they go on.
-        """
-        try:
-            self._path.write_text(f"{interval_seconds:g}\n")
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                log.warning("%s cannot be written: %s; probes will fail", self._path, error.strerror)
-            self._failing = True
-
-
 def _handlers(sampler: Sampler, settings: Settings, holder: ReleasesGpus | None) -> Handlers:
     return Handlers(
         collect_now=lambda command_id, valid_for_seconds: collect_now(sampler, command_id, valid_for_seconds),
@@ -405,22 +181,6 @@ def _door(settings: Settings, clock: Clock) -> Door:
         node_name=settings.node_name,
         token=settings.read_join_token,
     )
-
-
-def _stop_signal() -> asyncio.Event:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    return stopped
-
-
-async def _within(work: Awaitable[object], seconds: float | None) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        pass
 
 
 def described(settings: Settings) -> Mapping[str, object]:

@@ -28,7 +28,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_agent_loads_nothing_heavy() -> None:
-    loaded = loaded_by("import node_agent.agent, node_agent.__main__, node_agent.uplink.recording")
+    loaded = loaded_by("import node_agent.agent, node_agent.__main__, node_agent.recordings")
     assert "node_agent.uplink.client" in loaded, "the measurement measures"
     assert not loaded.intersection(NEVER_IN_THE_AGENT)
 

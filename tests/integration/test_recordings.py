@@ -15,7 +15,7 @@ import pytest
 from control_plane.ingest.server import LinkService, start_server, stop_server
 from control_plane.runtime.clock import SystemClock
 from control_plane.storage.session import Database
-from node_agent import agent
+from node_agent import recordings
 from node_agent.uplink import recording
 from tests.support.rest import Api, client_of, context_of
 
@@ -59,7 +59,7 @@ async def replayed(database: Database, name: str) -> AsyncIterator[Replayed]:
     async with asyncio.TaskGroup() as tasks:
         writing = tasks.create_task(service.writer.run())
         try:
-            acknowledged = await agent.replay(
+            acknowledged = await recordings.replay(
                 played, f"127.0.0.1:{port}", speed=0, keep_times=False, node_name=None, progress=lambda _: None
             )
             assert acknowledged == len(played.ticks)

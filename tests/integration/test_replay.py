@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node_agent import agent
+from node_agent import assembly, recordings
 from node_agent.clock import SystemClock
 from node_agent.model import Entity, EntityKind, Sample, Tick
 from node_agent.uplink import wire
@@ -45,7 +45,7 @@ def a_recording(path: Path, *, spacing_seconds: float, count: int) -> None:
                 samples=[Sample(table="disk", entity=(EntityKind.DISK, "sda"), values=values)],
                 reports=(),
             )
-            outgoing = agent.encode(encoder, tick)
+            outgoing = assembly.encode(encoder, tick)
             outgoing.tick.taken_at_unix_us = round((1_000_000_000 + number * spacing_seconds) * 1e6)
             recorder.write(outgoing)
 
@@ -57,7 +57,7 @@ async def test_a_replay_keeps_the_spacing_ends_now_and_is_no_faster_than_its_spe
     a_recording(tmp_path / "r.gz", spacing_seconds=5.0, count=10)
     loop, done = asyncio.get_running_loop(), list[int]()
     started = loop.time()
-    count = await agent.replay(
+    count = await recordings.replay(
         load(tmp_path / "r.gz"),
         f"127.0.0.1:{server.port}",
         speed=speed,
@@ -80,6 +80,6 @@ async def test_a_replay_may_keep_its_times(server: LinkServer, tmp_path: Path) -
     a_recording(tmp_path / "r.gz", spacing_seconds=5.0, count=2)
     recording = load(tmp_path / "r.gz")
     address = f"127.0.0.1:{server.port}"
-    await agent.replay(recording, address, speed=0, keep_times=True, node_name=None, progress=lambda _: None)
+    await recordings.replay(recording, address, speed=0, keep_times=True, node_name=None, progress=lambda _: None)
     taken = [t.taken_at_unix_us for m in server.sessions[0].bodies("batch") for t in m.batch.ticks]
     assert taken == [1_000_000_000_000_000, 1_000_000_005_000_000]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from node_agent import agent
+from node_agent import assembly
 from node_agent.clock import SystemClock
 from node_agent.model import Entity, EntityKind, Sample, Tick
 from node_agent.spool import Spool
@@ -57,7 +57,7 @@ class Agent:
                 reports=(),
                 command_id="x" * padding,
             )
-            agent.append(self.spool, agent.encode(self.encoder, tick))
+            assembly.append(self.spool, assembly.encode(self.encoder, tick))
 
 
 def an_agent(port: int, *, max_bytes: int = 1 << 20, ack_timeout_seconds: float = PATIENCE_SECONDS) -> Agent:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from node_agent import __main__ as program
-from node_agent import __version__, agent
+from node_agent import __version__, assembly
+from node_agent.host.liveness import HEARTBEAT_FILE, Heartbeat
 from node_agent.model import EntityKind
 from node_agent.settings import SettingsError
 from node_agent.uplink.recording import RecordedTick, load
@@ -105,7 +106,7 @@ def test_a_running_agent_is_healthy_without_a_control_plane_and_stops_when_told(
     assert program.main(["healthy", state]) == 1
     assert "has not sampled yet" in capsys.readouterr().err
     running = start("run", "--server", "127.0.0.1:1", *QUICK)
-    wait_for(lambda: (elsewhere / "state" / agent.HEARTBEAT_FILE).exists(), running)
+    wait_for(lambda: (elsewhere / "state" / HEARTBEAT_FILE).exists(), running)
     assert program.main(["healthy", state]) == 0
     running.send_signal(signal.SIGTERM)
     _, errors = running.communicate(timeout=PATIENCE_SECONDS)
@@ -129,7 +130,7 @@ def wait_for(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 def test_an_agent_is_unhealthy_after_three_of_its_own_intervals_and_a_minute(
     elsewhere: Path, written: str, age_seconds: float, code: int
 ) -> None:
-    path = elsewhere / agent.HEARTBEAT_FILE
+    path = elsewhere / HEARTBEAT_FILE
     path.write_text(written)
     os.utime(path, times=(time.time() - age_seconds,) * 2)
     assert program.main(["healthy", "--state-dir", str(elsewhere)]) == code
@@ -138,7 +139,7 @@ def test_an_agent_is_unhealthy_after_three_of_its_own_intervals_and_a_minute(
 def test_the_heartbeat_says_when_the_next_one_is_due_and_outlives_a_full_disk(
     elsewhere: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heartbeat = agent.Heartbeat(elsewhere / "state" / "alive")
+    heartbeat = Heartbeat(elsewhere / "state" / "alive")
     heartbeat.beat(5.0)
     heartbeat.beat(5.0)
     assert len(caplog.records) == 1, "told once"
@@ -195,9 +196,9 @@ def test_an_unknown_verb_and_no_verb_are_wrong_usage() -> None:
 
 
 def test_a_host_keeps_its_id_and_half_an_id_is_refused(tmp_path: Path) -> None:
-    first = agent.agent_id(tmp_path)
-    assert agent.agent_id(tmp_path) == first
+    first = assembly.agent_id(tmp_path)
+    assert assembly.agent_id(tmp_path) == first
     assert [path.name for path in tmp_path.iterdir()] == ["agent_id"]
     (tmp_path / "agent_id").write_text(first[:10])
     with pytest.raises(SettingsError, match="delete it to enrol as a new node"):
-        agent.agent_id(tmp_path)
+        assembly.agent_id(tmp_path)
