@@ -11,6 +11,7 @@ from node_agent.assembly import (
     agent_id,
     append,
     backoff,
+    build_engines,
     build_gpus,
     build_sampler,
     encode,
@@ -20,14 +21,16 @@ from node_agent.assembly import (
 )
 from node_agent.clock import Clock, SystemClock
 from node_agent.commands.collect_now import collect_now
+from node_agent.commands.configure import Configurator, WatchesEngines
 from node_agent.commands.release_gpus import ReleasesGpus, release_gpus
-from node_agent.commands.set_interval import set_interval
+from node_agent.configuration.kept import KeptConfiguration
+from node_agent.host.addresses import own_addresses
 from node_agent.host.http_server import Page, PageServer
 from node_agent.host.liveness import HEARTBEAT_FILE, Heartbeat
 from node_agent.model import Backlog, Tick
 from node_agent.prometheus.page import CONTENT_TYPE, NewestTick
 from node_agent.sampler import Sampler
-from node_agent.settings import LONGEST_INTERVAL_SECONDS, Settings, SettingsError
+from node_agent.settings import Settings, SettingsError
 from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.channel import Door, PlainDoor
@@ -85,11 +88,13 @@ async def run(settings: Settings) -> int:
     RESTART_EXIT says that only a new process can see more: the driver was upgraded under this one.
     """
     clock, encoder = SystemClock(), wire.Encoder()
-    me = identity(settings)
+    gpus, engines = build_gpus(settings), build_engines(settings)
+    sampler = build_sampler(settings, gpus, engines=engines, backlog=lambda: backlog_of(spool, uplink))
+    configurator = _configurator(settings, sampler, engines, gpus)
+    await configurator.restore()
+    me = identity(settings, interval_seconds=sampler.interval_seconds)
     disk = disk_spool(settings, me, clock, encoder)
     spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes, store=disk)
-    gpus = build_gpus(settings)
-    sampler = build_sampler(settings, gpus, backlog=lambda: backlog_of(spool, uplink))
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
     newest = NewestTick(settings.node_name)
     code = 0
@@ -110,7 +115,7 @@ async def run(settings: Settings) -> int:
         spool,
         clock,
         everything=encoder.everything,
-        handlers=_handlers(sampler, settings, gpus),
+        handlers=_handlers(sampler, settings, gpus, configurator),
         backoff=backoff(),
         door=_door(settings, clock),
         backlog=BacklogLane(disk, me, clock, backoff=backoff(), boot_id=boot_id(me)) if disk else None,
@@ -156,15 +161,28 @@ async def serve_pages(listen: str, newest: NewestTick, clock: Clock) -> PageServ
     return server
 
 
-def _handlers(sampler: Sampler, settings: Settings, holder: ReleasesGpus | None) -> Handlers:
+def _configurator(
+    settings: Settings, sampler: Sampler, engines: WatchesEngines, gpus: ReleasesGpus | None
+) -> Configurator:
+    return Configurator(
+        settings.policy,
+        KeptConfiguration(settings.state_dir),
+        own_interval_seconds=settings.sampling_interval_seconds,
+        own_addresses=own_addresses,
+        sampler=sampler,
+        engines=engines,
+        gpus=gpus,
+    )
+
+
+def _handlers(
+    sampler: Sampler, settings: Settings, holder: ReleasesGpus | None, configurator: Configurator
+) -> Handlers:
     return Handlers(
         collect_now=lambda command_id, valid_for_seconds: collect_now(sampler, command_id, valid_for_seconds),
-        set_interval=lambda seconds: set_interval(
-            sampler,
-            seconds,
-            shortest_seconds=settings.shortest_interval_seconds,
-            longest_seconds=LONGEST_INTERVAL_SECONDS,
-        ),
+        set_interval=configurator.set_interval,
+        configure=configurator.configure,
+        standing=configurator.standing,
         release_gpus=lambda seconds: release_gpus(holder, seconds),
         allowed_commands=frozenset(settings.allowed_commands),
     )

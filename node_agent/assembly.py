@@ -19,22 +19,19 @@ from node_agent.collectors.attribution import AttributionCollector
 from node_agent.collectors.engine import EngineCollector
 from node_agent.collectors.gpu import GpuCollector
 from node_agent.collectors.system import SystemCollector
+from node_agent.commands.configure import engine_timeout_seconds
 from node_agent.host.cgroup_tree import CgroupTree
 from node_agent.host.identity import node_attributes
 from node_agent.host.kubelet import PodResources
 from node_agent.host.nvml import PynvmlDriver
 from node_agent.host.topology import read_topology
 from node_agent.model import Backlog, Collector, Tick
-from node_agent.sampler import Sampler, deadline_seconds
+from node_agent.sampler import Sampler
 from node_agent.settings import Settings, SettingsError
 from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.client import Identity, Outgoing
-
-# A run of the engine collector takes up to two times its time limit: it must end before the
-# sampler's deadline, or one server that hangs would make all the others look late.
-ENGINE_SHARE = 0.48
 
 
 def agent_id(state_dir: Path) -> str:
@@ -65,10 +62,26 @@ def build_gpus(settings: Settings) -> GpuCollector | None:
     return GpuCollector(PynvmlDriver(), proc_root=settings.host_proc) if settings.gpu_monitoring_enabled else None
 
 
+def build_engines(settings: Settings) -> EngineCollector:
+    """This will build what watches the inference servers."""
+    return EngineCollector(
+        clock=SystemClock(),
+        timeout_seconds=engine_timeout_seconds(settings.sampling_interval_seconds),
+        targets=settings.scrape_targets,
+        discover=settings.discover_engines,
+        proc_root=str(settings.host_proc),
+        groups=CgroupTree(settings.host_proc, settings.host_sys / "fs" / "cgroup"),
+    )
+
+
 def build_sampler(
-    settings: Settings, gpus: GpuCollector | None, *, backlog: Callable[[], Backlog] | None = None
+    settings: Settings,
+    gpus: GpuCollector | None,
+    *,
+    engines: EngineCollector | None = None,
+    backlog: Callable[[], Backlog] | None = None,
 ) -> Sampler:
-    """This will build the collectors that the settings ask for, and what runs them.
+    """This will build the collectors that the settings ask for, those that are not given, and what runs them.
 
     `backlog` says what has not been delivered yet, where something is delivered at all.
     """
@@ -86,16 +99,7 @@ def build_sampler(
         finish = AttributionStep(lambda: owners.ownership, owners.watch)
     else:
         disabled.append("gpu")
-    collectors.append(
-        EngineCollector(
-            clock=clock,
-            timeout_seconds=ENGINE_SHARE * deadline_seconds(settings.sampling_interval_seconds),
-            targets=settings.scrape_targets,
-            discover=settings.discover_engines,
-            proc_root=str(settings.host_proc),
-            groups=CgroupTree(settings.host_proc, settings.host_sys / "fs" / "cgroup"),
-        )
-    )
+    collectors.append(engines or build_engines(settings))
     sampler = Sampler(
         collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled, finish=finish
     )
@@ -105,10 +109,10 @@ def build_sampler(
     return sampler
 
 
-def identity(settings: Settings) -> Identity:
-    """This will say who this agent is; the epoch is new in every process."""
+def identity(settings: Settings, *, interval_seconds: float) -> Identity:
+    """This will say who this agent is and what its cadence is now; the epoch is new in every process."""
     attributes = {**node_attributes(settings.host_proc), **read_topology(settings.host_sys)}
-    attributes["sampling_interval_seconds"] = settings.sampling_interval_seconds
+    attributes["sampling_interval_seconds"] = interval_seconds
     return Identity(
         agent_id=agent_id(settings.state_dir),
         node_name=settings.node_name,

@@ -35,6 +35,7 @@ _LAST_RETRY_SECONDS = 300.0  # a large model loads for minutes; then five more a
 _MAX_PROBES = 8  # per scan: a family's odd ports are few, and the rest wait for the next scan
 
 CONFIGURED = "configured"
+PUSHED = "pushed"  # by the control plane, within the host's policy
 MOST_PIDS = 256  # an engine over 8 GPUs has some two dozen processes
 DISCOVERED = "discovered"
 
@@ -44,7 +45,7 @@ class Server:
     """One inference server that should be watched."""
 
     url: str  # without a path's last slash; /metrics goes behind it
-    source: str  # CONFIGURED or DISCOVERED
+    source: str  # CONFIGURED, PUSHED or DISCOVERED
     pid: int | None = None  # who holds the listening socket, when it is on this machine
     pids: tuple[int, ...] = ()  # it and its family: a GPU's memory is held by a worker, not by who listens
     pids_left_out: int = 0  # of its family, beyond MOST_PIDS
@@ -85,7 +86,8 @@ class Discovery:
         max_bytes: int = 16 * 1024 * 1024,
     ) -> None:
         """This will only remember; the first call of `servers` looks. `identify` names the engine of a body."""
-        self._targets = tuple(dict.fromkeys(normalised(target) for target in targets))
+        self._targets = dict.fromkeys((normalised(target) for target in targets), CONFIGURED)
+        self._pushed: tuple[str, ...] = ()
         self._identify = identify
         self._scan = scan
         self._proc_root = proc_root
@@ -99,16 +101,44 @@ class Discovery:
         self._verified: dict[tuple[str, int], Server] = {}
         self._refused: dict[tuple[str, int], _Refused] = {}
 
+    def configure(self, *, pushed: Sequence[str], scan: bool, probe_timeout_seconds: float) -> None:
+        """This will give other servers from the next call on; without `scan` only those that it was told of."""
+        self._pushed = tuple(normalised(target) for target in pushed)
+        self._timeout_seconds = probe_timeout_seconds
+        if self._scan and not scan:
+            self._candidates, self._verified, self._refused = (), {}, {}
+            self._scanned_at, self._inodes = None, frozenset()
+        self._scan = scan
+
     async def servers(self, now: Instant) -> tuple[Server, ...]:
         """This will give the configured servers and the verified ones that listen now."""
         due = self._scanned_at is None or now.monotonic_seconds - self._scanned_at >= self._interval_seconds
         if self._scan and due:
             self._scanned_at = now.monotonic_seconds
             await self._look(now)
-        by_place = {_place(candidate.server.url): candidate.server for candidate in self._candidates}
-        configured = [_with_process(target, by_place.get(_place(target))) for target in self._targets]
-        taken = {_place(target) for target in self._targets}
-        return (*configured, *(server for server in self._verified.values() if _place(server.url) not in taken))
+        candidates = self._candidates if self._scan else ()
+        by_place = {_place(candidate.server.url): candidate.server for candidate in candidates}
+        told = self._told()
+        known = [_with_process(target, source, by_place.get(_place(target))) for target, source in told.items()]
+        taken = {_place(target) for target in told}
+        verified = self._verified.values() if self._scan else ()
+        return (*known, *(server for server in verified if _place(server.url) not in taken))
+
+    def _told(self) -> Mapping[str, str]:
+        """This will give the servers that need not be found, and who named them: the host's own settings come first."""
+        told, places = dict(self._targets), {_place(target) for target in self._targets}
+        for target in self._pushed:
+            if _place(target) not in places:  # by two names it would count twice
+                told[target] = PUSHED
+                places.add(_place(target))
+        return told
+
+    def wants(self, server: Server) -> bool:
+        """This will say whether a server that was given before is still to be watched, be it there or not."""
+        told = self._told()
+        if server.source == DISCOVERED:
+            return self._scan and _place(server.url) not in {_place(target) for target in told}
+        return server.url in told
 
     async def _look(self, now: Instant) -> None:
         """This will renew the candidates and ask those that are new or due again."""
@@ -117,7 +147,7 @@ class Discovery:
         here = {(candidate.server.url, candidate.inode): candidate for candidate in candidates}
         self._verified = {key: here[key].server for key in self._verified if key in here}
         self._refused = {key: refused for key, refused in self._refused.items() if key in here}
-        known = {_place(target) for target in self._targets}
+        known = {_place(target) for target in self._told()}
         asked = [candidate for key, candidate in here.items() if _place(key[0]) not in known and self._due(key, now)]
         served = {here[key].family for key in self._verified}
         settled = served | {candidate.family for candidate in candidates if candidate.likely}
@@ -282,13 +312,13 @@ def _place(url: str) -> tuple[str, int | None]:
     return ("127.0.0.1" if host in _LOCAL_NAMES else host), port or (443 if parts.scheme == "https" else 80)
 
 
-def _with_process(target: str, found: Server | None) -> Server:
-    """This will give a configured server, with what is known of its process when it runs here."""
+def _with_process(target: str, source: str, found: Server | None) -> Server:
+    """This will give a server that somebody named, with what is known of its process when it runs here."""
     if found is None:
-        return Server(url=target, source=CONFIGURED)
+        return Server(url=target, source=source)
     return Server(
         url=target,
-        source=CONFIGURED,
+        source=source,
         pid=found.pid,
         pids=found.pids,
         pids_left_out=found.pids_left_out,

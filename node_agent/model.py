@@ -185,6 +185,33 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfiguration:
+    """All that the control plane configures here. `None`, and no target, mean: as the host's own settings say."""
+
+    revision: int  # 0: the host's own settings alone
+    sampling_interval_seconds: float | None = None
+    scrape_targets: tuple[str, ...] = ()  # beside those of the host's own settings
+    gpu_monitoring_enabled: bool | None = None
+    discover_engines: bool | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """This will name what is configured."""
+        return tuple(name for name in CONFIGURABLE if getattr(self, name) not in (None, ()))
+
+
+CONFIGURABLE = ("sampling_interval_seconds", "scrape_targets", "gpu_monitoring_enabled", "discover_engines")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What holds now, whatever was asked for last."""
+
+    revision: int  # 0: the host's own settings alone
+    sampling_interval_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Everything seen at one moment."""
 

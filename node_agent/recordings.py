@@ -31,11 +31,13 @@ async def record(
 
     Raises OSError when the file cannot be written, or not to its end.
     """
-    clock, encoder, sampler = SystemClock(), wire.Encoder(), build_sampler(settings, build_gpus(settings))
+    clock, encoder = SystemClock(), wire.Encoder()
+    sampler = build_sampler(settings, build_gpus(settings))
+    me = identity(settings, interval_seconds=settings.sampling_interval_seconds)
     stopped = stop_signal()
     written = 0
     failed: OSError | None = None
-    with Recorder(path, identity(settings), clock.now()) as recorder:
+    with Recorder(path, me, clock.now()) as recorder:
 
         def keep(tick: Tick) -> None:
             nonlocal written, failed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from node_agent.clock import Clock, Instant
@@ -116,7 +116,8 @@ class Sampler:
         """
         self._seats = [_Seat(collector) for collector in collectors]
         self._clock = clock
-        self._disabled = tuple(disabled)
+        self._disabled = dict.fromkeys(disabled, "switched off by configuration")
+        self._off: Mapping[str, str] = {}  # collectors that are there and do not run, and why
         self._finish = finish
         self._requests: list[_Request] = []
         self._wake = asyncio.Event()
@@ -142,6 +143,10 @@ class Sampler:
         self._due_at = None  # another grid: what lies between the two was never due
         self.interval_seconds = seconds
         self._wake.set()
+
+    def switch_off(self, why: Mapping[str, str]) -> None:
+        """This will run, from the next tick on, no collector that is named and every other one. `why` is reported."""
+        self._off = dict(why)
 
     async def run(self, sink: Callable[[Tick], None]) -> None:
         """This will sample until cancelled, handing each tick to `sink`."""
@@ -200,17 +205,19 @@ class Sampler:
     async def _tick(self, tasks: asyncio.TaskGroup, command_id: str) -> Tick:
         now = self._clock.now()
         deadline = deadline_seconds(self.interval_seconds)
-        late_before = {seat.collector.name for seat in self._seats if seat.running and not seat.running.done()}
-        for seat in self._seats:
+        seats = [seat for seat in self._seats if seat.collector.name not in self._off]
+        off = {**self._disabled, **self._off}
+        late_before = {seat.collector.name for seat in seats if seat.running and not seat.running.done()}
+        for seat in seats:
             if seat.running is not None and seat.running.done():  # late, but it came back before this tick
                 seat.remember(seat.running.result()[0])
                 seat.running = None
             if seat.running is None:
                 seat.running = tasks.create_task(self._run(seat.collector, now), name=f"collect-{seat.collector.name}")
-        running = [seat.running for seat in self._seats if seat.running is not None]
+        running = [seat.running for seat in seats if seat.running is not None]
         if running:
             await asyncio.wait(running, timeout=deadline)
-        return self._finished(self._gather(now, command_id, late_before))
+        return self._finished(self._gather(now, command_id, late_before, seats, off))
 
     def _finished(self, tick: Tick) -> Tick:
         if self._finish is None:
@@ -221,15 +228,17 @@ class Sampler:
             log.exception("what the collectors saw could not be joined")
             return tick
 
-    def _gather(self, now: Instant, command_id: str, late_before: set[str]) -> Tick:
+    def _gather(
+        self, now: Instant, command_id: str, late_before: set[str], seats: Sequence[_Seat], off: Mapping[str, str]
+    ) -> Tick:
         entities: list[Entity] = []
         samples: list[Sample] = []
         events: list[Event] = []
         reports: list[CollectorReport] = []
         elapsed = self._clock.now().monotonic_seconds - now.monotonic_seconds
-        ends = [seat.running.result()[0] for seat in self._seats if seat.running and seat.running.done()]
+        ends = [seat.running.result()[0] for seat in seats if seat.running and seat.running.done()]
         restart_because = next((end.restart_because for end in ends if end.restart_because), "")
-        for seat in self._seats:
+        for seat in seats:
             report, seen, said = _taken(seat, now, elapsed, was_late=seat.collector.name in late_before)
             reports.append(report)
             entities += seen
@@ -240,10 +249,8 @@ class Sampler:
             self.cadence, tick_seconds=elapsed, collectors_failing=sum(r.outcome in FAILURES for r in reports)
         )
         reports += [
-            CollectorReport(
-                collector=name, outcome=Outcome.DISABLED, duration_seconds=0.0, detail="switched off by configuration"
-            )
-            for name in self._disabled
+            CollectorReport(collector=name, outcome=Outcome.DISABLED, duration_seconds=0.0, detail=why)
+            for name, why in off.items()
         ]
         return Tick(
             taken_at=now,

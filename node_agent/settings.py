@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from node_agent.configuration.policy import LocalPolicy, named_place
+from node_agent.model import CONFIGURABLE
+
 PREFIX = "OPTIINFRA_"
 # A fleet's configuration may ask for anything; the host's owner sets the floor.
 SHORTEST_INTERVAL_SECONDS = 0.5
@@ -43,7 +46,10 @@ class Settings:
     scrape_targets: tuple[str, ...] = ()
     discover_engines: bool = True
     allowed_commands: tuple[str, ...] = ("collect_now",)
+    allowed_configuration: tuple[str, ...] = CONFIGURABLE  # what of it may be pushed at all
     shortest_interval_seconds: float = SHORTEST_INTERVAL_SECONDS
+    longest_interval_seconds: float = LONGEST_INTERVAL_SECONDS
+    pushed_targets: tuple[str, ...] = ()  # host or host:port, beside this host's own, that may be pushed
     allow_plaintext: bool = False
     join_token: str = field(default="", repr=False)
     join_token_file: str = ""
@@ -67,13 +73,7 @@ class Settings:
                 f"sampling_interval_seconds is {self.sampling_interval_seconds:g}; "
                 f"{SHORTEST_INTERVAL_SECONDS:g} to {LONGEST_INTERVAL_SECONDS:g} are accepted"
             )
-        if not SHORTEST_INTERVAL_SECONDS <= self.shortest_interval_seconds <= LONGEST_INTERVAL_SECONDS:
-            raise SettingsError(
-                f"shortest_interval_seconds is {self.shortest_interval_seconds:g}; "
-                f"{SHORTEST_INTERVAL_SECONDS:g} to {LONGEST_INTERVAL_SECONDS:g} are accepted"
-            )
-        if unknown := set(self.allowed_commands) - set(COMMANDS):
-            raise SettingsError(f"allowed_commands names {min(unknown)!r}; {' and '.join(COMMANDS)} are accepted")
+        self._check_policy()
         for target in self.scrape_targets:
             if not target.startswith(("http://", "https://")):
                 raise SettingsError(f"scrape target {target!r} is no URL; write for example http://127.0.0.1:8000")
@@ -91,6 +91,42 @@ class Settings:
             raise SettingsError("spool_bytes is too small; one MiB is the least, and 0 keeps samples in memory only")
         if not self.spool_age_seconds >= 60:
             raise SettingsError(f"spool_age_seconds is {self.spool_age_seconds:g}; 60 is the least")
+
+    def _check_policy(self) -> None:
+        """What a control plane may do here must be clear, or nothing is."""
+        for name in ("shortest_interval_seconds", "longest_interval_seconds"):
+            if not SHORTEST_INTERVAL_SECONDS <= getattr(self, name) <= LONGEST_INTERVAL_SECONDS:
+                raise SettingsError(
+                    f"{name} is {getattr(self, name):g}; "
+                    f"{SHORTEST_INTERVAL_SECONDS:g} to {LONGEST_INTERVAL_SECONDS:g} are accepted"
+                )
+        if self.shortest_interval_seconds > self.longest_interval_seconds:
+            raise SettingsError(
+                f"shortest_interval_seconds is {self.shortest_interval_seconds:g}, "
+                f"longest_interval_seconds {self.longest_interval_seconds:g}; no interval is between them"
+            )
+        for name, known in (("allowed_commands", COMMANDS), ("allowed_configuration", CONFIGURABLE)):
+            if unknown := set(getattr(self, name)) - set(known):
+                raise SettingsError(f"{name} names {min(unknown)!r}; {' and '.join(known)} are accepted")
+        for target in self.pushed_targets:
+            try:
+                named_place(target)
+            except ValueError as error:
+                raise SettingsError(
+                    f"pushed_targets names {target!r}; write host or host:port, for example engine-7:8000"
+                ) from error
+
+    @property
+    def policy(self) -> LocalPolicy:
+        """This will give what a control plane has to stay within."""
+        return LocalPolicy(
+            shortest_interval_seconds=self.shortest_interval_seconds,
+            longest_interval_seconds=self.longest_interval_seconds,
+            allowed=frozenset(self.allowed_configuration),
+            pushed_targets=self.pushed_targets,
+            gpu_monitoring_enabled=self.gpu_monitoring_enabled,
+            discover_engines=self.discover_engines,
+        )
 
     @property
     def tls_dir(self) -> Path:

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 MAX_SERVERS = 64  # a machine of eight GPUs runs eight small engines at most; remote ones may be configured
 _NAMED_IN_DETAIL = 3  # failing servers; the others are on their own pages
+_NOT_WATCHED = Scrape(state=State.NOT_WATCHED, detail="it was taken out of the node's configuration")
 _NO_SERVERS = "no inference server is configured or listening on this host"
 
 
@@ -62,6 +63,7 @@ class EngineCollector:
         self._config_interval_seconds = config_interval_seconds
         self._aside = Aside()
         self._watched: dict[str, Watched] = {}
+        self._withdrawn: list[Watched] = []  # to be described once more, so that nobody takes them for up
         self._discovery = Discovery(
             targets=targets,
             identify=identify,
@@ -71,6 +73,11 @@ class EngineCollector:
             probe_timeout_seconds=timeout_seconds / 3,
             max_bytes=max_bytes,
         )
+
+    def watch(self, *, pushed: Sequence[str], discover: bool, timeout_seconds: float) -> None:
+        """This will watch these servers beside those it was built with, and look for others or not, from now on."""
+        self._timeout_seconds = timeout_seconds
+        self._discovery.configure(pushed=pushed, scan=discover, probe_timeout_seconds=timeout_seconds / 3)
 
     @property
     def name(self) -> str:
@@ -99,11 +106,14 @@ class EngineCollector:
 
     async def _renew(self, now: Instant) -> list[str]:
         """This will bring the watched servers up to date, and say what stood in the way."""
+        self._withdrawn = []
         try:
             servers = await self._discovery.servers(now)
         except Exception as error:  # boundary: a failed search must not silence the servers that are known
             _log.warning("looking for inference servers failed: %s", type(error).__name__)
             return [f"looking for inference servers failed ({type(error).__name__})"]
+        gone = [url for url, watched in self._watched.items() if not self._discovery.wants(watched.server)]
+        self._withdrawn = [self._watched.pop(url) for url in gone]
         for server in servers:
             watched = self._watched.get(server.url)
             if watched is not None:
@@ -205,12 +215,15 @@ class EngineCollector:
         failing = [f"{url} is {found.state.value} ({found.detail})" for url, found in shown.items() if _failed(found)]
         if failing:
             problems = [*problems, f"{len(failing)} of {len(shown)} servers do not work", *failing[:_NAMED_IN_DETAIL]]
-        if not shown and not problems:
+        if not shown and not problems and not self._withdrawn:
             return Collected(outcome=Outcome.ABSENT, detail=_NO_SERVERS)
         return Collected(
             outcome=Outcome.PARTIAL if problems else Outcome.OK,
             detail="; ".join(problems),
-            entities=[e for url, found in shown.items() for e in entities_of(self._watched[url], found)],
+            entities=[
+                *(e for url, found in shown.items() for e in entities_of(self._watched[url], found)),
+                *(e for watched in self._withdrawn for e in entities_of(watched, _NOT_WATCHED)),
+            ],
             samples=[s for url, found in shown.items() for s in samples_of(self._watched[url], found)],
         )
 

@@ -30,6 +30,7 @@ class State(Enum):
     GONE = "gone"  # nothing listens at its address
     UNREACHABLE = "unreachable"  # no answer in time, or no way there
     ERROR = "error"  # an answer that is of no use
+    NOT_WATCHED = "not_watched"  # it was taken out of the configuration; nobody looks any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

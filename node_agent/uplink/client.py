@@ -162,7 +162,8 @@ class Uplink:
                     welcome = await greet(stream, self._identity, epoch=epoch, clock=self._clock)
                     await write(stream, link_pb2.AgentMessage(announce=self._everything()))
                     if welcome.HasField("configure"):
-                        await self._configure(stream, welcome.configure)
+                        status = await answer_configure(welcome.configure, self._handlers)
+                        await write(stream, link_pb2.AgentMessage(config_status=status))
                 self._resume(welcome)
                 if self._backlog is not None and self._backlog.pending() and not welcome.backlog_lanes:
                     stream.cancel()  # it knows one stream of each agent: one after the other
@@ -293,8 +294,9 @@ class Uplink:
                         async with self._write_lock:
                             await write(stream, link_pb2.AgentMessage(command_result=result))
                 case "configure":
+                    status = await answer_configure(message.configure, self._handlers)
                     async with self._write_lock:
-                        await self._configure(stream, message.configure)
+                        await write(stream, link_pb2.AgentMessage(config_status=status))
                 case "refusal":
                     raise _refused(message.refusal)
                 case "drain":
@@ -302,10 +304,6 @@ class Uplink:
                     raise Disconnected("the control plane is restarting", retry_after_seconds=seconds)
                 case _:
                     pass  # heartbeats, and what a newer control plane may say
-
-    async def _configure(self, stream: Stream, configure: link_pb2.Configure) -> None:
-        status = answer_configure(configure, self._handlers)
-        await write(stream, link_pb2.AgentMessage(config_status=status))
 
     def _acknowledged(self, ack: link_pb2.Ack) -> None:
         self._same_epoch()
@@ -338,6 +336,7 @@ async def greet(stream: Stream, me: Identity, *, epoch: bytes, clock: Clock, bac
         attributes_json=me.attributes_json,
         replayed=me.replayed,
         backlog=backlog,
+        takes_configuration=not backlog,
     )
     await write(stream, link_pb2.AgentMessage(hello=hello))
     answer = await read(stream)

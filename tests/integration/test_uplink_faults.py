@@ -442,6 +442,7 @@ async def test_commands_and_configuration_reach_those_who_may_obey(server: LinkS
         await eventually(lambda: len(session.bodies("config_status", "command_result")) == 3)
     assert one.asked == ["interval 2", "collect c-1 for 30", "interval 1"]
     assert [m.config_status.revision for m in session.bodies("config_status")] == [7, 8]
+    assert session.hello.takes_configuration
     assert [m.command_result.id for m in session.bodies("command_result")] == ["c-2"]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from node_agent.clock import Instant
 from node_agent.collectors.engines.registry import identify
-from node_agent.discovery import CONFIGURED, DISCOVERED, Discovery, find_candidates, normalised
+from node_agent.discovery import CONFIGURED, DISCOVERED, PUSHED, Discovery, find_candidates, normalised
 from node_agent.host.process_table import processes, started_unix_seconds
 from node_agent.host.sockets import ListeningSocket, listening, owners
 
@@ -278,6 +278,45 @@ async def test_a_configured_server_on_this_machine_is_not_found_twice(proc: Fake
     assert (found.url, found.source) == (f"http://{host}:{server.port}", CONFIGURED)
     assert (found.pid, found.flags) == (100, {"max_num_seqs": 8})
     assert server.asked == []
+
+
+async def test_pushed_servers_stand_beside_the_hosts_own_and_none_counts_twice(proc: FakeProc) -> None:
+    finder = discovery(proc, "http://localhost:8000")
+    pushed = ["http://127.0.0.1:8000", "http://127.0.0.1:9000", "http://localhost:9000/"]
+    finder.configure(pushed=pushed, scan=True, probe_timeout_seconds=1)
+    found = await finder.servers(at(0))
+    assert [(server.url, server.source) for server in found] == [
+        ("http://localhost:8000", CONFIGURED),
+        ("http://127.0.0.1:9000", PUSHED),
+    ]
+    assert all(finder.wants(server) for server in found)
+    finder.configure(pushed=[], scan=True, probe_timeout_seconds=1)
+    assert [finder.wants(server) for server in found] == [True, False]
+
+
+async def test_a_server_that_was_found_and_is_then_pushed_is_watched_once(proc: FakeProc) -> None:
+    async with metrics() as server:
+        proc.process(100, 1, "vllm", VLLM)
+        proc.listens(100, server.port, 5001)
+        finder = discovery(proc)
+        (found,) = await finder.servers(at(0))
+        finder.configure(pushed=[f"http://localhost:{server.port}"], scan=True, probe_timeout_seconds=1)
+        (pushed,) = await finder.servers(at(1))
+    assert (pushed.source, pushed.pid) == (PUSHED, 100)
+    assert not finder.wants(found), "by its other name it would count twice"
+
+
+async def test_a_search_may_be_switched_off_and_on_again(proc: FakeProc) -> None:
+    async with metrics() as server:
+        proc.process(100, 1, "vllm", VLLM)
+        proc.listens(100, server.port, 5001)
+        finder = discovery(proc)
+        (found,) = await finder.servers(at(0))
+        finder.configure(pushed=[], scan=False, probe_timeout_seconds=1)
+        assert await finder.servers(at(1)) == ()
+        assert not finder.wants(found)
+        finder.configure(pushed=[], scan=True, probe_timeout_seconds=1)
+        assert await finder.servers(at(2)) == (found,), "at once, whenever the next search would have been"
 
 
 async def test_nothing_is_searched_when_searching_is_off(proc: FakeProc) -> None:

@@ -123,6 +123,32 @@ async def test_a_server_that_answers_is_up_and_has_its_values() -> None:
     assert isinstance(values["ttft_seconds"], Histogram)
 
 
+async def test_a_pushed_server_is_watched_until_it_is_taken_out_and_then_said_not_to_be() -> None:
+    async with engine() as fake:
+        watching = collector()
+        watching.watch(pushed=[fake.url], discover=False, timeout_seconds=5.0)
+        attributes, _ = only(await watching.collect(at(0)))
+        assert (attributes["state"], attributes["source"]) == ("up", "pushed")
+        asked = len(fake.asked)
+        watching.watch(pushed=[], discover=False, timeout_seconds=5.0)
+        last = await watching.collect(at(5))
+        (entity,) = last.entities
+        assert (entity.key, entity.attributes["state"]) == (fake.url, "not_watched")
+        assert (entity.attributes["engine"], last.samples) == ("vllm", [])
+        assert (await watching.collect(at(10))).outcome is Outcome.ABSENT
+        assert len(fake.asked) == asked
+
+
+async def test_a_server_that_points_elsewhere_is_not_followed() -> None:
+    async with engine() as elsewhere, engine() as fake:
+        fake.statuses["/metrics"] = f"302 Found\r\nLocation: {elsewhere.url}/metrics"
+        watching = collector()
+        watching.watch(pushed=[fake.url], discover=False, timeout_seconds=5.0)
+        attributes, _ = only(await watching.collect(at(0)))
+    assert (attributes["state"], attributes["state_detail"]) == ("error", "/metrics answered HTTP 302")
+    assert elsewhere.asked == []
+
+
 async def test_only_allow_listed_paths_are_asked() -> None:
     async with engine(SGLANG, model_info={}, server_info={"version": "0.5.23", "api_key": "sk-1"}) as fake:
         attributes, _ = only(await collector(fake.url).collect(at(0)))
@@ -243,6 +269,9 @@ class Finding:
         if self.broken:
             raise RuntimeError("no /proc")
         return tuple(self.found)
+
+    def wants(self, server: Server) -> bool:
+        return True
 
 
 def watching_found(*urls: str, **known: Any) -> tuple[EngineCollector, Finding]:

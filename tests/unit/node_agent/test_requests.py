@@ -6,9 +6,8 @@ import pytest
 
 from node_agent.commands.collect_now import collect_now
 from node_agent.commands.release_gpus import release_gpus
-from node_agent.commands.set_interval import set_interval
+from node_agent.model import NodeConfiguration, Standing
 from node_agent.sampler import MOST_REQUESTS, Sampler
-from node_agent.settings import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS
 from node_agent.uplink.requests import Handlers, answer_command, answer_configure, refusing
 from optiinfra.telemetry.v1 import command_pb2, link_pb2
 from tests.fakes.virtual_time import LoopClock
@@ -23,9 +22,7 @@ def a_sampler() -> Sampler:
 def handlers(sampler: Sampler) -> Handlers:
     return Handlers(
         collect_now=lambda command_id, seconds: collect_now(sampler, command_id, seconds),
-        set_interval=lambda seconds: set_interval(
-            sampler, seconds, shortest_seconds=SHORTEST_INTERVAL_SECONDS, longest_seconds=LONGEST_INTERVAL_SECONDS
-        ),
+        set_interval=lambda _seconds: "not asked here",
         release_gpus=lambda seconds: release_gpus(None, seconds),
     )
 
@@ -58,33 +55,87 @@ async def test_a_verb_that_this_agent_does_not_know_is_refused() -> None:
     assert (result.outcome, result.detail) == (REFUSED, "this agent does not know the command")
 
 
-async def test_an_interval_within_the_owners_limits_is_applied() -> None:
-    sampler = a_sampler()
-    status = answer_configure(link_pb2.Configure(revision=3, sampling_interval_ms=1500), handlers(sampler))
-    assert (status.revision, status.applied, status.detail) == (3, True, "")
-    assert sampler.interval_seconds == 1.5
+# -- configurations -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("milliseconds", [1, 499, 300_001, 2**32 - 1])
-async def test_an_interval_beyond_the_owners_limits_is_refused(milliseconds: int) -> None:
-    sampler = a_sampler()
-    status = answer_configure(link_pb2.Configure(revision=4, sampling_interval_ms=milliseconds), handlers(sampler))
-    assert not status.applied
-    assert "0.5 to 300 s" in status.detail
-    assert sampler.interval_seconds == 5.0
+class Configurable:
+    """Takes what it is asked, or refuses it."""
+
+    def __init__(self, refusing: str | None = None) -> None:
+        self.asked: list[NodeConfiguration] = []
+        self.intervals: list[float] = []
+        self.refusing = refusing
+
+    async def configure(self, asked: NodeConfiguration) -> str | None:
+        self.asked.append(asked)
+        return self.refusing
+
+    def set_interval(self, seconds: float) -> str | None:
+        self.intervals.append(seconds)
+        return self.refusing
+
+    @property
+    def handlers(self) -> Handlers:
+        return Handlers(
+            collect_now=refusing("not asked here").collect_now,
+            set_interval=self.set_interval,
+            configure=self.configure,
+            standing=lambda: Standing(revision=2, sampling_interval_seconds=0.75),
+        )
 
 
-async def test_a_configuration_that_changes_nothing_is_applied() -> None:
-    sampler = a_sampler()
-    assert answer_configure(link_pb2.Configure(revision=5), handlers(sampler)).applied
-    assert sampler.interval_seconds == 5.0
+async def test_a_whole_configuration_is_read_as_it_was_meant() -> None:
+    host = Configurable()
+    asked = link_pb2.Configure(
+        revision=3, whole_state=True, sampling_interval_ms=1500, scrape_targets=["http://127.0.0.1:8000"],
+        gpu_monitoring_enabled=False, discover_engines=True,
+    )  # fmt: skip
+    assert (await answer_configure(asked, host.handlers)).applied
+    assert host.asked == [
+        NodeConfiguration(
+            revision=3, sampling_interval_seconds=1.5, scrape_targets=("http://127.0.0.1:8000",),
+            gpu_monitoring_enabled=False, discover_engines=True,
+        )
+    ]  # fmt: skip
 
 
-async def test_what_is_not_obeyed_is_never_called_applied() -> None:
-    sampler = a_sampler()
-    asked = link_pb2.Configure(revision=6, sampling_interval_ms=1000, scrape_targets=["http://169.254.169.254"])
-    assert not answer_configure(asked, handlers(sampler)).applied
-    assert sampler.interval_seconds == 5.0, "as a whole or not at all"
+async def test_what_a_whole_configuration_does_not_say_is_left_to_the_host() -> None:
+    host = Configurable()
+    await answer_configure(link_pb2.Configure(revision=1, whole_state=True), host.handlers)
+    assert host.asked == [NodeConfiguration(revision=1)]
+    assert host.asked[0].names == ()
+
+
+async def test_the_answer_says_what_holds_whatever_became_of_the_revision() -> None:
+    asked = link_pb2.Configure(revision=3, whole_state=True, sampling_interval_ms=100)
+    status = await answer_configure(asked, Configurable(refusing="too often").handlers)
+    assert (status.revision, status.applied, status.detail) == (3, False, "too often")
+    assert (status.in_force_revision, status.sampling_interval_ms) == (2, 750)
+
+
+async def test_an_older_control_planes_cadence_is_a_cadence_alone() -> None:
+    host = Configurable()
+    assert (await answer_configure(link_pb2.Configure(revision=1, sampling_interval_ms=2000), host.handlers)).applied
+    assert (host.intervals, host.asked) == ([2.0], [])
+    assert (await answer_configure(link_pb2.Configure(revision=1), host.handlers)).applied, "it changes nothing"
+    assert host.intervals == [2.0]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        link_pb2.Configure(revision=6, sampling_interval_ms=1000, scrape_targets=["http://169.254.169.254"]),
+        link_pb2.Configure(revision=6, sampling_interval_ms=1000, gpu_monitoring_enabled=False),
+        link_pb2.Configure.FromString(
+            link_pb2.Configure(revision=6, sampling_interval_ms=1000, whole_state=True).SerializeToString()
+            + b"\x98\x06\x01"  # field 99, of a later release
+        ),
+    ],
+)
+async def test_what_is_not_obeyed_is_never_called_applied(asked: link_pb2.Configure) -> None:
+    host = Configurable()
+    assert not (await answer_configure(asked, host.handlers)).applied
+    assert (host.intervals, host.asked) == ([], []), "as a whole or not at all"
 
 
 async def test_a_replay_obeys_nothing_and_says_so() -> None:
@@ -92,7 +143,9 @@ async def test_a_replay_obeys_nothing_and_says_so() -> None:
     result = await answer_command(collect(), nobody)
     assert result is not None
     assert result.detail == "this is a replay"
-    assert not answer_configure(link_pb2.Configure(revision=1, sampling_interval_ms=1000), nobody).applied
+    for asked in (link_pb2.Configure(sampling_interval_ms=1000), link_pb2.Configure(whole_state=True)):
+        status = await answer_configure(asked, nobody)
+        assert (status.applied, status.detail) == (False, "this is a replay")
 
 
 # -- releasing GPUs -------------------------------------------------------------------------------

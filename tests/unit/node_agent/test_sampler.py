@@ -232,5 +232,34 @@ def test_a_new_interval_moves_the_grid_and_takes_no_extra_sample() -> None:
     assert times(ticks) == [0, 5, 10, 12, 14, 16, 20, 30]
 
 
+def test_a_collector_that_is_switched_off_is_not_run_and_says_so_until_it_is_switched_on_again() -> None:
+    disk = Scripted("a")
+
+    async def meanwhile(sampler: Sampler) -> None:
+        await asyncio.sleep(6)
+        sampler.switch_off({"a": "nobody wants it"})
+        await asyncio.sleep(10)
+        sampler.switch_off({})
+
+    ticks = sampled([disk, Scripted("b")], seconds=21, meanwhile=meanwhile)
+    said = [{report.collector: (report.outcome, report.detail) for report in tick.reports}["a"] for tick in ticks]
+    off = (Outcome.DISABLED, "nobody wants it")
+    assert said == [(Outcome.OK, ""), (Outcome.OK, ""), off, off, (Outcome.OK, "")]
+    assert [len(tick.samples) for tick in ticks] == [2, 2, 1, 1, 2]
+    assert len(disk.looks) == 3
+
+
+def test_a_collector_may_be_switched_off_and_on_while_it_looks() -> None:
+    async def meanwhile(sampler: Sampler) -> None:
+        await asyncio.sleep(1)  # the first look takes until 12
+        sampler.switch_off({"a": "nobody wants it"})
+        await asyncio.sleep(6)
+        sampler.switch_off({})
+
+    ticks = sampled([Scripted("a", taking(12))], seconds=21, meanwhile=meanwhile)
+    outcomes = [tick.reports[0].outcome for tick in ticks]
+    assert outcomes == [Outcome.TIMED_OUT, Outcome.DISABLED, Outcome.TIMED_OUT, Outcome.OK, Outcome.OK]
+
+
 def test_without_collectors_the_loop_still_turns_once_per_interval() -> None:
     assert times(sampled([], seconds=11)) == [0, 5, 10]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from node_agent.configuration.policy import LocalPolicy
 from node_agent.settings import Settings, SettingsError, add_flags, load, read_dotenv
 
 
@@ -86,6 +87,15 @@ def test_names_that_are_not_ours_are_left_alone() -> None:
         ({"OPTIINFRA_SERVER": "127.0.0.1:99999"}, "write host:port"),
         ({"OPTIINFRA_SERVER": ":8004"}, "write host:port"),
         ({"OPTIINFRA_LOG_LEVEL": "chatty"}, "debug, info, warning and error are accepted"),
+        ({"OPTIINFRA_SHORTEST_INTERVAL_SECONDS": "0.1"}, "shortest_interval_seconds is 0.1; 0.5 to 300 are accepted"),
+        ({"OPTIINFRA_LONGEST_INTERVAL_SECONDS": "nan"}, "longest_interval_seconds is nan; 0.5 to 300 are accepted"),
+        (
+            {"OPTIINFRA_SHORTEST_INTERVAL_SECONDS": "9", "OPTIINFRA_LONGEST_INTERVAL_SECONDS": "8"},
+            "shortest_interval_seconds is 9, longest_interval_seconds 8; no interval is between them",
+        ),
+        ({"OPTIINFRA_ALLOWED_COMMANDS": "reboot"}, "allowed_commands names 'reboot'; collect_now and release_gpus"),
+        ({"OPTIINFRA_ALLOWED_CONFIGURATION": "shell"}, "allowed_configuration names 'shell'; sampling_interval"),
+        ({"OPTIINFRA_PUSHED_TARGETS": "http://engine-7"}, "write host or host:port, for example engine-7:8000"),
         ({"OPTIINFRA_SCRAPE_TARGETS": "localhost:8000"}, "write for example http://127.0.0.1:8000"),
     ],
 )
@@ -94,6 +104,25 @@ def test_a_bad_value_is_refused_with_what_is_accepted(environment: Mapping[str, 
         loaded(environment=environment)
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_control_plane_may_configure_what_the_host_allows_and_no_more() -> None:
+    environment = {
+        "OPTIINFRA_ALLOWED_CONFIGURATION": "sampling_interval_seconds",
+        "OPTIINFRA_SHORTEST_INTERVAL_SECONDS": "2",
+        "OPTIINFRA_LONGEST_INTERVAL_SECONDS": "30",
+        "OPTIINFRA_PUSHED_TARGETS": "engine-7:8000, [fd00::1]:8000",
+        "OPTIINFRA_DISCOVER_ENGINES": "false",
+    }
+    assert loaded(environment=environment).policy == LocalPolicy(
+        shortest_interval_seconds=2.0,
+        longest_interval_seconds=30.0,
+        allowed=frozenset({"sampling_interval_seconds"}),
+        pushed_targets=("engine-7:8000", "[fd00::1]:8000"),
+        gpu_monitoring_enabled=True,
+        discover_engines=False,
+    )
+    assert loaded(environment={"OPTIINFRA_ALLOWED_CONFIGURATION": ""}).policy.allowed == frozenset()
 
 
 def test_an_unencrypted_link_leaves_this_host_only_when_that_was_asked_for() -> None:

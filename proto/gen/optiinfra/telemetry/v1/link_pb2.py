@@ -26,15 +26,15 @@ from optiinfra.telemetry.v1 import command_pb2 as optiinfra_dot_telemetry_dot_v1
 from optiinfra.telemetry.v1 import telemetry_pb2 as optiinfra_dot_telemetry_dot_v1_dot_telemetry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!optiinfra/telemetry/v1/link.proto\x12\x16optiinfra.telemetry.v1\x1a$optiinfra/telemetry/v1/command.proto\x1a&optiinfra/telemetry/v1/telemetry.proto\"\x92\x03\n\x0c\x41gentMessage\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x1d.optiinfra.telemetry.v1.HelloH\x00\x12\x34\n\x08\x61nnounce\x18\x02 \x01(\x0b\x32 .optiinfra.telemetry.v1.AnnounceH\x00\x12.\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1d.optiinfra.telemetry.v1.BatchH\x00\x12,\n\x04loss\x18\x04 \x01(\x0b\x32\x1c.optiinfra.telemetry.v1.LossH\x00\x12\x36\n\theartbeat\x18\x05 \x01(\x0b\x32!.optiinfra.telemetry.v1.HeartbeatH\x00\x12?\n\x0e\x63ommand_result\x18\x06 \x01(\x0b\x32%.optiinfra.telemetry.v1.CommandResultH\x00\x12=\n\rconfig_status\x18\x07 \x01(\x0b\x32$.optiinfra.telemetry.v1.ConfigStatusH\x00\x42\x06\n\x04\x62ody\"\xff\x02\n\rServerMessage\x12\x32\n\x07welcome\x18\x01 \x01(\x0b\x32\x1f.optiinfra.telemetry.v1.WelcomeH\x00\x12\x32\n\x07refusal\x18\x02 \x01(\x0b\x32\x1f.optiinfra.telemetry.v1.RefusalH\x00\x12*\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x1b.optiinfra.telemetry.v1.AckH\x00\x12\x36\n\tconfigure\x18\x04 \x01(\x0b\x32!.optiinfra.telemetry.v1.ConfigureH\x00\x12\x32\n\x07\x63ommand\x18\x05 \x01(\x0b\x32\x1f.optiinfra.telemetry.v1.CommandH\x00\x12\x36\n\theartbeat\x18\x06 \x01(\x0b\x32!.optiinfra.telemetry.v1.HeartbeatH\x00\x12.\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x1d.optiinfra.telemetry.v1.DrainH\x00\x42\x06\n\x04\x62ody\"5\n\x0c\x43lockReading\x12\x0f\n\x07unix_us\x18\x01 \x01(\x10\x12\x14\n\x0cmonotonic_us\x18\x02 \x01(\x10\"\xef\x01\n\x05Hello\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x0c\x12\x14\n\x0cprotocol_min\x18\x04 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x05 \x01(\r\x12\x15\n\ragent_version\x18\x06 \x01(\t\x12\x33\n\x05\x63lock\x18\x07 \x01(\x0b\x32$.optiinfra.telemetry.v1.ClockReading\x12\x17\n\x0f\x61ttributes_json\x18\x08 \x01(\x0c\x12\x10\n\x08replayed\x18\t \x01(\x08\x12\x0f\n\x07\x62\x61\x63klog\x18\n \x01(\x08\"\xec\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x15\n\rcommitted_seq\x18\x02 \x01(\x04\x12\x16\n\x0ewindow_batches\x18\x03 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x04 \x01(\r\x12\"\n\x1aheartbeat_interval_seconds\x18\x05 \x01(\r\x12\x34\n\tconfigure\x18\x06 \x01(\x0b\x32!.optiinfra.telemetry.v1.Configure\x12\x16\n\x0eserver_version\x18\x07 \x01(\t\x12\x15\n\rbacklog_lanes\x18\x08 \x01(\x08\"i\n\x07Refusal\x12\x31\n\x04\x63ode\x18\x01 \x01(\x0e\x32#.optiinfra.telemetry.v1.RefusalCode\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x1b\n\x13retry_after_seconds\x18\x03 \x01(\r\"m\n\x08\x41nnounce\x12/\n\x07schemas\x18\x01 \x03(\x0b\x32\x1e.optiinfra.telemetry.v1.Schema\x12\x30\n\x08\x65ntities\x18\x02 \x03(\x0b\x32\x1e.optiinfra.telemetry.v1.Entity\"+\n\x0cRefusedBatch\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"k\n\x03\x41\x63k\x12\x15\n\rcommitted_seq\x18\x01 \x01(\x04\x12\x16\n\x0ewindow_batches\x18\x02 \x01(\r\x12\x35\n\x07refused\x18\x03 \x03(\x0b\x32$.optiinfra.telemetry.v1.RefusedBatch\"\x8e\x01\n\x04Loss\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x1e\n\x16\x66irst_taken_at_unix_us\x18\x03 \x01(\x10\x12\x1d\n\x15last_taken_at_unix_us\x18\x04 \x01(\x10\x12\x12\n\ntick_count\x18\x05 \x01(\x04\x12\x0e\n\x06reason\x18\x06 \x01(\t\"~\n\tHeartbeat\x12\x33\n\x05\x63lock\x18\x01 \x01(\x0b\x32$.optiinfra.telemetry.v1.ClockReading\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x16\n\x0eunsent_batches\x18\x03 \x01(\r\x12\x12\n\nlost_ticks\x18\x04 \x01(\x04\"S\n\tConfigure\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x1c\n\x14sampling_interval_ms\x18\x02 \x01(\r\x12\x16\n\x0escrape_targets\x18\x03 \x03(\t\"A\n\x0c\x43onfigStatus\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"#\n\x05\x44rain\x12\x1a\n\x12reconnect_after_ms\x18\x01 \x01(\r*\xbc\x01\n\x0bRefusalCode\x12\x1c\n\x18REFUSAL_CODE_UNSPECIFIED\x10\x00\x12\x19\n\x15REFUSAL_CODE_PROTOCOL\x10\x01\x12\x1e\n\x1aREFUSAL_CODE_INVALID_HELLO\x10\x02\x12\x1c\n\x18REFUSAL_CODE_UNAVAILABLE\x10\x03\x12\x1b\n\x17REFUSAL_CODE_SUPERSEDED\x10\x04\x12\x19\n\x15REFUSAL_CODE_IDENTITY\x10\x05\x32\x62\n\x04Link\x12Z\n\x07\x43onnect\x12$.optiinfra.telemetry.v1.AgentMessage\x1a%.optiinfra.telemetry.v1.ServerMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!optiinfra/telemetry/v1/link.proto\x12\x16optiinfra.telemetry.v1\x1a$optiinfra/telemetry/v1/command.proto\x1a&optiinfra/telemetry/v1/telemetry.proto\"\x92\x03\n\x0c\x41gentMessage\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x1d.optiinfra.telemetry.v1.HelloH\x00\x12\x34\n\x08\x61nnounce\x18\x02 \x01(\x0b\x32 .optiinfra.telemetry.v1.AnnounceH\x00\x12.\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1d.optiinfra.telemetry.v1.BatchH\x00\x12,\n\x04loss\x18\x04 \x01(\x0b\x32\x1c.optiinfra.telemetry.v1.LossH\x00\x12\x36\n\theartbeat\x18\x05 \x01(\x0b\x32!.optiinfra.telemetry.v1.HeartbeatH\x00\x12?\n\x0e\x63ommand_result\x18\x06 \x01(\x0b\x32%.optiinfra.telemetry.v1.CommandResultH\x00\x12=\n\rconfig_status\x18\x07 \x01(\x0b\x32$.optiinfra.telemetry.v1.ConfigStatusH\x00\x42\x06\n\x04\x62ody\"\xff\x02\n\rServerMessage\x12\x32\n\x07welcome\x18\x01 \x01(\x0b\x32\x1f.optiinfra.telemetry.v1.WelcomeH\x00\x12\x32\n\x07refusal\x18\x02 \x01(\x0b\x32\x1f.optiinfra.telemetry.v1.RefusalH\x00\x12*\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x1b.optiinfra.telemetry.v1.AckH\x00\x12\x36\n\tconfigure\x18\x04 \x01(\x0b\x32!.optiinfra.telemetry.v1.ConfigureH\x00\x12\x32\n\x07\x63ommand\x18\x05 \x01(\x0b\x32\x1f.optiinfra.telemetry.v1.CommandH\x00\x12\x36\n\theartbeat\x18\x06 \x01(\x0b\x32!.optiinfra.telemetry.v1.HeartbeatH\x00\x12.\n\x05\x64rain\x18\x07 \x01(\x0b\x32\x1d.optiinfra.telemetry.v1.DrainH\x00\x42\x06\n\x04\x62ody\"5\n\x0c\x43lockReading\x12\x0f\n\x07unix_us\x18\x01 \x01(\x10\x12\x14\n\x0cmonotonic_us\x18\x02 \x01(\x10\"\x8c\x02\n\x05Hello\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x0c\x12\x14\n\x0cprotocol_min\x18\x04 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x05 \x01(\r\x12\x15\n\ragent_version\x18\x06 \x01(\t\x12\x33\n\x05\x63lock\x18\x07 \x01(\x0b\x32$.optiinfra.telemetry.v1.ClockReading\x12\x17\n\x0f\x61ttributes_json\x18\x08 \x01(\x0c\x12\x10\n\x08replayed\x18\t \x01(\x08\x12\x0f\n\x07\x62\x61\x63klog\x18\n \x01(\x08\x12\x1b\n\x13takes_configuration\x18\x0b \x01(\x08\"\xec\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x15\n\rcommitted_seq\x18\x02 \x01(\x04\x12\x16\n\x0ewindow_batches\x18\x03 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x04 \x01(\r\x12\"\n\x1aheartbeat_interval_seconds\x18\x05 \x01(\r\x12\x34\n\tconfigure\x18\x06 \x01(\x0b\x32!.optiinfra.telemetry.v1.Configure\x12\x16\n\x0eserver_version\x18\x07 \x01(\t\x12\x15\n\rbacklog_lanes\x18\x08 \x01(\x08\"i\n\x07Refusal\x12\x31\n\x04\x63ode\x18\x01 \x01(\x0e\x32#.optiinfra.telemetry.v1.RefusalCode\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x1b\n\x13retry_after_seconds\x18\x03 \x01(\r\"m\n\x08\x41nnounce\x12/\n\x07schemas\x18\x01 \x03(\x0b\x32\x1e.optiinfra.telemetry.v1.Schema\x12\x30\n\x08\x65ntities\x18\x02 \x03(\x0b\x32\x1e.optiinfra.telemetry.v1.Entity\"+\n\x0cRefusedBatch\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"k\n\x03\x41\x63k\x12\x15\n\rcommitted_seq\x18\x01 \x01(\x04\x12\x16\n\x0ewindow_batches\x18\x02 \x01(\r\x12\x35\n\x07refused\x18\x03 \x03(\x0b\x32$.optiinfra.telemetry.v1.RefusedBatch\"\x8e\x01\n\x04Loss\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x1e\n\x16\x66irst_taken_at_unix_us\x18\x03 \x01(\x10\x12\x1d\n\x15last_taken_at_unix_us\x18\x04 \x01(\x10\x12\x12\n\ntick_count\x18\x05 \x01(\x04\x12\x0e\n\x06reason\x18\x06 \x01(\t\"~\n\tHeartbeat\x12\x33\n\x05\x63lock\x18\x01 \x01(\x0b\x32$.optiinfra.telemetry.v1.ClockReading\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x16\n\x0eunsent_batches\x18\x03 \x01(\r\x12\x12\n\nlost_ticks\x18\x04 \x01(\x04\"\xdc\x01\n\tConfigure\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x1c\n\x14sampling_interval_ms\x18\x02 \x01(\r\x12\x16\n\x0escrape_targets\x18\x03 \x03(\t\x12\x13\n\x0bwhole_state\x18\x04 \x01(\x08\x12#\n\x16gpu_monitoring_enabled\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12\x1d\n\x10\x64iscover_engines\x18\x06 \x01(\x08H\x01\x88\x01\x01\x42\x19\n\x17_gpu_monitoring_enabledB\x13\n\x11_discover_engines\"z\n\x0c\x43onfigStatus\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x1c\n\x14sampling_interval_ms\x18\x04 \x01(\r\x12\x19\n\x11in_force_revision\x18\x05 \x01(\x04\"#\n\x05\x44rain\x12\x1a\n\x12reconnect_after_ms\x18\x01 \x01(\r*\xbc\x01\n\x0bRefusalCode\x12\x1c\n\x18REFUSAL_CODE_UNSPECIFIED\x10\x00\x12\x19\n\x15REFUSAL_CODE_PROTOCOL\x10\x01\x12\x1e\n\x1aREFUSAL_CODE_INVALID_HELLO\x10\x02\x12\x1c\n\x18REFUSAL_CODE_UNAVAILABLE\x10\x03\x12\x1b\n\x17REFUSAL_CODE_SUPERSEDED\x10\x04\x12\x19\n\x15REFUSAL_CODE_IDENTITY\x10\x05\x32\x62\n\x04Link\x12Z\n\x07\x43onnect\x12$.optiinfra.telemetry.v1.AgentMessage\x1a%.optiinfra.telemetry.v1.ServerMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'optiinfra.telemetry.v1.link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REFUSALCODE']._serialized_start=2301
-  _globals['_REFUSALCODE']._serialized_end=2489
+  _globals['_REFUSALCODE']._serialized_start=2525
+  _globals['_REFUSALCODE']._serialized_end=2713
   _globals['_AGENTMESSAGE']._serialized_start=140
   _globals['_AGENTMESSAGE']._serialized_end=542
   _globals['_SERVERMESSAGE']._serialized_start=545
@@ -42,27 +42,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLOCKREADING']._serialized_start=930
   _globals['_CLOCKREADING']._serialized_end=983
   _globals['_HELLO']._serialized_start=986
-  _globals['_HELLO']._serialized_end=1225
-  _globals['_WELCOME']._serialized_start=1228
-  _globals['_WELCOME']._serialized_end=1464
-  _globals['_REFUSAL']._serialized_start=1466
-  _globals['_REFUSAL']._serialized_end=1571
-  _globals['_ANNOUNCE']._serialized_start=1573
-  _globals['_ANNOUNCE']._serialized_end=1682
-  _globals['_REFUSEDBATCH']._serialized_start=1684
-  _globals['_REFUSEDBATCH']._serialized_end=1727
-  _globals['_ACK']._serialized_start=1729
-  _globals['_ACK']._serialized_end=1836
-  _globals['_LOSS']._serialized_start=1839
-  _globals['_LOSS']._serialized_end=1981
-  _globals['_HEARTBEAT']._serialized_start=1983
-  _globals['_HEARTBEAT']._serialized_end=2109
-  _globals['_CONFIGURE']._serialized_start=2111
-  _globals['_CONFIGURE']._serialized_end=2194
-  _globals['_CONFIGSTATUS']._serialized_start=2196
-  _globals['_CONFIGSTATUS']._serialized_end=2261
-  _globals['_DRAIN']._serialized_start=2263
-  _globals['_DRAIN']._serialized_end=2298
-  _globals['_LINK']._serialized_start=2491
-  _globals['_LINK']._serialized_end=2589
+  _globals['_HELLO']._serialized_end=1254
+  _globals['_WELCOME']._serialized_start=1257
+  _globals['_WELCOME']._serialized_end=1493
+  _globals['_REFUSAL']._serialized_start=1495
+  _globals['_REFUSAL']._serialized_end=1600
+  _globals['_ANNOUNCE']._serialized_start=1602
+  _globals['_ANNOUNCE']._serialized_end=1711
+  _globals['_REFUSEDBATCH']._serialized_start=1713
+  _globals['_REFUSEDBATCH']._serialized_end=1756
+  _globals['_ACK']._serialized_start=1758
+  _globals['_ACK']._serialized_end=1865
+  _globals['_LOSS']._serialized_start=1868
+  _globals['_LOSS']._serialized_end=2010
+  _globals['_HEARTBEAT']._serialized_start=2012
+  _globals['_HEARTBEAT']._serialized_end=2138
+  _globals['_CONFIGURE']._serialized_start=2141
+  _globals['_CONFIGURE']._serialized_end=2361
+  _globals['_CONFIGSTATUS']._serialized_start=2363
+  _globals['_CONFIGSTATUS']._serialized_end=2485
+  _globals['_DRAIN']._serialized_start=2487
+  _globals['_DRAIN']._serialized_end=2522
+  _globals['_LINK']._serialized_start=2715
+  _globals['_LINK']._serialized_end=2813
 # @@protoc_insertion_point(module_scope)

@@ -193,6 +193,7 @@ class Hello(_message.Message):
     ATTRIBUTES_JSON_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     BACKLOG_FIELD_NUMBER: _builtins.int
+    TAKES_CONFIGURATION_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """a UUID that outlives the process"""
     node_name: _builtins.str
@@ -209,6 +210,8 @@ class Hello(_message.Message):
     """This stream brings what was sampled before; it stands beside the live one and does not supersede it.
     Set only after a Welcome said backlog_lanes.
     """
+    takes_configuration: _builtins.bool
+    """This agent understands Configure.whole_state. Without it only the sampling interval is asked for."""
     @_builtins.property
     def clock(self) -> Global___ClockReading: ...
     def __init__(
@@ -224,10 +227,11 @@ class Hello(_message.Message):
         attributes_json: _builtins.bytes = ...,
         replayed: _builtins.bool = ...,
         backlog: _builtins.bool = ...,
+        takes_configuration: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "attributes_json", b"attributes_json", "backlog", b"backlog", "clock", b"clock", "epoch", b"epoch", "node_name", b"node_name", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "replayed", b"replayed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "attributes_json", b"attributes_json", "backlog", b"backlog", "clock", b"clock", "epoch", b"epoch", "node_name", b"node_name", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "replayed", b"replayed", "takes_configuration", b"takes_configuration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -257,7 +261,7 @@ class Welcome(_message.Message):
     """streams whose Hello says backlog are known here"""
     @_builtins.property
     def configure(self) -> Global___Configure:
-        """unset: keep the local configuration"""
+        """unset: as it is, and to an agent that takes_configuration it may come later"""
 
     def __init__(
         self,
@@ -450,28 +454,54 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class Configure(_message.Message):
+    """Something in a Configure that the agent does not know refuses the whole of it: what is not obeyed is never called
+    applied.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     SAMPLING_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     SCRAPE_TARGETS_FIELD_NUMBER: _builtins.int
+    WHOLE_STATE_FIELD_NUMBER: _builtins.int
+    GPU_MONITORING_ENABLED_FIELD_NUMBER: _builtins.int
+    DISCOVER_ENGINES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """1: only what holds for the whole fleet; a node's own count from 2"""
     sampling_interval_ms: _builtins.int
-    """0: leave as it is"""
+    """0: leave as it is; in a whole state: as the host's own settings say"""
+    whole_state: _builtins.bool
+    """This is all that the node is configured to; what is not said here is as the host's own settings say. The agent
+    keeps it, and begins with it at its next start.
+    """
+    gpu_monitoring_enabled: _builtins.bool
+    discover_engines: _builtins.bool
     @_builtins.property
-    def scrape_targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def scrape_targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """beside those of the host's own settings"""
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         sampling_interval_ms: _builtins.int = ...,
         scrape_targets: _abc.Iterable[_builtins.str] | None = ...,
+        whole_state: _builtins.bool = ...,
+        gpu_monitoring_enabled: _builtins.bool | None = ...,
+        discover_engines: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_discover_engines", b"_discover_engines", "_gpu_monitoring_enabled", b"_gpu_monitoring_enabled", "discover_engines", b"discover_engines", "gpu_monitoring_enabled", b"gpu_monitoring_enabled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "sampling_interval_ms", b"sampling_interval_ms", "scrape_targets", b"scrape_targets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_discover_engines", b"_discover_engines", "_gpu_monitoring_enabled", b"_gpu_monitoring_enabled", "discover_engines", b"discover_engines", "gpu_monitoring_enabled", b"gpu_monitoring_enabled", "revision", b"revision", "sampling_interval_ms", b"sampling_interval_ms", "scrape_targets", b"scrape_targets", "whole_state", b"whole_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__discover_engines: _TypeAlias = _typing.Literal["discover_engines"]  # noqa: Y015
+    _WhichOneofArgType__discover_engines: _TypeAlias = _typing.Literal["_discover_engines", b"_discover_engines"]  # noqa: Y015
+    _WhichOneofReturnType__gpu_monitoring_enabled: _TypeAlias = _typing.Literal["gpu_monitoring_enabled"]  # noqa: Y015
+    _WhichOneofArgType__gpu_monitoring_enabled: _TypeAlias = _typing.Literal["_gpu_monitoring_enabled", b"_gpu_monitoring_enabled"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__discover_engines) -> _WhichOneofReturnType__discover_engines | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_monitoring_enabled) -> _WhichOneofReturnType__gpu_monitoring_enabled | None: ...
 
 Global___Configure: _TypeAlias = Configure  # noqa: Y015
 
@@ -482,19 +512,29 @@ class ConfigStatus(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    SAMPLING_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    IN_FORCE_REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    """of the Configure that this answers"""
     applied: _builtins.bool
     detail: _builtins.str
+    """why not"""
+    sampling_interval_ms: _builtins.int
+    """What holds now, whatever became of the revision. 0: an agent that does not say."""
+    in_force_revision: _builtins.int
+    """0: the host's own settings alone"""
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         applied: _builtins.bool = ...,
         detail: _builtins.str = ...,
+        sampling_interval_ms: _builtins.int = ...,
+        in_force_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "detail", b"detail", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "detail", b"detail", "in_force_revision", b"in_force_revision", "revision", b"revision", "sampling_interval_ms", b"sampling_interval_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
