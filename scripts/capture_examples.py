@@ -27,12 +27,16 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "system_history": {"field": "cpu_busy_ratio", "since": "1m", "step": "20s"},
     "metrics_history": {"field": "ttft_seconds", "since": "1m", "step": "20s"},
 }
+# Beside every GET: one takes a sample, one is asked for what holds already.
+HARMLESS = ("metrics_collect", "node_configure")
 
 
-def ask(base: str, path: str, parameters: Mapping[str, str], method: str = "GET") -> Any:
+def ask(base: str, path: str, parameters: Mapping[str, str], method: str = "GET", body: Any = None) -> Any:
     """This will ask one question and give the answer: JSON, or a text as it is."""
     query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
-    request = urllib.request.Request(base + path + query, method=method)  # noqa: S310 - the operator's own URL
+    sent = None if body is None else json.dumps(body).encode()
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    request = urllib.request.Request(base + path + query, sent, headers, method=method)  # noqa: S310 - the operator's own
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
         body = answer.read().decode()
         return json.loads(body) if answer.headers.get_content_type() == "application/json" else body
@@ -83,11 +87,18 @@ def capture(base: str, folder: Path) -> tuple[list[str], list[str]]:
     written, missing = [], []
     known = identifiers(base)
     for method, path, operation_id in operations(ask(base, "/openapi.json", {})):
-        if method not in ("GET", "POST") or (method == "POST" and operation_id != "metrics_collect"):
+        if method != "GET" and operation_id not in HARMLESS:
             missing.append(f"{operation_id}: a {method} changes things")
             continue
         try:
-            answer = ask(base, path.format(**known), PARAMETERS.get(operation_id, {}), method)
+            named = path.format(**known)
+            body = None
+            if method == "PUT":  # what is there already, put again, stays as it is
+                body = ask(base, named, {})["desired"]
+                if not body:
+                    missing.append(f"{operation_id}: there is nothing that could be put again")
+                    continue
+            answer = ask(base, named, PARAMETERS.get(operation_id, {}), method, body)
         except KeyError as error:
             missing.append(f"{operation_id}: there is nothing to name for {error}")
             continue

@@ -24,6 +24,7 @@ from control_plane.api.resources import (
     lmcache,
     metrics,
     metrics_history,
+    node_config,
     nodes,
     system,
 )
@@ -48,7 +49,7 @@ def build_app(context: ApiContext) -> FastAPI:
     problems.install(app)
     docs_page.install(app)
     for resource in (
-        health, gpu, gpu_attribution, system, join_tokens, nodes, events, inference, lmcache, metrics,
+        health, gpu, gpu_attribution, system, join_tokens, nodes, node_config, events, inference, lmcache, metrics,
         metrics_history, collect, configuration,
     ):  # fmt: skip
         app.include_router(resource.router)

@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
 from control_plane.runtime.clock import Clock
 from control_plane.storage.readings import Dictionaries
@@ -41,6 +42,14 @@ class IngestDoor(Protocol):
 
     async def release_gpus(self, node_id: int, *, seconds: int, timeout_seconds: float) -> tuple[str, str]:
         """This will ask a node to let go of its GPUs and give what it answered, with its words."""
+        ...
+
+    def fleet_configuration(self) -> NodeConfiguration:
+        """This will give what holds for every node that has no word of its own."""
+        ...
+
+    async def configure(self, node_id: int, timeout_seconds: float) -> None:
+        """This will bring a node what is stored for it now, if it is connected here, and wait for its answer."""
         ...
 
 

@@ -30,8 +30,10 @@ PROBLEM_SCHEMA = {
     },
 }
 _MEANING = {
+    400: "the body is no text that can be read",
     404: "what was named does not exist",
     409: "not possible in the present state",
+    413: "the body is larger than a question can be",
     422: "the question cannot be answered as it was put",
     503: "the database, or something else that is needed, does not answer",
 }
@@ -53,16 +55,20 @@ def operation(
     answer: dict[str, Any] | None = None,
     media_type: str = "application/json",
     status: int = 200,
+    later: str | None = None,
 ) -> dict[str, Any]:
     """This will give the arguments that every route decorator takes.
 
-    `scope` is what a caller needs; `answer` is the JSON Schema of a success, an object by default.
+    `scope` is what a caller needs; `answer` is the JSON Schema of a success, an object by default. `later` says what
+    a 202 of the same shape means, where there is one.
     """
     content: dict[str, Any] = {"schema": answer or {"type": "object"}}
     shown = example(operation_id)
     if shown is not None:
         content["example"] = shown
     responses: dict[int, Any] = {status: {"description": "the answer", "content": {media_type: content}}}
+    if later is not None:
+        responses[202] = {"description": later, "content": {media_type: {"schema": answer or {"type": "object"}}}}
     for error in errors:
         responses[error] = {
             "description": _MEANING[error],

@@ -96,23 +96,32 @@ def _pointer(location: Sequence[object]) -> str:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    accepted = _accepted(request)
-    errors = [{"pointer": _pointer(e["loc"]), "detail": _explained(e, accepted)} for e in error.errors()[:MOST_ERRORS]]
+    found = error.errors()[:MOST_ERRORS]
+    errors = [{"pointer": _pointer(e["loc"]), "detail": _explained(e, request)} for e in found]
     # Inputs are not repeated: they may be secrets, or markup.
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(e["detail"] for e in errors[:3]), errors=errors)
 
 
-def _accepted(request: Request) -> Sequence[str]:
-    """This will name the query parameters of the operation that was asked, as its description does."""
+def _accepted(request: Request, place: object) -> Sequence[str]:
+    """This will name what the operation that was asked takes in its query or its body, as its description does."""
     route = request.scope.get("route")
-    described = request.app.openapi()["paths"].get(getattr(route, "path", ""), {}).get(request.method.lower(), {})
-    return [p["name"] for p in described.get("parameters", []) if p["in"] == "query"]
+    document = request.app.openapi()
+    described = document["paths"].get(getattr(route, "path", ""), {}).get(request.method.lower(), {})
+    if place != "body":
+        return [p["name"] for p in described.get("parameters", []) if p["in"] == "query"]
+    named = described["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    return list(document["components"]["schemas"][named]["properties"])
 
 
-def _explained(error: Mapping[str, Any], accepted: Sequence[str]) -> str:
-    name = str(error["loc"][-1])[:MOST_ECHOED]
+def _explained(error: Mapping[str, Any], request: Request) -> str:
+    place, name = error["loc"][0], str(error["loc"][-1])[:MOST_ECHOED]
     if error["type"] == "extra_forbidden":
-        return f"there is no parameter {name} here; accepted: {', '.join(accepted) or 'none'}"
+        what = "field" if place == "body" else "parameter"
+        return f"there is no {what} {name} here; accepted: {', '.join(_accepted(request, place)) or 'none'}"
+    if error["type"] == "json_invalid":
+        return "the body is no JSON"
+    if tuple(error["loc"]) == ("body",):
+        return "send a JSON object, and say so with the header Content-Type: application/json"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{name}: {message}"
 

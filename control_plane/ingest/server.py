@@ -13,11 +13,13 @@ from control_plane import __version__
 from control_plane.ingest import wire
 from control_plane.ingest.admission import StreamState
 from control_plane.ingest.clocks import Arrival, NodeClock
+from control_plane.ingest.configurations import Configurations
 from control_plane.ingest.counters import IngestCounters
 from control_plane.ingest.enrolment import EnrolmentService, NotAdmitted, listen_for_enrolments
 from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
 from control_plane.ingest.sessions import Context, RefusedConnection, Session, read_message, write_message
 from control_plane.ingest.writer import StreamKey, Writer
+from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
 from control_plane.model.node import SampleLoss
 from control_plane.runtime.clock import Clock
@@ -56,7 +58,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         `enrolment` judges who an agent is; None: its word is taken, as on loopback.
         """
         self._enrolment = enrolment
-        self._fleet_interval_seconds = fleet_interval_seconds
+        self.configurations = Configurations(database, clock, fleet_interval_seconds=fleet_interval_seconds)
         self.counters = IngestCounters()
         self._database = database
         self._clock = clock
@@ -135,6 +137,16 @@ class LinkService(link_pb2_grpc.LinkServicer):
         finally:
             session.results.pop(command_id, None)
 
+    def fleet_configuration(self) -> NodeConfiguration:
+        """This will give what holds for every node that has no word of its own."""
+        return self.configurations.fleet
+
+    async def configure(self, node_id: int, timeout_seconds: float) -> None:
+        """This will bring a node what is stored for it now, if it is connected here, and wait for its answer."""
+        session = self._sessions.get(node_id)
+        if session is not None:
+            await self.configurations.renew(session, timeout_seconds)
+
     async def drain(self) -> None:
         """This will ask every agent to come back later, and let what has arrived be committed."""
         self._draining = True
@@ -163,10 +175,12 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._replace(session)
         self.counters.streams += 1
         try:
+            await self.configurations.settle(session)
             if await write_message(context, welcome):
                 await self._serve(session, context)
         finally:
             self.counters.streams -= 1
+            self.configurations.ended(session)
             key = (session.node_id, session.epoch)
             if self._backlogs.get(key) is session:
                 del self._backlogs[key]
@@ -208,7 +222,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             max_batch_bytes=MAX_BATCH_BYTES,
             heartbeat_seconds=HEARTBEAT_SECONDS,
             version=__version__,
-            sampling_interval_seconds=self._fleet_interval_seconds,
+            configure=None if hello.replayed else self.configurations.at_welcome(session),
         )
         return session, welcome
 
@@ -239,6 +253,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             epoch=bytes(hello.epoch),
             sampling_interval_seconds=wire.sampling_interval_seconds(introduction.attributes),
             backlog=hello.backlog,
+            takes_configuration=hello.takes_configuration and not hello.replayed,
             state=StreamState(node_id=node_id, clock=clock, retention_us=self._retention_us, backlog=hello.backlog),
             acked_seq=committed,
         )
@@ -334,8 +349,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 clock = message.heartbeat.clock
                 session.state.clock.reading(node_monotonic_us=clock.monotonic_us, arrived=arrived)
                 session.send(wire.heartbeat(unix_us=arrived.unix_us, monotonic_us=arrived.monotonic_us))
+                await self.configurations.settle(session)
             case "config_status":
-                self._configured(session, message.config_status)
+                await self.configurations.answered(session, message.config_status)
             case "command_result":  # CollectNow is known by its committed tick
                 answered = session.results.get(message.command_result.id)
                 if answered is not None and not answered.done():
@@ -344,13 +360,6 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 pass  # a field of a newer agent is nothing we need
             case other:
                 raise wire.RefusedMessage("unexpected", f"a {other} message is not expected here")
-
-    def _configured(self, session: Session, status: link_pb2.ConfigStatus) -> None:
-        """This will note whether an agent took the fleet's cadence over; its host may set limits of its own."""
-        if status.applied and self._fleet_interval_seconds is not None:
-            session.sampling_interval_seconds = self._fleet_interval_seconds
-        elif not status.applied:
-            log.warning("node %d keeps its own cadence: %s", session.node_id, wire.clean_text(status.detail))
 
     async def _admit(self, session: Session, batch: telemetry_pb2.Batch, arrived: Arrival) -> None:
         if not 0 < batch.seq < wire.HIGHEST_SEQ:

@@ -13,9 +13,22 @@ from google.protobuf.message import DecodeError
 
 from control_plane.ingest import wire
 from control_plane.ingest.admission import StreamState
+from control_plane.model.configuration import ConfigurationAnswer, NodeConfiguration, StoredConfiguration
 from optiinfra.telemetry.v1 import link_pb2
 
 Context = grpc.aio.ServicerContext[link_pb2.AgentMessage, link_pb2.ServerMessage]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What one stream has carried of its node's configuration."""
+
+    stored: StoredConfiguration | None = None  # as read last
+    is_brought: bool = False
+    unsaved: ConfigurationAnswer | None = None
+    newest: int = 0  # the newest revision that was sent
+    sent: dict[int, NodeConfiguration] = field(default_factory=dict)  # what it came to, by revision
+    waiting: list[tuple[int, asyncio.Future[bool]]] = field(default_factory=list)  # for an answer to that or a newer
 
 
 @dataclass(slots=True)
@@ -27,6 +40,8 @@ class Session:
     sampling_interval_seconds: float | None
     state: StreamState
     backlog: bool = False  # brings what was sampled before, beside the live stream
+    takes_configuration: bool = False  # a whole one; without it only a cadence is asked for
+    exchange: Exchange = field(default_factory=Exchange)
     entity_ids: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(64, -1, np.int32))
     lasts_seconds: float | None = None  # until its certificate expires; None: it needs none
     acked_seq: int = 0

@@ -9,6 +9,7 @@ from math import inf, isfinite
 from typing import Any, Literal
 
 from control_plane.ingest.layout import Layout, RefusedSchema, UnknownTable, WireField, layout_of
+from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.entity import EntityKind
 from control_plane.model.errors import OptiInfraError
 from control_plane.model.event import AdmittedEvent, Severity
@@ -197,12 +198,9 @@ def welcome(
     max_batch_bytes: int,
     heartbeat_seconds: int,
     version: str,
-    sampling_interval_seconds: float | None,
+    configure: link_pb2.Configure | None,
 ) -> link_pb2.ServerMessage:
-    """This will say from which batch to go on, how much may be under way, and at what cadence (None: its own)."""
-    configure = None
-    if sampling_interval_seconds is not None:
-        configure = link_pb2.Configure(revision=1, sampling_interval_ms=round(sampling_interval_seconds * 1000))
+    """This will say from which batch to go on, how much may be under way, and how to be configured (None: as it is)."""
     return link_pb2.ServerMessage(
         welcome=link_pb2.Welcome(
             configure=configure,
@@ -215,6 +213,32 @@ def welcome(
             backlog_lanes=True,
         )
     )
+
+
+def configure(revision: int, asked: NodeConfiguration, *, whole: bool) -> link_pb2.Configure:
+    """This will say how a node is to be configured; not `whole`: its cadence alone."""
+    seconds = asked.sampling_interval_seconds
+    message = link_pb2.Configure(
+        revision=revision,
+        sampling_interval_ms=0 if seconds is None else round(seconds * 1000),
+        whole_state=whole,
+        scrape_targets=asked.scrape_targets,
+    )
+    if asked.gpu_monitoring_enabled is not None:
+        message.gpu_monitoring_enabled = asked.gpu_monitoring_enabled
+    if asked.discover_engines is not None:
+        message.discover_engines = asked.discover_engines
+    return message
+
+
+def interval_in_force(status: link_pb2.ConfigStatus) -> float | None:
+    """This will give the cadence that an agent has now; None when it does not say."""
+    return sampling_interval_seconds({"sampling_interval_seconds": status.sampling_interval_ms / 1000})
+
+
+def in_force_revision(status: link_pb2.ConfigStatus) -> int | None:
+    """This will give the revision that holds on an agent; None: its host's own settings alone."""
+    return status.in_force_revision if 0 < status.in_force_revision < HIGHEST_SEQ else None
 
 
 def refusal(code: str, detail: str, retry_after_seconds: int) -> link_pb2.ServerMessage:

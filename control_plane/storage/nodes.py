@@ -12,7 +12,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.node import CollectorState, Node, NodeIntroduction, NodeStatus
-from control_plane.storage.schema import enrolment, ingest_refusal, node, node_status, sample_loss
+from control_plane.storage.schema import (
+    enrolment,
+    ingest_refusal,
+    node,
+    node_configuration,
+    node_status,
+    sample_loss,
+)
 from control_plane.storage.session import SyncConnection
 
 
@@ -136,11 +143,12 @@ async def find(
 
 
 async def forget(engine: AsyncEngine, node_id: int, now: datetime) -> None:
-    """This will take a node off every list and its agent's certificate out of force; its samples stay."""
+    """This will take a node off every list, its agent's certificate out of force, and its configuration away."""
     forgotten = update(node).where(node.c.node_id == node_id).values(forgotten_at=now).returning(node.c.agent_id)
     async with engine.begin() as connection:
         agent_id = await connection.scalar(forgotten)
         await connection.execute(delete(enrolment).where(enrolment.c.agent_id == agent_id))
+        await connection.execute(delete(node_configuration).where(node_configuration.c.node_id == node_id))
 
 
 async def losses(engine: AsyncEngine, node_id: int, limit: int = 100) -> list[Mapping[str, Any]]:

@@ -148,6 +148,22 @@ enrolment = Table(
     Column("enrolled_at", TIMESTAMPTZ, nullable=False),
 )
 
+# What a node is configured to, and the newest answer of its agent.
+node_configuration = Table(
+    "node_configuration",
+    metadata,
+    Column("node_id", Integer, ForeignKey("node.node_id", ondelete="CASCADE"), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("desired", JSONB, nullable=False),
+    Column("changed_at", TIMESTAMPTZ, nullable=False),
+    Column("answered_revision", BigInteger),
+    Column("is_applied", Boolean),
+    Column("detail", Text),
+    Column("answered_at", TIMESTAMPTZ),
+    Column("in_force_revision", BigInteger),
+    Column("in_force", JSONB(none_as_null=True)),
+)
+
 event = Table(
     "event",
     metadata,

@@ -97,6 +97,7 @@ class Configurator:
             log.warning("the kept configuration is refused: %s; the host's own settings hold", refused)
             return
         await self._apply(kept)
+        log.info("configuration %d of the control plane, kept from before, holds: %s", kept.revision, _named(kept))
 
     async def configure(self, asked: NodeConfiguration) -> str | None:
         """This will take a whole configuration, or say why the host refuses and leave all as it is."""
@@ -115,7 +116,7 @@ class Configurator:
         except Exception as error:  # boundary: what a control plane sends must never end the agent
             log.exception("configuration %d cannot be applied", asked.revision)
             return f"the agent failed to apply it ({type(error).__name__})"
-        log.info("configuration %d of the control plane holds: %s", asked.revision, ", ".join(asked.names) or "nothing")
+        log.info("configuration %d of the control plane holds: %s", asked.revision, _named(asked))
         return None
 
     def set_interval(self, seconds: float) -> str | None:
@@ -153,3 +154,7 @@ class Configurator:
             if not await self._gpus.release(LONGEST_SECONDS):
                 log.warning("a call into the driver has not come back, so that the driver is still held")
         self._gpus_are_on = on
+
+
+def _named(configuration: NodeConfiguration) -> str:
+    return ", ".join(configuration.names) or "nothing but the host's own settings"

@@ -15,7 +15,8 @@ import psycopg
 
 from control_plane.ingest.server import LinkService, start_server, stop_server
 from control_plane.storage.session import Database
-from node_agent.model import Value
+from node_agent.commands.configure import Configurator
+from node_agent.model import NodeConfiguration, Value
 from node_agent.spool import Spool
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.client import Identity, Outgoing, Uplink
@@ -282,8 +283,12 @@ class Agent:
         spool_bytes: int = 1 << 24,
         epoch: bytes | None = None,
         boot_id: str = "boot",
+        configurator: Configurator | None = None,
     ) -> None:
-        """`node` is the node's clock; right by default. `folder` is where the disk spool is; None for none."""
+        """`node` is the node's clock; right by default. `folder` is where the disk spool is; None for none.
+
+        `configurator` takes what the control plane configures; None: all is taken and nothing done.
+        """
         self.node = node or FakeNodeClock(clock)
         self.encoder = Encoder()
         me = Identity(
@@ -316,7 +321,7 @@ class Agent:
             self.spool,
             self.node,
             everything=self.encoder.everything,
-            handlers=Handlers(collect_now=self._collect_now, set_interval=lambda _seconds: None),
+            handlers=self._handlers(configurator),
             backoff=Backoff(random.Random(1), base_seconds=0.01, most_seconds=0.05),
             backlog=self.lane,
         )
@@ -358,6 +363,17 @@ class Agent:
         """This will leave the folder as a SIGKILL does: what was written is there, and nobody holds it."""
         assert self.disk is not None
         self.disk.close()
+
+    def _handlers(self, configurator: Configurator | None) -> Handlers:
+        async def take(_asked: NodeConfiguration) -> str | None:
+            return None
+
+        return Handlers(
+            collect_now=self._collect_now,
+            set_interval=configurator.set_interval if configurator else lambda _seconds: None,
+            configure=configurator.configure if configurator else take,
+            standing=configurator.standing if configurator else lambda: None,
+        )
 
     def _collect_now(self, command_id: str, valid_for_seconds: float) -> str | None:
         self.commands.append(command_id)
