@@ -30,7 +30,8 @@ Secrets have no flag: a command line is seen by everybody on the host.
 AGENT_HEAD = """
 ## Node agent (`optiinfra agent`, `optiinfra-agent run`)
 
-`optiinfra up` runs an agent on its own host and hands it what it needs; these are for agents elsewhere.
+`optiinfra up` runs an agent on its own host and hands it what it needs; these are for agents elsewhere. What a control
+plane may change here, and what it cannot: [node-configuration.md](node-configuration.md).
 
 | setting | environment | flag | default |
 | --- | --- | --- | --- |

@@ -188,6 +188,13 @@ class Up:
         with urllib.request.urlopen(self._url(path), timeout=ANSWER_SECONDS) as answer:
             return json.load(answer)
 
+    def put(self, path: str, body: Mapping[str, object]) -> tuple[int, Any]:
+        """This will put a JSON body and give the status and the answer's JSON."""
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._url(path), json.dumps(body).encode(), headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            return answer.status, json.load(answer)
+
     def _url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 

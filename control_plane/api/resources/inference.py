@@ -108,7 +108,8 @@ ITEM_SCHEMA = {
 async def list_servers(asked: Annotated[OfServers, Query()], context: Context) -> Response:
     """`state` is up; hung (it answers, but its running requests get nowhere); unhealthy (it answers, but its health
     check is 503: it starts, drains or its worker has died); gone (nothing listens any more); unreachable (no answer
-    in time); or error. `state_detail` has the evidence, `state_since` the time."""
+    in time); error; or not_watched (it was taken out of the node's configuration). `state_detail` has the evidence,
+    `state_since` the time."""
     selection = await scope.of_servers(context, asked)
     found = await readings.latest(
         context.database.engine, context.dictionaries, "inference", selection, asked.limit + 1

@@ -6,18 +6,22 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node_agent.clock import Instant
+from node_agent.collectors.gpu import GpuCollector
 from node_agent.commands.configure import GPU_COLLECTORS, Configurator, engine_timeout_seconds
 from node_agent.configuration.kept import FILE, KeptConfiguration
 from node_agent.configuration.policy import MOST_TARGETS, LocalPolicy, is_here, named_place, refusal
 from node_agent.host.addresses import own_addresses
-from node_agent.model import CONFIGURABLE, NodeConfiguration
+from node_agent.model import CONFIGURABLE, NodeConfiguration, Outcome
 from node_agent.sampler import deadline_seconds
+from tests.fakes.nvml import FakeNvml, h200
 
 OURS = frozenset({"10.0.0.7", "fd00::7"})
 POLICY = LocalPolicy(
@@ -28,6 +32,10 @@ POLICY = LocalPolicy(
     gpu_monitoring_enabled=True,
     discover_engines=True,
 )
+
+
+def at(seconds: float) -> Instant:
+    return Instant(wall=datetime.fromtimestamp(1_800_000_000 + seconds, UTC), monotonic_seconds=seconds)
 
 
 def asking(**fields: object) -> NodeConfiguration:
@@ -236,7 +244,7 @@ class Gpus:
 class Host:
     """One run of an agent on a host that keeps its state folder."""
 
-    def __init__(self, folder: Path, policy: LocalPolicy = POLICY) -> None:
+    def __init__(self, folder: Path, policy: LocalPolicy = POLICY, holder: GpuCollector | None = None) -> None:
         self.sampler, self.engines, self.gpus = Sampling(), Engines(), Gpus()
         self.kept = KeptConfiguration(folder)
         self.configurator = Configurator(
@@ -246,7 +254,7 @@ class Host:
             own_addresses=lambda: OURS,
             sampler=self.sampler,
             engines=self.engines,
-            gpus=self.gpus,
+            gpus=holder or self.gpus,
         )
 
     @property
@@ -434,6 +442,18 @@ async def test_a_run_of_the_engine_collector_fits_the_deadline_at_every_cadence(
         await host.configurator.configure(NodeConfiguration(revision=2, sampling_interval_seconds=seconds))
         assert host.engines.timeout_seconds == engine_timeout_seconds(seconds)
         assert 2 * host.engines.timeout_seconds < deadline_seconds(seconds)
+
+
+async def test_gpus_that_are_switched_off_are_let_go_of_and_seen_again_at_once_when_switched_on(tmp_path: Path) -> None:
+    driver = FakeNvml(h200())
+    holder = GpuCollector(driver, kernel_log=tmp_path / "none")
+    host = Host(tmp_path, holder=holder)
+    assert (await holder.collect(at(0))).outcome is Outcome.OK
+    await host.configurator.configure(NodeConfiguration(revision=2, gpu_monitoring_enabled=False))
+    assert not driver.is_open
+    await host.configurator.configure(NodeConfiguration(revision=3))
+    assert (await holder.collect(at(86_400))).outcome is Outcome.OK
+    await holder.close()
 
 
 async def test_other_changes_leave_a_release_on_command_alone(tmp_path: Path) -> None:
