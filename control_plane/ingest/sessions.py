@@ -68,9 +68,14 @@ class RefusedConnection(Exception):
 
 
 async def read_message(context: Context) -> link_pb2.AgentMessage | None:
-    """This will give the next message, or None when the agent has closed its side. Raises RefusedMessage."""
+    """This will give the next message, or None when the agent has closed its side or the call has ended.
+
+    Raises RefusedMessage.
+    """
     try:
         message: object = await context.read()
+    except grpc.aio.BaseError:  # a server that was stopped under the call says so by an error, not by the end
+        return None
     except DecodeError as error:
         raise wire.RefusedMessage("undecodable", f"a message cannot be decoded: {error}") from error
     return message if isinstance(message, link_pb2.AgentMessage) else None

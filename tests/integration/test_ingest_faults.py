@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from typing import Any
 
+import grpc
 import psycopg
 import pytest
 
 from control_plane.ingest import writer
+from control_plane.ingest.sessions import read_message
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 from tests.fakes.clock import FakeClock
 from tests.support.ingest import Agent, ControlPlane, RawAgent, Store, commits_held_back, until
@@ -218,3 +222,24 @@ async def test_a_control_plane_that_goes_down_commits_and_acknowledges_what_it_h
         assert drained
         assert agent.acked_seq == 3
     assert store.watts() == [1.0, 2.0, 3.0]
+
+
+async def test_a_read_of_a_call_whose_server_has_stopped_is_an_end_and_no_error() -> None:
+    """A server that is stopped without grace lets reads fail before it cancels their handlers."""
+    reached: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def connect(_: AsyncIterator[link_pb2.AgentMessage], context: Any) -> None:
+        reached.set_result(context)
+        await asyncio.Event().wait()
+
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(connect)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Link", {"Connect": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.stream_stream("/test.Link/Connect")()
+        await call.write(b"")
+        context = await reached
+        await server.stop(grace=None)
+        assert await read_message(context) is None
