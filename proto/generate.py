@@ -56,6 +56,7 @@ class TableSpec:
     entity: str
     doc: str
     fields: tuple[FieldSpec, ...]
+    moved_from: str = ""  # the table in which older agents send fields of this one
 
     def field(self, name: str) -> FieldSpec:
         """This will give the field called `name`; KeyError when there is none."""
@@ -120,7 +121,10 @@ def render_catalogue(catalogue: dict[str, Any]) -> str:
                 f"is_counter={counter}, minimum={low!r}, maximum={high!r}, "
                 f"source={row['source']!r}, doc={row['doc']!r}),"
             )
-        out.append("    ),\n)")
+        out.append("    ),")
+        if "moved_from" in body:
+            out.append(f'    moved_from="{body["moved_from"]}",')
+        out.append(")")
     out.append("\nTABLES: Mapping[str, TableSpec] = MappingProxyType(_TABLES)\n")
     return "\n".join(out)
 

@@ -13,7 +13,7 @@ import json
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,13 @@ def identifiers(base: str) -> dict[str, str]:
     return found
 
 
-def capture(base: str, folder: Path) -> tuple[list[str], list[str]]:
+def capture(base: str, folder: Path, only: Collection[str] = ()) -> tuple[list[str], list[str]]:
     """This will write every example that can be had, and give their ids and why others are missing."""
     written, missing = [], []
     known = identifiers(base)
     for method, path, operation_id in operations(ask(base, "/openapi.json", {})):
+        if only and operation_id not in only:
+            continue
         if method != "GET" and operation_id not in HARMLESS:
             missing.append(f"{operation_id}: a {method} changes things")
             continue
@@ -119,9 +121,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", help="the running server, such as http://127.0.0.1:8003")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go")
+    parser.add_argument("--only", nargs="+", default=(), help="operation ids; without it all of them")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    written, missing = capture(arguments.base.rstrip("/"), arguments.folder)
+    written, missing = capture(arguments.base.rstrip("/"), arguments.folder, arguments.only)
     sys.stdout.write(f"{len(written)} examples in {arguments.folder}\n" + "".join(f"missing: {m}\n" for m in missing))
     return 1 if missing else 0
 

@@ -81,6 +81,13 @@ def gpu_identity(entity: Entity) -> dict[str, Any]:
     }
 
 
+def instance_identity(entity: Entity) -> dict[str, Any]:
+    """This will name a GPU instance."""
+    said = entity.attributes
+    names = ("gpu", "gpu_index", "gpu_instance_id", "profile", "name", "sm_count", "compute_instances", "state")
+    return {"instance": entity.key, "node": entity.node_name, **{name: said.get(name) for name in names}}
+
+
 def gpu_attribution(entity: Entity) -> dict[str, Any]:
     """This will say to whom a GPU was given, who uses it, and what the difference is."""
     said = entity.attributes.get("attribution")

@@ -40,6 +40,20 @@ def scalar_names(table: str) -> list[str]:
 TEXT = {"type": "string"}
 MAYBE_TEXT = {"type": ["string", "null"]}
 GPU: dict[str, Any] = {"gpu": TEXT, "node": TEXT, "index": {"type": ["integer", "null"]}, "name": MAYBE_TEXT}
+MAYBE_INTEGER = {"type": ["integer", "null"]}
+GPU_INSTANCE: dict[str, Any] = {
+    "instance": {"type": "string", "description": "UUID of its first compute instance, as the kubelet names it"},
+    "gpu": {"type": ["string", "null"], "description": "the GPU that it is a part of"},
+    "node": TEXT,
+    "gpu_index": MAYBE_INTEGER,
+    "gpu_instance_id": MAYBE_INTEGER,
+    "profile": MAYBE_TEXT,
+    "name": MAYBE_TEXT,
+    "sm_count": MAYBE_INTEGER,
+    "compute_instances": {"type": ["array", "null"], "items": {"type": "object"}},
+    "state": {"enum": ["present", "gone", None]},
+    "processes": {"type": ["array", "null"], "items": {"type": "object"}},
+}
 _PLACE = {"pod": MAYBE_TEXT, "namespace": MAYBE_TEXT, "container": MAYBE_TEXT}
 OWNER: dict[str, Any] = {
     **_PLACE,

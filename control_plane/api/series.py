@@ -41,9 +41,13 @@ POINT_SCHEMA = {
 }
 
 
-def scalar_fields(table: str, names: Sequence[str]) -> list[FieldSpec]:
-    """This will look the asked fields up. Raises InvalidRequest for one that is no single number."""
-    known = {f.name: f for f in TABLES[table].scalars}
+def scalar_fields(table: str, names: Sequence[str]) -> list[tuple[str, FieldSpec]]:
+    """This will look the asked fields up, each with its table: that one, or one to which fields of it moved.
+
+    Raises InvalidRequest for one that is no single number.
+    """
+    tables = [spec for spec in TABLES.values() if table in (spec.name, spec.moved_from)]
+    known = {field.name: (spec.name, field) for spec in tables for field in spec.scalars}
     for name in names:
         if name not in known:
             raise InvalidRequest(f"{name[:64]!r} is no field of {table}; known are {', '.join(known)}")
@@ -67,9 +71,9 @@ async def history(
     bound_points(span, step, series=len(shown) * len(fields))
     ids = [entity.entity_id for entity in shown]
     items = []
-    for field in fields:
+    for home, field in fields:
         buckets = await readings.history(
-            context.database.engine, table, field, ids, since=span.since, until=span.until, step=step
+            context.database.engine, home, field, ids, since=span.since, until=span.until, step=step
         )
         await context.dictionaries.load({b.unknown_set_id for b in buckets if b.unknown_set_id is not None}, set())
         by_entity: dict[int, dict[datetime, Bucket]] = {}

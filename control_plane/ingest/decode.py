@@ -32,15 +32,17 @@ class Piece:
 
 
 def decode(pieces: Sequence[Piece]) -> tuple[list[SampleBlock], int]:
-    """This will give one block per layout, and the number of values refused as impossible."""
+    """This will give the blocks of each layout, and the number of values refused as impossible."""
     groups: dict[Layout, list[Piece]] = {}
     for piece in pieces:
         groups.setdefault(piece.layout, []).append(piece)
     blocks, refused = [], 0
     for layout, group in groups.items():
-        block, impossible = _decode_group(layout, group)
-        blocks.append(block)
-        refused += impossible
+        for each in (layout, layout.also):
+            if each is not None:
+                block, impossible = _decode_group(each, group)
+                blocks.append(block)
+                refused += impossible
     return blocks, refused
 
 

@@ -54,6 +54,7 @@ class Layout:
     record_bytes: int
     known: Mapping[str, tuple[int, WireField]]  # fields both sides know, with their place in the record
     ignored: tuple[str, ...]  # fields of a newer agent
+    also: Layout | None = None  # the same records as rows of the table to which fields that older agents send moved
 
 
 _EXPECTED = {"real": ("f32", "f64"), "double": ("f32", "f64"), "bigint": ("f32", "f64"), "real[]": ("f32", "f64")}
@@ -94,22 +95,33 @@ def layout_of(table: str, fields: tuple[WireField, ...]) -> Layout:
     if len({f.name for f in fields}) != len(fields):
         raise RefusedSchema("a field is named twice")
     parts: list[Any] = [("entity", "<u4")]
-    known: dict[str, tuple[int, WireField]] = {}
-    ignored: list[str] = []
-    catalogue = {f.name: f for f in spec.fields}
     for position, field in enumerate(fields):
         _check(field)
         parts += _numpy_fields(position, field)
+    dtype = np.dtype(parts)
+    if dtype.itemsize > MOST_RECORD_BYTES:
+        raise RefusedSchema(f"a record has {dtype.itemsize} bytes; at most {MOST_RECORD_BYTES} are accepted")
+    known, size = _known(spec, fields), dtype.itemsize
+    moved_to = next((other for other in TABLES.values() if other.moved_from == table), None)
+    moved = _known(moved_to, fields) if moved_to is not None else {}
+    also = None
+    if moved_to is not None and moved:
+        also = Layout(table=moved_to, dtype=dtype, record_bytes=size, known=moved, ignored=())
+    ignored = tuple(f.name for f in fields if f.name not in known and f.name not in moved)
+    return Layout(table=spec, dtype=dtype, record_bytes=size, known=known, ignored=ignored, also=also)
+
+
+def _known(spec: TableSpec, fields: tuple[WireField, ...]) -> dict[str, tuple[int, WireField]]:
+    """This will find the fields that a table has, with their place. Raises RefusedSchema."""
+    catalogue = {f.name: f for f in spec.fields}
+    known: dict[str, tuple[int, WireField]] = {}
+    for position, field in enumerate(fields):
         entry = catalogue.get(field.name)
         if entry is None:
-            ignored.append(field.name)
             continue
         if field.type not in _EXPECTED.get(entry.type, ("histogram",)):
             raise RefusedSchema(f"field {field.name} is sent as {field.type}, but is a {entry.type}")
         if entry.type in ("real", "double", "bigint") and field.count != 1:
             raise RefusedSchema(f"field {field.name} is one number, but {field.count} are sent")
         known[field.name] = (position, field)
-    dtype = np.dtype(parts)
-    if dtype.itemsize > MOST_RECORD_BYTES:
-        raise RefusedSchema(f"a record has {dtype.itemsize} bytes; at most {MOST_RECORD_BYTES} are accepted")
-    return Layout(table=spec, dtype=dtype, record_bytes=dtype.itemsize, known=known, ignored=tuple(ignored))
+    return known

@@ -118,6 +118,7 @@ class Selection:
     findings: Sequence[str] | None = None  # of GPUs, as are the next two: given to them, or used by them
     owner_namespaces: Sequence[str] | None = None
     owner_pods: Sequence[str] | None = None
+    gpus: Sequence[str] | None = None  # of instances: the GPUs that they are parts of
     after: int = 0  # entities with a larger id only
 
     def apply(self, query: Select[Any]) -> Select[Any]:
@@ -129,7 +130,7 @@ class Selection:
             query = query.where(entity.c.key.in_(self.keys))
         if self.entity_ids is not None:
             query = query.where(entity.c.entity_id.in_(self.entity_ids))
-        attributes = {"model": self.models, "namespace": self.namespaces, "pod": self.pods}
+        attributes = {"model": self.models, "namespace": self.namespaces, "pod": self.pods, "gpu": self.gpus}
         for name, wanted in attributes.items():
             if wanted is not None:
                 query = query.where(entity.c.attributes[name].astext.in_(wanted))

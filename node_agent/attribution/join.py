@@ -33,6 +33,7 @@ class GpuProcess:
     name: str | None = None
     used_bytes: int | None = None
     sm_utilization_ratio: float | None = None
+    sm_utilization_unknown: str = "not_collected"  # why it is None: a Reason's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from node_agent.attribution.shown import shown, shown_owner
 from node_agent.host.ownership import Ownership
 from node_agent.model import Entity, EntityKind, Reason, Sample, Tick, Value
 
-HISTORY_SECONDS = 10.0  # a cost by pod needs no finer steps, and processes are many
+HISTORY_SECONDS = 10.0  # a cost by pod needs no finer steps, and the driver's list of processes is as old as that
+STRAY_SECONDS = 0.1  # ticks stray from their grid by milliseconds
 MOST_PROCESSES = 256  # samples per node and step
 # Of one agent's life: it numbers 16,384 entities in all (the control plane's bound), and other things need some.
 MOST_PROCESSES_EVER = 8_192
-_GPU_INSTANCE = "GPU_INSTANCE"
 
 
 class AttributionStep:
@@ -37,22 +37,23 @@ class AttributionStep:
         servers = servers_by_pid(tick.entities)
         found = attribute(targets, ownership, servers)
         self._watch(process.pid for target in targets for process in target.processes or ())
+        gpus = parents(tick.entities)
         people, samples = self._history(tick, found)
-        entities = [described(entity, found, self._left_out) for entity in tick.entities]
+        entities = [described(entity, found, self._left_out, gpus) for entity in tick.entities]
         return replace(tick, entities=[*entities, *people], samples=[*tick.samples, *samples])
 
     def _history(self, tick: Tick, found: Mapping[str, Attribution]) -> tuple[list[Entity], list[Sample]]:
         now = tick.taken_at.monotonic_seconds
-        if self._sampled_at is not None and now - self._sampled_at < HISTORY_SECONDS:
+        if self._sampled_at is not None and now - self._sampled_at < HISTORY_SECONDS - STRAY_SECONDS:
             return [], []
         self._sampled_at, self._left_out = now, {}
         entities: list[Entity] = []
         samples: list[Sample] = []
-        users = [(uuid, user) for uuid, each in found.items() for user in each.used_by or ()]
-        for uuid, user in users:
+        gpus = parents(tick.entities)
+        for uuid, user in users_of(found, gpus):
             if user.why_unseen == "not_looked_up_yet":
                 continue  # its start would be missing in its name; the next look has it
-            entity = process_entity(uuid, user)
+            entity = process_entity(uuid, user, gpus)
             is_new = entity.key not in self._ever
             if len(samples) >= MOST_PROCESSES or (is_new and len(self._ever) >= MOST_PROCESSES_EVER):
                 self._left_out[uuid] = self._left_out.get(uuid, 0) + 1
@@ -65,7 +66,7 @@ class AttributionStep:
 
 def targets_of(entities: Sequence[Entity], minor_numbers: Mapping[str, int]) -> list[Target]:
     """This will read GPUs and their instances from a tick's entities."""
-    instances = [entity for entity in entities if entity.kind.name == _GPU_INSTANCE]
+    instances = [entity for entity in entities if entity.kind is EntityKind.GPU_INSTANCE]
     targets = []
     for entity in (*(e for e in entities if e.kind is EntityKind.GPU), *instances):
         said = entity.attributes
@@ -77,11 +78,27 @@ def targets_of(entities: Sequence[Entity], minor_numbers: Mapping[str, int]) -> 
                 gpu_uuid=parent if isinstance(parent, str) else None,
                 minor_number=minor if minor is not None else _whole(said.get("minor_number")),
                 gpu_instance_id=_whole(said.get("gpu_instance_id")) if entity in instances else None,
-                instances=frozenset(each.key for each in instances if each.attributes.get("gpu") == entity.key),
+                instances=frozenset(
+                    uuid
+                    for each in instances
+                    if each is entity or each.attributes.get("gpu") == entity.key
+                    for uuid in _compute_instances(each)
+                ),
                 processes=_processes(said.get("processes")),
             )
         )
     return targets
+
+
+def _compute_instances(instance: Entity) -> Sequence[str]:
+    """This will give every name by which a GPU instance, or a part of it, can be given to a container."""
+    parts = instance.attributes.get("compute_instances")
+    return [instance.key, *(part["uuid"] for part in parts)] if isinstance(parts, list | tuple) else [instance.key]
+
+
+def parents(entities: Sequence[Entity]) -> dict[str, str]:
+    """This will say of which GPU each instance is."""
+    return {e.key: str(e.attributes.get("gpu")) for e in entities if e.kind is EntityKind.GPU_INSTANCE}
 
 
 def _processes(said: object) -> Sequence[GpuProcess] | None:
@@ -93,6 +110,7 @@ def _processes(said: object) -> Sequence[GpuProcess] | None:
             name=each.get("name"),
             used_bytes=each.get("used_bytes"),
             sm_utilization_ratio=each.get("sm_utilization_ratio"),
+            sm_utilization_unknown=each.get("sm_utilization_unknown") or "not_collected",
         )
         for each in said
     ]
@@ -112,48 +130,65 @@ def servers_by_pid(entities: Sequence[Entity]) -> dict[int, str]:
     return found
 
 
-def described(entity: Entity, found: Mapping[str, Attribution], left_out: Mapping[str, int]) -> Entity:
+def users_of(found: Mapping[str, Attribution], gpus: Mapping[str, str]) -> list[tuple[str, User]]:
+    """This will give what each process is on: of a GPU and its instance, both of which list it, the instance.
+
+    `gpus` says of which GPU each instance is.
+    """
+    users = [(uuid, user) for uuid, each in found.items() for user in each.used_by or ()]
+    on_instances = {(gpus[uuid], user.process.pid) for uuid, user in users if uuid in gpus}
+    return [(uuid, user) for uuid, user in users if (uuid, user.process.pid) not in on_instances]
+
+
+def described(
+    entity: Entity, found: Mapping[str, Attribution], left_out: Mapping[str, int], gpus: Mapping[str, str]
+) -> Entity:
     """This will add what concerns an entity: a GPU's attribution, a server's GPUs and pod.
 
-    `left_out` says of how many processes of a GPU no history is kept.
+    `left_out` says of how many processes of a GPU no history is kept, `gpus` of which GPU each instance is.
     """
     if entity.kind is EntityKind.INFERENCE_SERVER:
-        return replace(entity, attributes={**entity.attributes, **server_side(entity.key, found)})
+        return replace(entity, attributes={**entity.attributes, **server_side(entity.key, found, gpus)})
     if entity.key in found and entity.kind is not EntityKind.GPU_PROCESS:
         said = shown(found[entity.key], left_out_of_history=left_out.get(entity.key, 0))
         return replace(entity, attributes={**entity.attributes, "attribution": said})
     return entity
 
 
-def server_side(url: str, found: Mapping[str, Attribution]) -> dict[str, object]:
+def server_side(url: str, found: Mapping[str, Attribution], gpus: Mapping[str, str]) -> dict[str, object]:
     """This will give the GPUs that a server's processes use, each with its rank, and the pod that they are in."""
-    mine = [(uuid, user) for uuid, each in found.items() for user in each.used_by or () if user.server_url == url]
+    mine = [(uuid, user) for uuid, user in users_of(found, gpus) if user.server_url == url]
     owners = [(uuid, shown_owner(user)) for uuid, user in mine]
     pods = {(owner["namespace"], owner["pod"], owner["pod_uid"]) for _, owner in owners if owner["pod_uid"]}
     one = next(iter(pods)) if len(pods) == 1 else (None, None, None)
     return {
-        "gpus": [_used_gpu(uuid, owner) for uuid, owner in owners],
+        "gpus": [_used_gpu(place(uuid, gpus), owner) for uuid, owner in owners],
         "namespace": one[0],
         "pod": one[1],
         "pod_uid": one[2],
     }
 
 
-def _used_gpu(uuid: str, owner: Mapping[str, object]) -> dict[str, object]:
+def _used_gpu(where: Mapping[str, object], owner: Mapping[str, object]) -> dict[str, object]:
     """This will give of a GPU's user what is not the server's anyway."""
     shown = {name: owner[name] for name in ("pid", "role", "rank")}
     unknown = owner["unknown"]
     assert isinstance(unknown, dict)
-    return {"gpu": uuid, **shown, "unknown": {name: why for name, why in unknown.items() if name in shown}}
+    return {**where, **shown, "unknown": {name: why for name, why in unknown.items() if name in shown}}
 
 
-def process_entity(gpu: str, user: User) -> Entity:
-    """This will name a process on a GPU: pids come again, but not with the same start."""
+def place(uuid: str, gpus: Mapping[str, str]) -> dict[str, object]:
+    """This will name a GPU, or an instance and its GPU."""
+    return {"gpu": gpus[uuid], "gpu_instance": uuid} if uuid in gpus else {"gpu": uuid}
+
+
+def process_entity(uuid: str, user: User, gpus: Mapping[str, str]) -> Entity:
+    """This will name a process on a GPU or an instance: pids come again, but not with the same start."""
     started = "unseen" if user.facts is None else str(user.facts.started_ticks)
     return Entity(
         kind=EntityKind.GPU_PROCESS,
-        key=f"{gpu}/{user.process.pid}/{started}",
-        attributes={"gpu": gpu, **shown_owner(user)},
+        key=f"{uuid}/{user.process.pid}/{started}",
+        attributes={**place(uuid, gpus), **shown_owner(user)},
     )
 
 
@@ -163,7 +198,7 @@ def process_sample(entity: Entity, user: User) -> Sample:
     unseen = Reason.NOT_EXPOSED
     values: dict[str, Value] = {
         "memory_used_bytes": Reason.UNSUPPORTED if process.used_bytes is None else process.used_bytes,
-        "sm_utilization_ratio": Reason.NOT_COLLECTED
+        "sm_utilization_ratio": Reason[process.sm_utilization_unknown.upper()]
         if process.sm_utilization_ratio is None
         else process.sm_utilization_ratio,
         "host_resident_bytes": unseen if facts is None else facts.resident_bytes,

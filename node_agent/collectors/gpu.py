@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, timedelta
@@ -17,16 +16,21 @@ from node_agent.collectors.gpu_reports import (
     TABLE,
     first_sentences,
     gpu_entity,
+    gpus_of,
+    instance_entities,
+    is_gone,
     lost_sentence,
+    seen,
     silent,
     unseen,
 )
 from node_agent.collectors.gpu_retry import LOST_GPU, NO_DRIVER, Retry
-from node_agent.collectors.gpu_values import GpuReader, attributes_of
-from node_agent.host.nvml_protocol import GpuLost, Nvml, NvmlRefused, NvmlUnavailable, XidEvent
+from node_agent.collectors.gpu_values import GpuLook, GpuReader, attributes_of
+from node_agent.host.nvml_facts import XidEvent
+from node_agent.host.nvml_protocol import GpuLost, Nvml, NvmlRefused, NvmlUnavailable
 from node_agent.host.nvml_thread import NvmlThread
 from node_agent.host.nvml_watch import CallWatch, watched
-from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Severity, Value
+from node_agent.model import Collected, Entity, Outcome, Reason, Severity
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class GpuCollector:
         # Everything below up to _running belongs to the NVML thread.
         self._readers: dict[str, GpuReader] = {}  # by GPU UUID
         self._known: dict[str, Entity] = {}  # every GPU ever opened, as last seen
+        self._instances: dict[str, list[Entity]] = {}  # by GPU UUID, as last seen
         self._unopened: list[str] = []
         self._down: NvmlUnavailable | None = None
         self._retry = Retry()
@@ -61,6 +66,7 @@ class GpuCollector:
         self._running: Future[Collected] | None = None
         self._running_since: Instant | None = None
         self._last: Collected | None = None
+        self._was_silent = False  # the report before said that all is unknown: then the next one has to say all
         self._events = GpuEvents(kernel_log_at(kernel_log))
         self._is_hung = False
         self._lost: set[str] = set()
@@ -79,7 +85,7 @@ class GpuCollector:
         and says what is stuck. What such a look brings in the end is nobody's: each look has a
         future of its own, and the one of a look that was given up is never read.
         """
-        self._events.read_log(now, self._last.entities if self._last else ())
+        self._events.read_log(now, gpus_of(self._last) if self._last else ())
         return self._with_events(now, await self._collected(now))
 
     async def _collected(self, now: Instant) -> Collected:
@@ -87,7 +93,8 @@ class GpuCollector:
             return self._released()
         if self._running is not None and not self._running.done():
             return self._stalled(now, 0.0)
-        self._running, self._running_since = self._thread.submit(lambda: self._look(now)), now
+        renew, self._was_silent = self._was_silent, False
+        self._running, self._running_since = self._thread.submit(lambda: self._look(now, renew=renew)), now
         try:
             async with asyncio.timeout(HUNG_AFTER_SECONDS):
                 self._last = await asyncio.wrap_future(self._running)
@@ -151,12 +158,13 @@ class GpuCollector:
 
     def _all_unknown(self, outcome: Outcome, detail: str, reason: Reason) -> Collected:
         """This will report every GPU of the last look without asking NVML anything."""
-        entities = [unseen(entity) for entity in self._last.entities] if self._last else []
+        self._was_silent = True
+        entities = [unseen(entity) for entity in self._last.entities if not is_gone(entity)] if self._last else []
         return Collected(
             outcome=outcome,
             detail=detail,
             entities=entities,
-            samples=[silent(entity, reason) for entity in entities],
+            samples=[sample for entity in entities for sample in silent(entity, reason)],
         )
 
     def _let_go(self) -> None:
@@ -165,13 +173,14 @@ class GpuCollector:
 
     def _with_events(self, now: Instant, collected: Collected) -> Collected:
         """This will add to a report what has happened, and how many XIDs there were."""
-        gpus = {entity.attributes.get("index"): entity for entity in collected.entities}
+        # A GPU that is lost comes last, and another may have its index now.
+        gpus = {entity.attributes.get("index"): entity for entity in reversed(gpus_of(collected))}
         xids = [self._xids.popleft() for _ in range(len(self._xids))]
-        self._events.take_xids(now, [(gpus[xid.index], xid.number) for xid in xids if xid.index in gpus])
+        self._events.take_xids(now, [(gpus.get(xid.index), xid) for xid in xids])
         self._note_changes(now, collected)
         samples = [
             sample
-            if "xid_errors_total" in sample.values  # unknown, as all of it is
+            if sample.table != TABLE or "xid_errors_total" in sample.values  # unknown, as all of it is
             else replace(sample, values={**sample.values, "xid_errors_total": self._events.counts[sample.entity[1]]})
             for sample in collected.samples
         ]
@@ -193,19 +202,19 @@ class GpuCollector:
         self._is_hung = hung or (self._is_hung and not readable)
         if not readable:
             return
-        for gpu in collected.entities:
+        for gpu in gpus_of(collected):
             if gpu.key in lost - self._lost:
                 self._events.add(now, "gpu_lost", gpu, Severity.CRITICAL, text=lost_sentence(gpu))
             elif gpu.key in self._lost - lost:
                 self._events.add(now, "gpu_recovered", gpu, Severity.INFO, text="the GPU answers again")
         self._lost = lost
 
-    def _look(self, now: Instant) -> Collected:
+    def _look(self, now: Instant, *, renew: bool) -> Collected:
         try:
             if self._retry.is_due(now):
                 self._open(now)
             if self._down is None:
-                collected = self._look_at_all(now)
+                collected = self._look_at_all(now, renew=renew)
                 self._take_xids()  # after the look: those that it met belong to it
                 return collected
         except NvmlUnavailable as unavailable:
@@ -217,7 +226,9 @@ class GpuCollector:
             return
         try:
             self._xids.extend(self._driver.xid_events())
-        except (NvmlRefused, GpuLost) as refused:  # no event set on this platform, or not for us: there is the log
+        except GpuLost as lost:  # of one GPU: the set still speaks for the others
+            log.debug("NVML's event set: %s", lost)
+        except NvmlRefused as refused:  # no event set on this platform, or not for us: there is the log
             log.info("NVML's event set gives no XIDs: %s", refused)
             self._watches_xids = False
 
@@ -249,12 +260,12 @@ class GpuCollector:
 
     def _report_down(self, now: Instant) -> Collected:
         assert self._down is not None
-        known = [unseen(entity) for entity in self._known.values()]
+        known = [unseen(entity) for uuid in self._known for entity in self._as_known(uuid)]
         return Collected(
             outcome=Outcome.ABSENT if self._down.absent and not known else Outcome.FAILED,
             detail=str(self._down),
             entities=known,
-            samples=[silent(entity, Reason.ERROR) for entity in known],
+            samples=[sample for entity in known for sample in silent(entity, Reason.ERROR)],
             restart_because=str(self._down) if self._restart_helps(now) else "",
         )
 
@@ -271,28 +282,37 @@ class GpuCollector:
             and now.monotonic_seconds - since.monotonic_seconds >= RESTART_AFTER_SECONDS
         )
 
-    def _look_at_all(self, now: Instant) -> Collected:
-        values: dict[str, Mapping[str, Value]] = {}
+    def _look_at_all(self, now: Instant, *, renew: bool) -> Collected:
+        looks: dict[str, GpuLook] = {}
         complaints: list[str] = []
         for uuid, reader in list(self._readers.items()):
             try:
-                look = reader.look(now)
+                look = reader.look(now, renew=renew)
             except GpuLost:
-                self._known[uuid] = gpu_entity(uuid, attributes_of(reader.identity, processes=None))
+                self._known.setdefault(uuid, gpu_entity(uuid, attributes_of(reader.identity, processes=None)))
                 del self._readers[uuid]
                 self._retry.schedule_if_none(now, LOST_GPU)
                 continue
             self._known[uuid] = gpu_entity(uuid, look.attributes)
-            values[uuid] = look.values
+            self._instances[uuid] = [entity for entity in instance_entities(look) if not is_gone(entity)]
+            looks[uuid] = look
             complaints.extend(look.complaints)
-        lost = [unseen(entity) for uuid, entity in self._known.items() if uuid not in values]
-        troubles = [*map(lost_sentence, lost), *self._unopened, *complaints]
+        lost_gpus = [uuid for uuid in self._known if uuid not in looks]
+        lost = [unseen(entity) for uuid in lost_gpus for entity in self._as_known(uuid)]
+        troubles = [*(lost_sentence(self._known[uuid]) for uuid in lost_gpus), *self._unopened, *complaints]
         return Collected(
             outcome=Outcome.PARTIAL if troubles else Outcome.OK,
             detail=first_sentences(troubles),
-            entities=[*(self._known[uuid] for uuid in values), *lost],
+            entities=[
+                *(e for uuid, look in looks.items() for e in (self._known[uuid], *instance_entities(look))),
+                *lost,
+            ],
             samples=[
-                *(Sample(table=TABLE, entity=(EntityKind.GPU, uuid), values=seen) for uuid, seen in values.items()),
-                *(silent(entity, Reason.DEVICE_LOST) for entity in lost),
+                *(sample for uuid, look in looks.items() for sample in seen(uuid, look)),
+                *(sample for entity in lost for sample in silent(entity, Reason.DEVICE_LOST)),
             ],
         )
+
+    def _as_known(self, uuid: str) -> list[Entity]:
+        """This will give a GPU and its instances as they were last seen."""
+        return [self._known[uuid], *self._instances.get(uuid, ())]

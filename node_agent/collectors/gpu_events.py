@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from node_agent.clock import Instant
+from node_agent.collectors.xid_ledger import XidLedger
 from node_agent.collectors.xids import NAMES, class_of, severity_of
 from node_agent.host.kmsg import DriverError, KernelLog, driver_error
+from node_agent.host.nvml_facts import XidEvent
 from node_agent.model import Entity, EntityKind, Event, Severity
 
 log = logging.getLogger(__name__)
 
-# One fault shows in the log several times and in the event set once; all of it within a second.
-SAME_FAULT = timedelta(seconds=1)
 MOST_WAITING = 256  # a look that hangs for hours must not fill the memory
-MOST_REMEMBERED = 1024  # pairs of GPU and XID
 NODE = (EntityKind.NODE, "node")  # as the system collector names it
 
 _PCI = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})", re.IGNORECASE)
@@ -39,7 +38,7 @@ class GpuEvents:
     def __init__(self, open_log: Callable[[], KernelLog] = KernelLog) -> None:
         """A log that cannot be opened is said once."""
         self._waiting: deque[Event] = deque(maxlen=MOST_WAITING)
-        self._seen: dict[tuple[PciAddress | None, int, bool], datetime] = {}
+        self._ledger = XidLedger()
         self._polled_at: datetime | None = None
         self._read_at: Instant | None = None
         self._log: KernelLog | None = None
@@ -63,20 +62,28 @@ class GpuEvents:
                     # The kernel's clock strays by seconds in months; the line came since the last look at any rate.
                     age_seconds = min(max(now.monotonic_seconds - line.since_boot_seconds, 0.0), most_seconds)
                     at = now.wall - timedelta(seconds=age_seconds)
-                    self._add_error(at, at, error, by_pci.get(pci_address(error.pci)))
+                    if self._ledger.line(_key(error), at, error.pid):
+                        self._add_error(at, error, by_pci.get(pci_address(error.pci)), 1)
         except OSError as error:
             log.warning("the kernel's log is no longer read: %s", error.strerror or error)
             self._log.close()
             self._log = None
 
-    def take_xids(self, now: Instant, xids: Sequence[tuple[Entity, int]]) -> None:
-        """This will take over what NVML's event set gave: since the time before, when exactly it does not say."""
-        since = self._polled_at or now.wall
-        for gpu, number in xids:
-            pci = str(gpu.attributes.get("pci_bus_id"))
-            error = DriverError(is_switch=False, pci=pci, number=number, pid=None, text="")
-            self._add_error(now.wall, since, error, gpu)
-        self._polled_at = now.wall
+    def take_xids(self, now: Instant, xids: Sequence[tuple[Entity | None, XidEvent]]) -> None:
+        """This will take over what NVML's event set gave: since the time before, when exactly it does not say.
+
+        Several of one number from one GPU are one event with a count, since nothing tells them apart.
+        """
+        since, self._polled_at = self._polled_at or now.wall, now.wall
+        gpus = {gpu.key: gpu for gpu, _ in xids if gpu is not None}
+        alike = Counter((gpu.key if gpu else None, xid.number, xid.gpu_instance_id) for gpu, xid in xids)
+        for (uuid, number, instance), count in alike.items():
+            gpu = None if uuid is None else gpus[uuid]
+            pci = str(gpu.attributes.get("pci_bus_id")) if gpu else ""
+            error = DriverError(is_switch=False, pci=pci, number=number, pid=None, text="", gpu_instance_id=instance)
+            news = self._ledger.events(_key(error), since, now.wall, count)
+            if news:
+                self._add_error(now.wall, error, gpu, news)
 
     def add(self, now: Instant, kind: str, gpu: Entity | None, severity: Severity, **detail: object) -> None:
         """This will note that something happened to a GPU, or to all of them (None)."""
@@ -95,30 +102,30 @@ class GpuEvents:
             self._log.close()
             self._log = None
 
-    def _add_error(self, at: datetime, earliest: datetime, error: DriverError, gpu: Entity | None) -> None:
-        key = (pci_address(error.pci), error.number, error.is_switch)
-        before = self._seen.get(key)
-        if before is not None and earliest - before <= SAME_FAULT:
-            return
-        if len(self._seen) >= MOST_REMEMBERED:
-            self._seen.clear()
-        self._seen[key] = at
+    def _add_error(self, at: datetime, error: DriverError, gpu: Entity | None, count: int) -> None:
         if gpu is not None:
-            self.counts[gpu.key] += 1
+            self.counts[gpu.key] += count
         entity = NODE if gpu is None else (gpu.kind, gpu.key)
         severity = Severity.WARNING if error.is_switch else severity_of(error.number)
         kind = "sxid" if error.is_switch else "xid"
-        self._waiting.append(Event(taken_at=at, kind=kind, entity=entity, severity=severity, detail=_detail(error)))
+        detail = _detail(error) | ({"count": count} if count > 1 else {})
+        self._waiting.append(Event(taken_at=at, kind=kind, entity=entity, severity=severity, detail=detail))
 
 
-def _detail(error: DriverError) -> Mapping[str, object]:
-    detail: dict[str, object] = {"number": error.number, "pci": error.pci}
+def _key(error: DriverError) -> tuple[PciAddress | None, int, bool]:
+    return pci_address(error.pci), error.number, error.is_switch
+
+
+def _detail(error: DriverError) -> dict[str, object]:
+    detail: dict[str, object] = {"number": error.number, "pci": error.pci or None}
     if not error.is_switch:
         detail["class"] = class_of(error.number)
         if error.number in NAMES:
             detail["name"] = NAMES[error.number]
     if error.pid is not None:
         detail["pid"] = error.pid
+    if error.gpu_instance_id is not None:
+        detail["gpu_instance_id"] = error.gpu_instance_id
     if error.text:
         detail["text"] = error.text
     detail["source"] = "kmsg" if error.text else "nvml"

@@ -15,6 +15,7 @@ RECORD_BYTES = 8192  # printk's CONSOLE_EXT_LOG_MAX, Documentation/ABI/testing/d
 _RECORD = re.compile(rb"\d+,\d+,(\d+),[^;]*;([^\n]*)")
 _XID = re.compile(r"NVRM: Xid \(PCI:([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2})[^)]*\): (\d{1,6})(?:, (.*))?$")
 _SXID = re.compile(r"SXid \(PCI:([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2})[^)]*\): (\d{1,6})(?:, (.*))?$")
+_INSTANCE = re.compile(r"\bGPU-I:(\d{1,3})\b")  # beside the address, of a GPU in MIG mode
 _PID = re.compile(r"\bpid='?(\d{1,10})\b")
 
 
@@ -35,6 +36,7 @@ class DriverError:
     number: int
     pid: int | None
     text: str
+    gpu_instance_id: int | None = None  # None: of the whole GPU
 
 
 def parse_record(record: bytes) -> KernelLine | None:
@@ -53,9 +55,14 @@ def driver_error(text: str) -> DriverError | None:
     found = found or _SXID.search(text)
     if found is None:
         return None
-    pid = _PID.search(found[3] or "")
+    pid, instance = _PID.search(found[3] or ""), _INSTANCE.search(found[0])
     return DriverError(
-        is_switch=is_switch, pci=found[1], number=int(found[2]), pid=int(pid[1]) if pid else None, text=text[:500]
+        is_switch=is_switch,
+        pci=found[1],
+        number=int(found[2]),
+        pid=int(pid[1]) if pid else None,
+        text=text[:500],
+        gpu_instance_id=int(instance[1]) if instance else None,
     )
 
 

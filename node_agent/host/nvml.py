@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pynvml
 
 from node_agent.host.nvml_calls import ask, ask_first, entry_reason, translated, union
 from node_agent.host.nvml_events import XidWatch
-from node_agent.host.nvml_gpm import GpmWindow
-from node_agent.host.nvml_identity import read_identity, read_versions
-from node_agent.host.nvml_protocol import (
+from node_agent.host.nvml_facts import (
     Bar1Memory,
     DeviceMemory,
-    GpmMetric,
-    GpuField,
+    Fabric,
     GpuIdentity,
+    GpuInstance,
     GpuProcess,
-    MediaEngine,
-    NvmlError,
-    NvmlRefused,
-    NvmlUnavailable,
+    NvLink,
     PowerSample,
+    ProcessUtilization,
     Reading,
     Utilization,
     XidEvent,
 )
+from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
+from node_agent.host.nvml_gpm import GpmWindow
+from node_agent.host.nvml_identity import read_identity, read_versions
+from node_agent.host.nvml_links import read_fabric, read_links
+from node_agent.host.nvml_mig import MigInstances, read_memory
+from node_agent.host.nvml_processes import read_process_utilization, read_processes
+from node_agent.host.nvml_protocol import NvmlError, NvmlRefused, NvmlUnavailable
+from node_agent.host.nvml_units import GPM_SCALE, MILLI, PERCENT, SCOPES, in_our_unit
 from node_agent.model import Reason
 
 _api: Any = pynvml  # nvidia-ml-py carries no types
-
-_MILLI = 1000  # NVML speaks mW and mJ
-_NANO = 1_000_000_000  # and ns of throttling
-_PERCENT = 100
-_MEBIBYTE = 1024 * 1024  # GPM's traffic rates are in MiB/s (nvml.h, NVML_GPM_METRIC_PCIE_TX_PER_SEC)
-
-_ALL_LINKS = 0xFFFFFFFF  # nvml.h, NVML_FI_DEV_NVLINK_THROUGHPUT_*: the scope that adds up all links
-_SCOPES = {GpuField.NVLINK_TRANSMIT_BYTES: _ALL_LINKS, GpuField.NVLINK_RECEIVE_BYTES: _ALL_LINKS}
 
 _ENGINES = {
     MediaEngine.ENCODER: "nvmlDeviceGetEncoderUtilization",
@@ -46,19 +43,8 @@ _ENGINES = {
     MediaEngine.OPTICAL_FLOW: "nvmlDeviceGetOfaUtilization",
 }
 
-_FIELD_DIVISOR: Mapping[GpuField, float] = {
-    GpuField.NVLINK_TRANSMIT_BYTES: 1 / 1024,  # they count KiB
-    GpuField.NVLINK_RECEIVE_BYTES: 1 / 1024,
-    GpuField.THROTTLED_POWER_CAP_SECONDS: _NANO,
-    GpuField.THROTTLED_SYNC_BOOST_SECONDS: _NANO,
-    GpuField.THROTTLED_SOFTWARE_THERMAL_SECONDS: _NANO,
-    GpuField.THROTTLED_HARDWARE_THERMAL_SECONDS: _NANO,
-    GpuField.THROTTLED_POWER_BRAKE_SECONDS: _NANO,
-    GpuField.POWER_AVERAGE_WATTS: _MILLI,
-    GpuField.POWER_CURRENT_LIMIT_WATTS: _MILLI,
-}
-
-_GPM_SCALE = {metric: _MEBIBYTE if metric.name.endswith("_BYTES_PER_SECOND") else 1 / _PERCENT for metric in GpmMetric}
+_GPM_IDS = [metric.value for metric in GpmMetric]
+_UNKNOWN_STATE = 32  # nvml.h, NVML_PSTATE_UNKNOWN
 
 
 class PynvmlDriver:
@@ -68,6 +54,8 @@ class PynvmlDriver:
         self._is_open = False
         self._handles: dict[int, Any] = {}
         self._gpm: dict[int, GpmWindow] = {}
+        self._links: dict[int, list[NvLink]] = {}
+        self._instances: dict[int, MigInstances] = {}
         self._xids: XidWatch | None = None
         self._count = 0
         self._versions: tuple[str | None, str | None] = (None, None)
@@ -90,11 +78,14 @@ class PynvmlDriver:
 
     def close(self) -> None:
         """This will let go of NVML, so that the driver can be reset or upgraded. It never raises."""
-        windows, self._gpm, self._handles = list(self._gpm.values()), {}, {}
+        windows, self._gpm, self._handles, self._links = list(self._gpm.values()), {}, {}, {}
+        instances, self._instances = list(self._instances.values()), {}
         if not self._is_open:
             return
         self._is_open = False
         xids, self._xids = self._xids, None
+        for some in instances:
+            some.free()
         frees = [window.free for window in windows] + ([xids.free] if xids else [])
         for close in (*frees, _api.nvmlShutdown):
             try:
@@ -116,26 +107,20 @@ class PynvmlDriver:
         """This will give the classic utilisation."""
         rates = ask("nvmlDeviceGetUtilizationRates", self._handle(index))
         return Utilization(
-            gpu_utilization_ratio=rates.gpu / _PERCENT, memory_controller_utilization_ratio=rates.memory / _PERCENT
+            gpu_utilization_ratio=rates.gpu / PERCENT, memory_controller_utilization_ratio=rates.memory / PERCENT
         )
 
     def engine_utilization_ratio(self, index: int, engine: MediaEngine) -> float:
         """This will give how busy a media engine was over the driver's last sample period."""
         percent, _ = ask(_ENGINES[engine], self._handle(index))
-        return float(percent / _PERCENT)
+        return float(percent / PERCENT)
 
     def memory(self, index: int) -> DeviceMemory:
         """This will give how device memory is divided.
 
         Only version 2 of the call tells `used` from `reserved`: a driver without it gives nothing.
         """
-        memory = ask("nvmlDeviceGetMemoryInfo", self._handle(index), pynvml.nvmlMemory_v2)
-        return DeviceMemory(
-            memory_total_bytes=memory.total,
-            memory_used_bytes=memory.used,
-            memory_free_bytes=memory.free,
-            memory_reserved_bytes=memory.reserved,
-        )
+        return read_memory(self._handle(index))
 
     def bar1(self, index: int) -> Bar1Memory:
         """This will give how the BAR1 window is divided."""
@@ -149,11 +134,11 @@ class PynvmlDriver:
 
     def power_usage_watts(self, index: int) -> float:
         """This will give the power draw, for drivers without the field POWER_AVERAGE."""
-        return float(ask("nvmlDeviceGetPowerUsage", self._handle(index)) / _MILLI)
+        return float(ask("nvmlDeviceGetPowerUsage", self._handle(index)) / MILLI)
 
     def power_limit_watts(self, index: int) -> float:
         """This will give the power limit in force, for drivers without the field POWER_CURRENT_LIMIT."""
-        return float(ask("nvmlDeviceGetEnforcedPowerLimit", self._handle(index)) / _MILLI)
+        return float(ask("nvmlDeviceGetEnforcedPowerLimit", self._handle(index)) / MILLI)
 
     def power_samples(self, index: int, *, since_microseconds: int) -> Sequence[PowerSample]:
         """This will give the driver's power samples newer than the stamp; empty when there are none."""
@@ -164,7 +149,7 @@ class PynvmlDriver:
             if refused.reason is Reason.NOT_COLLECTED:  # NOT_FOUND: nothing newer
                 return ()
             raise
-        stamped = ((sample.timeStamp, union(sample.sampleValue, value_type) / _MILLI) for sample in samples)
+        stamped = ((sample.timeStamp, union(sample.sampleValue, value_type) / MILLI) for sample in samples)
         return [
             PowerSample(taken_at_microseconds=stamp, watts=watts)
             for stamp, watts in stamped
@@ -173,7 +158,7 @@ class PynvmlDriver:
 
     def energy_joules(self, index: int) -> float:
         """This will give the energy used since the driver was loaded."""
-        return float(ask("nvmlDeviceGetTotalEnergyConsumption", self._handle(index)) / _MILLI)
+        return float(ask("nvmlDeviceGetTotalEnergyConsumption", self._handle(index)) / MILLI)
 
     def sm_clock_megahertz(self, index: int) -> int:
         """This will give the SM clock."""
@@ -188,6 +173,42 @@ class PynvmlDriver:
         names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
         return int(ask_first(names, self._handle(index)))
 
+    def performance_state(self, index: int) -> int:
+        """This will give the performance state, 0 (fastest) to 15."""
+        state = int(ask("nvmlDeviceGetPerformanceState", self._handle(index)))
+        if state == _UNKNOWN_STATE:
+            raise NvmlRefused(Reason.NOT_COLLECTED, "nvmlDeviceGetPerformanceState: unknown")
+        return state
+
+    def persistence_enabled(self, index: int) -> bool:
+        """This will say whether the driver stays loaded while nothing uses the GPU."""
+        return bool(ask("nvmlDeviceGetPersistenceMode", self._handle(index)))
+
+    def fan_speed_ratio(self, index: int) -> float:
+        """This will give the intended speed of the fastest fan; it may exceed 1."""
+        handle = self._handle(index)
+        fans = range(int(ask("nvmlDeviceGetNumFans", handle)))
+        if not fans:
+            raise NvmlRefused(Reason.UNSUPPORTED, "nvmlDeviceGetNumFans: none")
+        return max(float(ask("nvmlDeviceGetFanSpeed_v2", handle, fan)) for fan in fans) / PERCENT
+
+    def pcie_link_generation(self, index: int) -> int:
+        """This will give the generation that the PCIe link runs at now."""
+        return int(ask("nvmlDeviceGetCurrPcieLinkGeneration", self._handle(index)))
+
+    def pcie_link_lanes(self, index: int) -> int:
+        """This will give the number of lanes that the PCIe link runs with now."""
+        return int(ask("nvmlDeviceGetCurrPcieLinkWidth", self._handle(index)))
+
+    def nvlinks(self, index: int) -> Sequence[NvLink]:
+        """This will give the state of every NVLink that the GPU has; refused where it has none."""
+        links = self._links[index] = read_links(self._handle(index), self._links.get(index))
+        return links
+
+    def fabric(self, index: int) -> Fabric:
+        """This will give how the GPU stands in the NVLink fabric; refused where there is none."""
+        return read_fabric(self._handle(index))
+
     def field_values(self, index: int, wanted: Collection[GpuField]) -> Mapping[GpuField, Reading]:
         """This will give one answer per wanted field, in one call; a field without a value gives its reason."""
         if not wanted:
@@ -195,13 +216,12 @@ class PynvmlDriver:
         entries = ask(
             "nvmlDeviceGetFieldValues",
             self._handle(index),
-            [(f.value, _SCOPES[f]) if f in _SCOPES else f.value for f in wanted],
+            [(f.value, SCOPES[f]) if f in SCOPES else f.value for f in wanted],
         )
         answers: dict[GpuField, Reading] = {}
         for field, entry in zip(wanted, entries, strict=True):
             if entry.nvmlReturn == pynvml.NVML_SUCCESS:
-                value = union(entry.value, entry.valueType)
-                answers[field] = value / _FIELD_DIVISOR[field] if field in _FIELD_DIVISOR else value
+                answers[field] = in_our_unit(field, union(entry.value, entry.valueType))
             else:
                 answers[field] = entry_reason(entry.nvmlReturn, field.name)
         return answers
@@ -211,24 +231,44 @@ class PynvmlDriver:
         handle = self._handle(index)
         try:
             if index not in self._gpm:
-                self._gpm[index] = GpmWindow(handle, [metric.value for metric in GpmMetric])
-            answers = self._gpm[index].advance()
+                self._gpm[index] = GpmWindow(partial(_api.nvmlGpmSampleGet, handle), _GPM_IDS)
+            return _rates(self._gpm[index].advance())
         except pynvml.NVMLError as error:
             raise translated("GPM", error) from error
-        if answers is None:
-            return None
-        rates: dict[GpmMetric, Reading] = {}
-        for number, code, value in answers:
-            metric = GpmMetric(number)
-            succeeded = code == pynvml.NVML_SUCCESS
-            rates[metric] = value * _GPM_SCALE[metric] if succeeded else entry_reason(code, metric.name)
-        return rates
+
+    def instances(self, index: int) -> Sequence[GpuInstance]:
+        """This will give the instances of a GPU in MIG mode that hold a compute instance; none when the mode is off."""
+        return self._mig(index).refresh()
+
+    def instance_memory(self, index: int, gpu_instance_id: int) -> DeviceMemory:
+        """This will give how the device memory of an instance is divided."""
+        return self._mig(index).memory(gpu_instance_id)
+
+    def instance_sram_errors(self, index: int, gpu_instance_id: int) -> int:
+        """This will give the errors of an instance's on-chip memory that were not corrected."""
+        return self._mig(index).sram_errors(gpu_instance_id)
+
+    def instance_gpm_rates(self, index: int, gpu_instance_id: int) -> Mapping[GpmMetric, Reading] | None:
+        """This will give the averages since the call before; None on the first call."""
+        instances = self._mig(index)
+        try:
+            return _rates(instances.advance(gpu_instance_id))
+        except pynvml.NVMLError as error:
+            raise translated("GPM", error) from error
+
+    def _mig(self, index: int) -> MigInstances:
+        handle = self._handle(index)
+        if index not in self._instances:
+            self._instances[index] = MigInstances(handle, _GPM_IDS)
+        return self._instances[index]
 
     def compute_processes(self, index: int) -> Sequence[GpuProcess]:
-        """This will give the processes that have a compute context on the GPU."""
-        # The unversioned wrapper turns "function not found" into an exception outside NVMLError's tree.
-        processes = ask("nvmlDeviceGetComputeRunningProcesses_v3", self._handle(index))
-        return [GpuProcess(pid=process.pid, used_bytes=process.usedGpuMemory) for process in processes]
+        """This will give the processes that have a compute context on the GPU, or on an instance of it."""
+        return read_processes(self._handle(index))
+
+    def process_utilization(self, index: int, *, since_microseconds: int) -> Sequence[ProcessUtilization]:
+        """This will give what processes did since the stamp; one that did nothing is not among them."""
+        return read_process_utilization(self._handle(index), since_microseconds)
 
     def _handle(self, index: int) -> Any:
         if not self._is_open:
@@ -236,3 +276,15 @@ class PynvmlDriver:
         if index not in self._handles:
             self._handles[index] = ask("nvmlDeviceGetHandleByIndex", index)
         return self._handles[index]
+
+
+def _rates(answers: Sequence[tuple[int, int, float]] | None) -> Mapping[GpmMetric, Reading] | None:
+    """This will give GPM's answers in our units; a metric without a value gives its reason."""
+    if answers is None:
+        return None
+    rates: dict[GpmMetric, Reading] = {}
+    for number, code, value in answers:
+        metric = GpmMetric(number)
+        succeeded = code == pynvml.NVML_SUCCESS
+        rates[metric] = value * GPM_SCALE[metric] if succeeded else entry_reason(code, metric.name)
+    return rates

@@ -37,6 +37,8 @@ _REASONS = {
     pynvml.NVML_SUCCESS: Reason.NOT_COLLECTED,  # some wrappers raise NVMLError(0) when there is nothing to give
 }
 
+_NO_INSTANCE = 0xFFFFFFFF  # nvml.h, nvmlProcessInfo_t and nvmlEventData_t: the id outside of MIG mode
+
 _VERSION_MISMATCH = (
     "the NVIDIA driver was upgraded under this process: libnvidia-ml and the kernel module have different versions, "
     "and only a restart of the agent loads the new library (or finish the upgrade: reload the module or reboot)"
@@ -110,3 +112,8 @@ def union(value: Any, value_type: int) -> float | int:
         raise NvmlRefused(Reason.ERROR, f"NVML gave a value of the unknown type {value_type}")
     number: float | int = getattr(value, _UNION_MEMBER[value_type])
     return number
+
+
+def instance_id(number: int | None) -> int | None:
+    """This will read the id of a GPU instance; None stands for the whole GPU."""
+    return None if number is None or number == _NO_INSTANCE else int(number)

@@ -1,8 +1,8 @@
-"""GPM, the profiling counters of Hopper and newer GPUs: two sample buffers per GPU, swapped each time."""
+"""GPM, the profiling counters of Hopper and newer GPUs: two sample buffers each, swapped each time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pynvml
@@ -11,15 +11,16 @@ _api: Any = pynvml  # nvidia-ml-py carries no types
 
 
 class GpmWindow:
-    """The time between two looks at one GPU's counters.
+    """The time between two looks at the counters of one GPU or instance.
 
     No call sleeps: the older sample is the one of the call before. Buffers and request are
     allocated once, through the bindings, because the size of the request struct differs from
     one driver to the next while its version stays 1. Methods raise pynvml.NVMLError.
     """
 
-    def __init__(self, handle: object, metric_ids: Sequence[int]) -> None:
-        self._handle = handle
+    def __init__(self, take_sample: Callable[[Any], object], metric_ids: Sequence[int]) -> None:
+        """`take_sample` fills a buffer: from a GPU, or from an instance of it."""
+        self._take_sample = take_sample
         self._older = _api.nvmlGpmSampleAlloc()
         try:
             self._newer = _api.nvmlGpmSampleAlloc()
@@ -35,7 +36,7 @@ class GpmWindow:
 
     def advance(self) -> list[tuple[int, int, float]] | None:
         """This will close the window and open the next: (metric id, nvmlReturn, value) each; None the first time."""
-        _api.nvmlGpmSampleGet(self._handle, self._newer)
+        self._take_sample(self._newer)
         older, newer = self._older, self._newer
         self._older, self._newer = newer, older
         if not self._has_older:

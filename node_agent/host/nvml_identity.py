@@ -7,8 +7,8 @@ from typing import Any
 
 import pynvml
 
-from node_agent.host.nvml_calls import ask, optional, union
-from node_agent.host.nvml_protocol import GpuIdentity
+from node_agent.host.nvml_calls import ask, optional
+from node_agent.host.nvml_facts import GpuIdentity
 
 _MILLI = 1000  # NVML speaks mW
 
@@ -16,12 +16,6 @@ _ARCHITECTURES = {  # nvmlDeviceArchitecture_t
     2: "kepler", 3: "maxwell", 4: "pascal", 5: "volta", 6: "turing", 7: "ampere", 8: "ada", 9: "hopper",
     10: "blackwell", 13: "rubin",
 }  # fmt: skip
-
-_RECOVERY_ACTION_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
-_RECOVERY_ACTIONS = (  # nvmlDeviceGpuRecoveryAction_t
-    "none", "gpu_reset", "node_reboot", "drain_p2p", "drain_and_reset", "recover_imex_domain", "bus_reset",
-    "system_reboot",
-)  # fmt: skip
 
 
 def read_versions() -> tuple[str | None, str | None]:
@@ -37,6 +31,8 @@ def read_identity(handle: Any, index: int, versions: tuple[str | None, str | Non
     support = optional("nvmlGpmQueryDeviceSupport", handle)
     minimum, maximum = optional("nvmlDeviceGetPowerManagementLimitConstraints", handle) or (None, None)
     pci = optional("nvmlDeviceGetPciInfo", handle)
+    mig, ecc = _mode(optional("nvmlDeviceGetMigMode", handle)), _mode(optional("nvmlDeviceGetEccMode", handle))
+    persistence = optional("nvmlDeviceGetPersistenceMode", handle)
     return GpuIdentity(
         uuid=ask("nvmlDeviceGetUUID", handle),
         index=index,
@@ -63,10 +59,11 @@ def read_identity(handle: Any, index: int, versions: tuple[str | None, str | Non
         pcie_link_generation_maximum=optional("nvmlDeviceGetMaxPcieLinkGeneration", handle),
         pcie_link_width_maximum=optional("nvmlDeviceGetMaxPcieLinkWidth", handle),
         pcie_link_width=optional("nvmlDeviceGetCurrPcieLinkWidth", handle),
-        mig_enabled=_enabled(optional("nvmlDeviceGetMigMode", handle)),
-        ecc_enabled=_enabled(optional("nvmlDeviceGetEccMode", handle)),
-        persistence_enabled=_enabled(optional("nvmlDeviceGetPersistenceMode", handle)),
-        recovery_action=_recovery_action(handle),
+        mig_enabled=mig[0],
+        mig_enabled_after_reset=mig[1],
+        ecc_enabled=ecc[0],
+        ecc_enabled_after_reset=ecc[1],
+        persistence_enabled=None if persistence is None else bool(persistence),
         gpm_supported=None if support is None else bool(support.isSupportedDevice),
     )
 
@@ -75,21 +72,11 @@ def _watts(milliwatts: int | None) -> float | None:
     return None if milliwatts is None else milliwatts / _MILLI
 
 
-def _enabled(mode: int | Sequence[int] | None) -> bool | None:
-    """This will read a mode that is either one number or [current, pending]."""
-    if mode is None:
-        return None
-    return bool(mode if isinstance(mode, int) else mode[0])
+def _mode(modes: Sequence[int] | None) -> tuple[bool | None, bool | None]:
+    """This will read a mode that is told as [now, after the next reset]."""
+    return (None, None) if modes is None else (bool(modes[0]), bool(modes[1]))
 
 
 def _threshold(handle: Any, kind: int) -> int | None:
     threshold: int | None = optional("nvmlDeviceGetTemperatureThreshold", handle, kind)
     return threshold
-
-
-def _recovery_action(handle: Any) -> str | None:
-    entries = optional("nvmlDeviceGetFieldValues", handle, [_RECOVERY_ACTION_FIELD])
-    if not entries or entries[0].nvmlReturn != pynvml.NVML_SUCCESS:
-        return None
-    number = int(union(entries[0].value, entries[0].valueType))
-    return _RECOVERY_ACTIONS[number] if number < len(_RECOVERY_ACTIONS) else f"action_{number}"

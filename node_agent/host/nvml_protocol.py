@@ -1,15 +1,26 @@
-"""What the agent asks of NVML, and the answers in the agent's units. Importing it needs no NVML."""
+"""What the agent asks of NVML, and how it fails. Importing it needs no NVML."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
+from node_agent.host.nvml_facts import (
+    Bar1Memory,
+    DeviceMemory,
+    Fabric,
+    GpuIdentity,
+    GpuInstance,
+    GpuProcess,
+    NvLink,
+    PowerSample,
+    ProcessUtilization,
+    Reading,
+    Utilization,
+    XidEvent,
+)
+from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
 from node_agent.model import Reason
-
-Reading = float | int | Reason
 
 
 class NvmlError(Exception):
@@ -35,150 +46,6 @@ class NvmlRefused(NvmlError):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
-
-
-class GpuField(Enum):
-    """The field values read in one batch. The numbers are NVML_FI_DEV_* of nvml.h."""
-
-    RETIRED_PAGES_SINGLE_BIT = 29
-    RETIRED_PAGES_DOUBLE_BIT = 30
-    RETIRED_PAGES_PENDING = 31
-    NVLINK_CRC_FLIT_ERRORS = 38
-    NVLINK_CRC_DATA_ERRORS = 45
-    NVLINK_REPLAYS = 52
-    NVLINK_RECOVERIES = 59
-    NVLINK_TRANSMIT_BYTES = 138
-    NVLINK_RECEIVE_BYTES = 139
-    RECOVERY_ACTION_CODE = 230
-    ECC_CORRECTED_VOLATILE = 3
-    ECC_UNCORRECTED_VOLATILE = 4
-    ECC_CORRECTED_AGGREGATE = 5
-    ECC_UNCORRECTED_AGGREGATE = 6
-    THROTTLED_POWER_CAP_SECONDS = 74
-    THROTTLED_SYNC_BOOST_SECONDS = 76
-    TEMPERATURE_MEMORY_CELSIUS = 82
-    PCIE_REPLAYS = 94
-    REMAPPED_ROWS_CORRECTABLE = 142
-    REMAPPED_ROWS_UNCORRECTABLE = 143
-    REMAPPED_ROWS_PENDING = 144
-    REMAPPED_ROWS_FAILURE = 145
-    POWER_AVERAGE_WATTS = 185
-    POWER_CURRENT_LIMIT_WATTS = 190
-    THROTTLED_SOFTWARE_THERMAL_SECONDS = 269
-    THROTTLED_HARDWARE_THERMAL_SECONDS = 270
-    THROTTLED_POWER_BRAKE_SECONDS = 271
-
-
-class MediaEngine(Enum):
-    """The fixed-function engines beside the SMs."""
-
-    ENCODER = "encoder"
-    DECODER = "decoder"
-    JPEG = "jpeg"
-    OPTICAL_FLOW = "optical_flow"
-
-
-class GpmMetric(Enum):
-    """The GPM metrics read in one call. The numbers are NVML_GPM_METRIC_* of nvml.h."""
-
-    GRAPHICS_ACTIVE_RATIO = 1
-    SM_ACTIVE_RATIO = 2
-    SM_OCCUPANCY_RATIO = 3
-    TENSOR_ACTIVE_RATIO = 5
-    DRAM_ACTIVE_RATIO = 10
-    FP64_ACTIVE_RATIO = 11
-    FP32_ACTIVE_RATIO = 12
-    FP16_ACTIVE_RATIO = 13
-    PCIE_TRANSMIT_BYTES_PER_SECOND = 20
-    PCIE_RECEIVE_BYTES_PER_SECOND = 21
-    NVLINK_RECEIVE_BYTES_PER_SECOND = 60
-    NVLINK_TRANSMIT_BYTES_PER_SECOND = 61
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuIdentity:
-    """What a GPU is and how it is set up. `None` means that the driver did not say."""
-
-    uuid: str
-    index: int  # not stable across reboots
-    name: str | None = None
-    pci_bus_id: str | None = None
-    serial: str | None = None
-    vbios_version: str | None = None
-    driver_version: str | None = None
-    cuda_version: str | None = None  # the newest CUDA that the driver can run
-    architecture: str | None = None
-    compute_capability: str | None = None  # "9.0"
-    cuda_cores: int | None = None
-    memory_total_bytes: int | None = None
-    memory_bus_width_bits: int | None = None
-    sm_clock_maximum_megahertz: int | None = None
-    memory_clock_maximum_megahertz: int | None = None
-    power_limit_default_watts: float | None = None
-    power_limit_minimum_watts: float | None = None
-    power_limit_maximum_watts: float | None = None
-    temperature_shutdown_celsius: int | None = None
-    temperature_slowdown_celsius: int | None = None
-    temperature_memory_maximum_celsius: int | None = None
-    temperature_gpu_maximum_celsius: int | None = None
-    pcie_link_generation_maximum: int | None = None
-    pcie_link_width_maximum: int | None = None
-    pcie_link_width: int | None = None
-    mig_enabled: bool | None = None
-    ecc_enabled: bool | None = None
-    persistence_enabled: bool | None = None
-    recovery_action: str | None = None  # what the driver asks the operator to do; "none" when healthy
-    gpm_supported: bool | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Utilization:
-    """The classic utilisation, averaged by the driver over its last sample period."""
-
-    gpu_utilization_ratio: float
-    memory_controller_utilization_ratio: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceMemory:
-    """Device memory; `used` does not contain `reserved`."""
-
-    memory_total_bytes: int
-    memory_used_bytes: int
-    memory_free_bytes: int
-    memory_reserved_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar1Memory:
-    """The address window through which the CPU and peers see device memory."""
-
-    bar1_used_bytes: int
-    bar1_total_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PowerSample:
-    """One of the driver's own power samples, about 20 ms apart."""
-
-    taken_at_microseconds: int  # the driver's stamp: the node's wall clock
-    watts: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuProcess:
-    """A process with a compute context on a GPU."""
-
-    pid: int  # of the host's namespace only when the agent shares it
-    used_bytes: int | None  # None under MIG and in some containers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class XidEvent:
-    """An XID that the driver delivered, without the time at which it happened."""
-
-    index: int
-    number: int
 
 
 class Nvml(Protocol):
@@ -258,6 +125,34 @@ class Nvml(Protocol):
         """This will give the bit mask of why the clocks are where they are."""
         ...
 
+    def performance_state(self, index: int) -> int:
+        """This will give the performance state, 0 (fastest) to 15."""
+        ...
+
+    def persistence_enabled(self, index: int) -> bool:
+        """This will say whether the driver stays loaded while nothing uses the GPU."""
+        ...
+
+    def fan_speed_ratio(self, index: int) -> float:
+        """This will give the intended speed of the fastest fan; it may exceed 1."""
+        ...
+
+    def pcie_link_generation(self, index: int) -> int:
+        """This will give the generation that the PCIe link runs at now."""
+        ...
+
+    def pcie_link_lanes(self, index: int) -> int:
+        """This will give the number of lanes that the PCIe link runs with now."""
+        ...
+
+    def nvlinks(self, index: int) -> Sequence[NvLink]:
+        """This will give the state of every NVLink that the GPU has; refused where it has none."""
+        ...
+
+    def fabric(self, index: int) -> Fabric:
+        """This will give how the GPU stands in the NVLink fabric; refused where there is none."""
+        ...
+
     def field_values(self, index: int, wanted: Collection[GpuField]) -> Mapping[GpuField, Reading]:
         """This will give one answer per wanted field, in one call; a field without a value gives its reason."""
         ...
@@ -270,5 +165,28 @@ class Nvml(Protocol):
         ...
 
     def compute_processes(self, index: int) -> Sequence[GpuProcess]:
-        """This will give the processes that have a compute context on the GPU."""
+        """This will give the processes that have a compute context on the GPU, or on an instance of it."""
+        ...
+
+    def process_utilization(self, index: int, *, since_microseconds: int) -> Sequence[ProcessUtilization]:
+        """This will give what processes did since the stamp; one that did nothing is not among them."""
+        ...
+
+    def instances(self, index: int) -> Sequence[GpuInstance]:
+        """This will give the instances of a GPU in MIG mode that hold a compute instance; none when the mode is off.
+
+        Refused where the GPU knows no such mode. The methods below take ids out of the newest answer.
+        """
+        ...
+
+    def instance_memory(self, index: int, gpu_instance_id: int) -> DeviceMemory:
+        """This will give how the device memory of an instance is divided."""
+        ...
+
+    def instance_sram_errors(self, index: int, gpu_instance_id: int) -> int:
+        """This will give the errors of an instance's on-chip memory that were not corrected."""
+        ...
+
+    def instance_gpm_rates(self, index: int, gpu_instance_id: int) -> Mapping[GpmMetric, Reading] | None:
+        """This will give the averages since the call before; None on the first call. As `gpm_rates`."""
         ...

@@ -1,7 +1,7 @@
 """Which of our fields is which metric of dcgm-exporter and node_exporter, and in whose unit. Data, and nothing else.
 
 Left out is what those tools count otherwise than we do: node_cpu_seconds_total (we keep shares, not ticks), Cached
-(ours includes reclaimable slab), throttle times (their unit differs between releases of DCGM).
+(ours includes reclaimable slab), throttle times and NVLink's bandwidth (their units differ between releases of DCGM).
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def _gauge(name: str, factor: float | None = None) -> Metric:
     return Metric(name=name, kind="gauge", factor=factor)
 
 
+_GPU_LABELS = {
+    "gpu": "index", "UUID": "", "pci_bus_id": "pci_bus_id", "device": "index", "modelName": "name",
+    "DCGM_FI_DRIVER_VERSION": "driver_version",
+}  # fmt: skip
+
 # dcgm-exporter: etc/default-counters.csv, with the lines that are commented out there; units as its help texts say.
 GPU = Family(
     metrics={
@@ -55,14 +60,9 @@ GPU = Family(
         "memory_free_bytes": _gauge("DCGM_FI_DEV_FB_FREE", _MIB),
         "memory_reserved_bytes": _gauge("DCGM_FI_DEV_FB_RESERVED", _MIB),
         "memory_total_bytes": _gauge("DCGM_FI_DEV_FB_TOTAL", _MIB),
-        "pcie_replays_total": _counter("DCGM_FI_DEV_PCIE_REPLAY_COUNTER"),
-        "ecc_corrected_volatile_total": _counter("DCGM_FI_DEV_ECC_SBE_VOL_TOTAL"),
-        "ecc_uncorrected_volatile_total": _counter("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"),
-        "ecc_corrected_aggregate_total": _counter("DCGM_FI_DEV_ECC_SBE_AGG_TOTAL"),
-        "ecc_uncorrected_aggregate_total": _counter("DCGM_FI_DEV_ECC_DBE_AGG_TOTAL"),
-        "remapped_rows_correctable_total": _counter("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS"),
-        "remapped_rows_uncorrectable_total": _counter("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS"),
-        "remapped_rows_failure_flag": _gauge("DCGM_FI_DEV_ROW_REMAP_FAILURE"),
+        "encoder_utilization_ratio": _gauge("DCGM_FI_DEV_ENC_UTIL", _PERCENT),
+        "decoder_utilization_ratio": _gauge("DCGM_FI_DEV_DEC_UTIL", _PERCENT),
+        "performance_state_code": _gauge("DCGM_FI_DEV_PSTATE"),
         "graphics_active_ratio": _gauge("DCGM_FI_PROF_GR_ENGINE_ACTIVE"),
         "sm_active_ratio": _gauge("DCGM_FI_PROF_SM_ACTIVE"),
         "sm_occupancy_ratio": _gauge("DCGM_FI_PROF_SM_OCCUPANCY"),
@@ -76,9 +76,43 @@ GPU = Family(
         "nvlink_transmit_bytes_per_second": _gauge("DCGM_FI_PROF_NVLINK_TX_BYTES"),
         "nvlink_receive_bytes_per_second": _gauge("DCGM_FI_PROF_NVLINK_RX_BYTES"),
     },
+    labels=_GPU_LABELS,
+    prefixes={"device": "nvidia"},
+)
+
+# The same file; its names for what is in our slow tier.
+GPU_HEALTH = Family(
+    metrics={
+        "pcie_replays_total": _counter("DCGM_FI_DEV_PCIE_REPLAY_COUNTER"),
+        "ecc_corrected_volatile_total": _counter("DCGM_FI_DEV_ECC_SBE_VOL_TOTAL"),
+        "ecc_uncorrected_volatile_total": _counter("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"),
+        "ecc_corrected_aggregate_total": _counter("DCGM_FI_DEV_ECC_SBE_AGG_TOTAL"),
+        "ecc_uncorrected_aggregate_total": _counter("DCGM_FI_DEV_ECC_DBE_AGG_TOTAL"),
+        "remapped_rows_correctable_total": _counter("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS"),
+        "remapped_rows_uncorrectable_total": _counter("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS"),
+        "remapped_rows_failure_flag": _gauge("DCGM_FI_DEV_ROW_REMAP_FAILURE"),
+        "retired_pages_single_bit_total": _counter("DCGM_FI_DEV_RETIRED_SBE"),
+        "retired_pages_double_bit_total": _counter("DCGM_FI_DEV_RETIRED_DBE"),
+        "retired_pages_pending_flag": _gauge("DCGM_FI_DEV_RETIRED_PENDING"),
+        "nvlink_crc_flit_errors_total": _counter("DCGM_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL"),
+        "nvlink_crc_data_errors_total": _counter("DCGM_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL"),
+        "nvlink_replays_total": _counter("DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL"),
+        "nvlink_recoveries_total": _counter("DCGM_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL"),
+    },
+    labels=_GPU_LABELS,
+    prefixes={"device": "nvidia"},
+)
+
+# Of a GPU instance only what its GPU does not tell in MIG mode: memory would be counted twice.
+GPU_INSTANCE = Family(
+    metrics={
+        name: metric
+        for name, metric in GPU.metrics.items()
+        if metric.name.startswith("DCGM_FI_PROF_") and not name.startswith("nvlink_")
+    },
     labels={
-        "gpu": "index", "UUID": "", "pci_bus_id": "pci_bus_id", "device": "index", "modelName": "name",
-        "DCGM_FI_DRIVER_VERSION": "driver_version",
+        "gpu": "gpu_index", "UUID": "gpu", "device": "gpu_index", "modelName": "name",
+        "GPU_I_PROFILE": "profile", "GPU_I_ID": "gpu_instance_id",
     },
     prefixes={"device": "nvidia"},
 )  # fmt: skip
@@ -172,6 +206,8 @@ INFINIBAND = Family(
 
 FAMILIES: Mapping[str, Family] = {
     "gpu": GPU,
+    "gpu_health": GPU_HEALTH,
+    "gpu_instance": GPU_INSTANCE,
     "host": HOST,
     "disk": DISK,
     "filesystem": FILESYSTEM,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from node_agent.clock import Instant
 from node_agent.model import CollectorReport, Entity, EntityKind, Sample, Tick, Value
@@ -17,6 +17,9 @@ OWN_PREFIX = "optiinfra_agent_"
 STALE_AFTER_INTERVALS = 3
 STALE_AFTER_AT_LEAST_SECONDS = 10.0
 
+# Tables that are not in every tick, and for how long a row of one stands for its thing: three readings missed.
+SLOW_TABLES = {"gpu_health": 30.0}
+
 _Lines = dict[str, tuple[str, list[str]]]  # kind and lines of each metric: all of one name have to stand together
 
 
@@ -28,23 +31,43 @@ class NewestTick:
         self._hostname = hostname
         self._tick: Tick | None = None
         self._fresh_seconds = 0.0
+        self._slow: dict[tuple[str, EntityKind, str], tuple[Instant, Sample]] = {}
 
     def keep(self, tick: Tick, interval_seconds: float) -> None:
         """This will take the place of the tick before."""
         self._tick = tick
+        slow = {
+            (sample.table, *sample.entity): (tick.taken_at, sample)
+            for sample in tick.samples
+            if sample.table in SLOW_TABLES
+        }
+        there = {(entity.kind, entity.key) for entity in tick.entities}
+        self._slow = {key: held for key, held in (self._slow | slow).items() if key[1:] in there}
         self._fresh_seconds = max(STALE_AFTER_INTERVALS * interval_seconds, STALE_AFTER_AT_LEAST_SECONDS)
 
     def page(self, now: Instant) -> str | None:
         """This will write the page; None before the first tick, and when the newest is too old to pass for now."""
         if self._tick is None or now.monotonic_seconds - self._tick.taken_at.monotonic_seconds > self._fresh_seconds:
             return None
-        return render(self._tick, hostname=self._hostname)
+        oldest = self._tick.taken_at.monotonic_seconds
+        held = [
+            (at, sample)
+            for at, sample in self._slow.values()
+            if at is not self._tick.taken_at and oldest - at.monotonic_seconds <= SLOW_TABLES[sample.table]
+        ]
+        return render(self._tick, hostname=self._hostname, held=held)
 
 
-def render(tick: Tick, *, hostname: str) -> str:
-    """This will write a tick as a page. What is unknown is not on it."""
+def render(tick: Tick, *, hostname: str, held: Sequence[tuple[Instant, Sample]] = ()) -> str:
+    """This will write a tick as a page. What is unknown is not on it.
+
+    `held` are rows of earlier ticks that none came after: they bear the time at which they were read.
+    """
     lines: _Lines = {}
     entities = {(entity.kind, entity.key): entity for entity in tick.entities}
+    for at, sample in held:
+        entity = entities.get(sample.entity)
+        _add_sample(lines, FAMILIES[sample.table], sample, entity, hostname, round(at.wall.timestamp() * 1000))
     for sample in tick.samples:
         if (family := FAMILIES.get(sample.table)) is not None:
             _add_sample(lines, family, sample, entities.get(sample.entity), hostname)
@@ -56,17 +79,24 @@ def render(tick: Tick, *, hostname: str) -> str:
     return "".join(_written(lines))
 
 
-def _add_sample(lines: _Lines, family: Family, sample: Sample, entity: Entity | None, hostname: str) -> None:
+def _add_sample(
+    lines: _Lines,
+    family: Family,
+    sample: Sample,
+    entity: Entity | None,
+    hostname: str,
+    read_at_milliseconds: int | None = None,
+) -> None:
     attributes = entity.attributes if entity is not None else {}
     labels = {
         label: family.prefixes.get(label, "") + str(value)
         for label, source in family.labels.items()
         if (value := attributes.get(source) if source else sample.entity[1]) is not None
     }
-    if sample.entity[0] is EntityKind.GPU:
+    if sample.entity[0] in (EntityKind.GPU, EntityKind.GPU_INSTANCE):
         labels["Hostname"] = hostname
     for field, metric in family.metrics.items():
-        _add(lines, metric, labels, sample.values.get(field))
+        _add(lines, metric, labels, sample.values.get(field), read_at_milliseconds)
 
 
 def _add_own(lines: _Lines, sample: Sample) -> None:
@@ -87,13 +117,20 @@ def _add_report(lines: _Lines, report: CollectorReport) -> None:
         _add(lines, Metric(name=OWN_PREFIX + name, kind="gauge"), labels, value)
 
 
-def _add(lines: _Lines, metric: Metric, labels: Mapping[str, str], value: Value | None) -> None:
+def _add(
+    lines: _Lines,
+    metric: Metric,
+    labels: Mapping[str, str],
+    value: Value | None,
+    read_at_milliseconds: int | None = None,
+) -> None:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return
     shown = value if metric.factor is None else value * metric.factor
     text = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
     _, found = lines.setdefault(metric.name, (metric.kind, []))
-    found.append(f"{metric.name}{{{text}}} {_number(shown)}\n" if text else f"{metric.name} {_number(shown)}\n")
+    at = "" if read_at_milliseconds is None else f" {read_at_milliseconds}"
+    found.append(f"{metric.name}{{{text}}} {_number(shown)}{at}\n" if text else f"{metric.name} {_number(shown)}{at}\n")
 
 
 def _written(lines: _Lines) -> Iterator[str]:

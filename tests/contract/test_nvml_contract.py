@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import pytest
 
-from node_agent.collectors.gpu_values import FIELD_NAMES, GPM_NAMES
+from node_agent.collectors.gpu_gpm import GPM_NAMES
+from node_agent.collectors.gpu_health import HEALTH_NAMES, fabric_values
+from node_agent.collectors.gpu_instances import INSTANCE_METRICS
 from node_agent.host.nvml import PynvmlDriver
-from node_agent.host.nvml_protocol import (
-    Bar1Memory,
-    DeviceMemory,
-    GpmMetric,
-    GpuField,
-    MediaEngine,
-    Nvml,
-    NvmlError,
-    NvmlRefused,
-    NvmlUnavailable,
-    PowerSample,
-    Utilization,
-)
+from node_agent.host.nvml_facts import Bar1Memory, DeviceMemory, GpuInstance, PowerSample, Utilization
+from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
+from node_agent.host.nvml_protocol import Nvml, NvmlError, NvmlRefused, NvmlUnavailable
 from node_agent.model import Reason
 from optiinfra.catalogue import TABLES
-from tests.fakes.nvml import FakeNvml, h200
+from tests.fakes.gpus import GALLERY
+from tests.fakes.nvml import FakeGpu, FakeNvml
 from tests.fakes.recorded_pynvml import RecordedPynvml
 
 
@@ -37,21 +30,33 @@ class Subject:
     pass_time: Callable[[], None]
 
 
-def fake_subject(_: pytest.MonkeyPatch) -> Subject:
-    gpu = h200()
+def fake_subject(make: Callable[[], FakeGpu]) -> Callable[[pytest.MonkeyPatch], Subject]:
+    def made(_: pytest.MonkeyPatch) -> Subject:
+        gpu = make()
 
-    def pass_time() -> None:
-        last = gpu.power_samples[-1].taken_at_microseconds if gpu.power_samples else 0
-        gpu.power_samples.extend(PowerSample(taken_at_microseconds=last + n * 20_000, watts=400.0) for n in (1, 2, 3))
+        def pass_time() -> None:
+            last = gpu.power_samples[-1].taken_at_microseconds if gpu.power_samples else 0
+            later = (last + n * 20_000 for n in (1, 2, 3))
+            gpu.power_samples.extend(PowerSample(taken_at_microseconds=stamp, watts=400.0) for stamp in later)
 
-    pass_time()
-    return Subject(nvml=FakeNvml(gpu), pass_time=pass_time)
+        pass_time()
+        return Subject(nvml=FakeNvml(gpu), pass_time=pass_time)
+
+    return made
 
 
 def recorded_subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
     recording = RecordedPynvml()
     recording.install(monkeypatch)
     recording.add_power(400_000, 0, 410_000)
+    return Subject(nvml=PynvmlDriver(), pass_time=lambda: recording.add_power(420_000, 430_000))
+
+
+def recorded_mig_subject(monkeypatch: pytest.MonkeyPatch) -> Subject:
+    recording = RecordedPynvml()
+    recording.install(monkeypatch)
+    recording.enter_mig_mode()
+    recording.add_power(400_000, 410_000)
     return Subject(nvml=PynvmlDriver(), pass_time=lambda: recording.add_power(420_000, 430_000))
 
 
@@ -68,8 +73,9 @@ def real_subject(_: pytest.MonkeyPatch) -> Subject:
 
 
 SUBJECTS = [
-    pytest.param(fake_subject, id="fake"),
+    *(pytest.param(fake_subject(make), id=f"fake-{make.__name__}") for make in GALLERY),
     pytest.param(recorded_subject, id="recorded"),
+    pytest.param(recorded_mig_subject, id="recorded-mig"),
     pytest.param(real_subject, id="real", marks=pytest.mark.gpu),
 ]
 
@@ -82,8 +88,11 @@ def subject(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     made.nvml.close()
 
 
+TABLES_OF_GPUS = ("gpu", "gpu_health", "gpu_instance")
+
+
 def assert_possible(name: str, value: object) -> None:
-    spec = TABLES["gpu"].field(name)
+    spec = {spec.name: spec for table in TABLES_OF_GPUS for spec in TABLES[table].fields}[name]
     assert isinstance(value, int | float), f"{name} is {value!r}"
     assert spec.minimum is not None and spec.maximum is not None
     assert spec.minimum <= value <= spec.maximum, f"{name} is {value}"
@@ -101,7 +110,12 @@ def test_an_identity_names_the_gpu(subject: Subject) -> None:
     ("shape", "method"), [(Utilization, "utilization"), (DeviceMemory, "memory"), (Bar1Memory, "bar1")]
 )
 def test_grouped_answers_bear_the_catalogues_names_and_ranges(subject: Subject, shape: type, method: str) -> None:
-    answer = getattr(subject.nvml, method)(0)
+    try:
+        answer = getattr(subject.nvml, method)(0)
+    except NvmlRefused as refused:  # the classic utilisation, in MIG mode
+        assert (shape, refused.reason) == (Utilization, Reason.UNSUPPORTED)
+        assert subject.nvml.identity(0).mig_enabled
+        return
     for part in fields(shape):
         assert_possible(part.name, getattr(answer, part.name))
 
@@ -123,6 +137,9 @@ def test_memory_used_does_not_contain_memory_reserved(subject: Subject) -> None:
         ("sm_clock_megahertz", "sm_clock_megahertz"),
         ("memory_clock_megahertz", "memory_clock_megahertz"),
         ("clock_event_reasons", "clock_event_reasons_bits"),
+        ("performance_state", "performance_state_code"),
+        ("pcie_link_generation", "pcie_link_generation_code"),
+        ("pcie_link_lanes", "pcie_link_lanes_count"),
     ],
 )
 def test_single_answers_are_in_the_catalogues_units(subject: Subject, method: str, name: str) -> None:
@@ -139,6 +156,42 @@ def test_media_engines_are_ratios_or_refused(subject: Subject, engine: MediaEngi
         assert_possible(f"{engine.value}_utilization_ratio", ratio)
 
 
+def test_persistence_is_known(subject: Subject) -> None:
+    assert subject.nvml.persistence_enabled(0) in (True, False)
+
+
+def test_fans_are_a_ratio_or_refused(subject: Subject) -> None:
+    try:
+        ratio = subject.nvml.fan_speed_ratio(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+    else:
+        assert_possible("fan_speed_ratio", ratio)
+
+
+def test_nvlinks_are_each_told_once_and_the_same_ones_again(subject: Subject) -> None:
+    try:
+        first = subject.nvml.nvlinks(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        return
+    numbers = [link.number for link in first]
+    assert numbers and len(numbers) == len(set(numbers))
+    assert all(link.speed_bytes_per_second is None or 1e9 < link.speed_bytes_per_second < 1e12 for link in first)
+    again = subject.nvml.nvlinks(0)
+    assert [(link.number, link.version) for link in again] == [(link.number, link.version) for link in first]
+
+
+def test_a_fabric_has_a_state_or_there_is_none(subject: Subject) -> None:
+    try:
+        fabric = subject.nvml.fabric(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        return
+    assert fabric.state_code in (1, 2, 3)
+    assert all(name in fabric_values(fabric) for name in ("fabric_status_code", "fabric_route_unhealthy_flag"))
+
+
 def test_power_is_in_watts_and_not_in_milliwatts(subject: Subject) -> None:
     assert 5 < subject.nvml.power_usage_watts(0) < 3000
     assert 50 < subject.nvml.power_limit_watts(0) < 3000
@@ -147,7 +200,7 @@ def test_power_is_in_watts_and_not_in_milliwatts(subject: Subject) -> None:
 def test_every_wanted_field_is_answered_by_a_value_or_a_reason(subject: Subject) -> None:
     answers = subject.nvml.field_values(0, tuple(GpuField))
     assert set(answers) == set(GpuField)
-    for wanted, name in FIELD_NAMES.items():
+    for wanted, name in HEALTH_NAMES.items():
         if not isinstance(answers[wanted], Reason):
             assert_possible(name, answers[wanted])
 
@@ -171,9 +224,72 @@ def test_no_power_samples_from_the_future(subject: Subject) -> None:
     assert list(subject.nvml.power_samples(0, since_microseconds=2**62)) == []
 
 
-def test_gpm_has_nothing_to_say_at_first_and_then_answers_every_metric(subject: Subject) -> None:
-    if not subject.nvml.identity(0).gpm_supported:
+def require_gpm(subject: Subject) -> None:
+    identity = subject.nvml.identity(0)
+    if not identity.gpm_supported:
         pytest.skip("THIS GPU HAS NO GPM (it is older than Hopper)")
+    if identity.mig_enabled:
+        pytest.skip("THIS GPU IS IN MIG MODE: its instances are asked instead")
+
+
+def instances_of(subject: Subject) -> Sequence[GpuInstance]:
+    try:
+        found = subject.nvml.instances(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        found = ()
+    if not found:
+        pytest.skip("THIS GPU HAS NO INSTANCES (MIG mode is off, or it knows none)")
+    return found
+
+
+def test_only_a_gpu_in_mig_mode_has_instances(subject: Subject) -> None:
+    try:
+        found = subject.nvml.instances(0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        found = ()
+    assert subject.nvml.identity(0).mig_enabled or not found
+
+
+def test_instances_have_ids_compute_instances_and_memory(subject: Subject) -> None:
+    found = instances_of(subject)
+    numbers = [one.gpu_instance_id for one in found]
+    assert len(numbers) == len(set(numbers))
+    for one in found:
+        assert one.compute_instances and all(part.uuid.startswith("MIG-") for part in one.compute_instances)
+        assert one.profile and "." in one.profile and "c." not in one.profile
+        memory = subject.nvml.instance_memory(0, one.gpu_instance_id)
+        for part in fields(DeviceMemory):
+            assert_possible(part.name, getattr(memory, part.name))
+        assert subject.nvml.instance_sram_errors(0, one.gpu_instance_id) >= 0
+    assert list(subject.nvml.instances(0)) == list(found)
+
+
+def test_gpm_tells_of_an_instance_what_it_tells_of_a_gpu(subject: Subject) -> None:
+    (first, *_) = instances_of(subject)
+    if not subject.nvml.identity(0).gpm_supported:
+        with pytest.raises(NvmlRefused):
+            subject.nvml.instance_gpm_rates(0, first.gpu_instance_id)
+        return
+    assert subject.nvml.instance_gpm_rates(0, first.gpu_instance_id) is None
+    subject.pass_time()
+    rates = subject.nvml.instance_gpm_rates(0, first.gpu_instance_id)
+    assert rates is not None
+    for metric in INSTANCE_METRICS:
+        if not isinstance(rates.get(metric, Reason.UNSUPPORTED), Reason):
+            assert_possible(GPM_NAMES[metric], rates[metric])
+
+
+def test_an_instance_that_does_not_exist_is_refused(subject: Subject) -> None:
+    instances_of(subject)
+    for ask in (subject.nvml.instance_memory, subject.nvml.instance_sram_errors, subject.nvml.instance_gpm_rates):
+        with pytest.raises(NvmlRefused):
+            ask(0, 99)
+
+
+def test_gpm_has_nothing_to_say_at_first_and_then_answers_every_metric(subject: Subject) -> None:
+    require_gpm(subject)
     assert subject.nvml.gpm_rates(0) is None
     subject.pass_time()
     rates = subject.nvml.gpm_rates(0)
@@ -184,8 +300,7 @@ def test_gpm_has_nothing_to_say_at_first_and_then_answers_every_metric(subject: 
 
 
 def test_opening_anew_begins_gpm_anew(subject: Subject) -> None:
-    if not subject.nvml.identity(0).gpm_supported:
-        pytest.skip("THIS GPU HAS NO GPM (it is older than Hopper)")
+    require_gpm(subject)
     assert subject.nvml.gpm_rates(0) is None
     subject.nvml.close()
     assert subject.nvml.open() > 0
@@ -196,14 +311,24 @@ def test_processes_have_pids(subject: Subject) -> None:
     assert all(process.pid > 0 for process in subject.nvml.compute_processes(0))
 
 
+def test_what_processes_do_is_a_share_of_time(subject: Subject) -> None:
+    try:
+        samples = subject.nvml.process_utilization(0, since_microseconds=0)
+    except NvmlRefused as refused:
+        assert refused.reason is Reason.UNSUPPORTED
+        return
+    assert all(sample.pid > 0 and 0 <= sample.sm_utilization_ratio <= 1 for sample in samples)
+    assert list(subject.nvml.process_utilization(0, since_microseconds=2**62)) == []
+
+
 def test_xids_are_given_without_waiting_for_any(subject: Subject) -> None:
-    assert all(event.index >= 0 and event.number > 0 for event in subject.nvml.xid_events())
+    assert all(event.index is not None and event.number > 0 for event in subject.nvml.xid_events())
     assert list(subject.nvml.xid_events()) == []
 
 
 def test_an_index_that_does_not_exist_is_refused(subject: Subject) -> None:
     with pytest.raises(NvmlRefused):
-        subject.nvml.utilization(99)
+        subject.nvml.temperature_celsius(99)
 
 
 def test_nothing_answers_after_close(subject: Subject) -> None:

@@ -26,8 +26,9 @@ from node_agent import agent
 from node_agent.host.nvml_protocol import GpuProcess
 from node_agent.settings import Settings
 from optiinfra.kubelet.v1 import podresources_pb2 as pb
+from tests.fakes.gpus import h200
 from tests.fakes.kubelet import Kubelet, listing, serving
-from tests.fakes.nvml import FakeNvml, h200
+from tests.fakes.nvml import FakeNvml
 from tests.support.family import family, groups
 
 GIB = 2**30

@@ -1,141 +1,83 @@
-"""An NVML without a GPU: plays H200s, older GPUs, lost GPUs, missing and late drivers."""
+"""An NVML without a GPU, whose every answer a test can set; `tests/fakes/gpus.py` has the GPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from node_agent.host.nvml_protocol import (
+from node_agent.host.nvml_facts import (
     Bar1Memory,
     DeviceMemory,
-    GpmMetric,
-    GpuField,
+    Fabric,
     GpuIdentity,
-    GpuLost,
+    GpuInstance,
     GpuProcess,
-    MediaEngine,
-    NvmlError,
-    NvmlRefused,
-    NvmlUnavailable,
+    NvLink,
     PowerSample,
+    ProcessUtilization,
     Reading,
     Utilization,
     XidEvent,
 )
+from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
+from node_agent.host.nvml_protocol import GpuLost, NvmlError, NvmlRefused, NvmlUnavailable
 from node_agent.model import Reason
 
+Answer = TypeVar("Answer")
+
 NO_LIBRARY = NvmlUnavailable("no NVIDIA driver on this host: libnvidia-ml.so.1 was not found", absent=True)
-BUSY = Utilization(gpu_utilization_ratio=1.0, memory_controller_utilization_ratio=0.25)
-MEMORY = DeviceMemory(
-    memory_total_bytes=150754820096,
-    memory_used_bytes=16741433344,
-    memory_free_bytes=133368446976,
-    memory_reserved_bytes=644939776,
-)
-BAR1 = Bar1Memory(bar1_used_bytes=1703936, bar1_total_bytes=274877906944)
 WRONG_VERSION = NvmlUnavailable("the NVIDIA driver was upgraded under this process", absent=False, needs_restart=True)
 
 
-def h200_fields() -> dict[GpuField, Reading]:
-    """This will give the field values of an idle H200, from tests/data/nvml/h200.json."""
-    counters: dict[GpuField, Reading] = dict.fromkeys(GpuField, 0)
-    counters |= {known: 0.0 for known in GpuField if known.name.endswith("_SECONDS")}
-    return counters | {
-        GpuField.TEMPERATURE_MEMORY_CELSIUS: 39,
-        GpuField.PCIE_REPLAYS: 1,
-        GpuField.POWER_AVERAGE_WATTS: 79.717,
-        GpuField.POWER_CURRENT_LIMIT_WATTS: 700.0,
-    }
+@dataclass(slots=True, kw_only=True)
+class FakeInstance:
+    """One GPU instance whose answers a test sets."""
 
-
-def busy_gpm() -> dict[GpmMetric, Reading]:
-    """This will give the GPM rates of an H200 during a bf16 matrix product."""
-    return {
-        **dict.fromkeys(GpmMetric, 0.0),
-        GpmMetric.GRAPHICS_ACTIVE_RATIO: 0.99893,
-        GpmMetric.SM_ACTIVE_RATIO: 0.96313,
-        GpmMetric.SM_OCCUPANCY_RATIO: 0.14233,
-        GpmMetric.TENSOR_ACTIVE_RATIO: 0.93491,
-        GpmMetric.DRAM_ACTIVE_RATIO: 0.17269,
-        GpmMetric.PCIE_RECEIVE_BYTES_PER_SECOND: 13.659 * 1024 * 1024,
-    }
+    facts: GpuInstance
+    memory: DeviceMemory
+    sram_errors: int | Reason = 0
+    gpm_rates: dict[GpmMetric, Reading] | Reason = Reason.UNSUPPORTED
 
 
 @dataclass(slots=True, kw_only=True)
 class FakeGpu:
-    """One GPU whose answers a test sets. The defaults are an H200's."""
+    """One GPU whose answers a test sets; a Reason refuses."""
 
     identity: GpuIdentity
-    utilization: Utilization = BUSY
-    memory: DeviceMemory = MEMORY
-    bar1: Bar1Memory = BAR1
-    temperature_celsius: float = 59.0
-    power_usage_watts: float = 690.162
-    power_limit_watts: float = 700.0
-    power_samples: list[PowerSample] = field(default_factory=list)
-    energy_joules: float = 6900.522
-    sm_clock_megahertz: int = 1425
-    memory_clock_megahertz: int = 3201
-    clock_event_reasons: int = 4
-    field_values: dict[GpuField, Reading] = field(default_factory=h200_fields)
-    gpm_rates: dict[GpmMetric, Reading] | None = field(default_factory=busy_gpm)
+    memory: DeviceMemory
+    bar1: Bar1Memory | Reason
+    utilization: Utilization | Reason
+    temperature_celsius: float
+    power_usage_watts: float
+    power_limit_watts: float
+    energy_joules: float
+    sm_clock_megahertz: int
+    memory_clock_megahertz: int
+    pcie_link_generation: int
+    pcie_link_lanes: int
+    field_values: dict[GpuField, Reading]
+    gpm_rates: dict[GpmMetric, Reading] | Reason
+    engines: dict[MediaEngine, float | Reason]
+    nvlinks: list[NvLink] | Reason
+    fabric: Fabric | Reason
+    fan_speed_ratio: float | Reason
+    process_utilization: list[ProcessUtilization] | Reason
+    instances: list[FakeInstance] | Reason
     compute_processes: list[GpuProcess] = field(default_factory=list)
-    engines: dict[MediaEngine, float | Reason] = field(default_factory=lambda: dict.fromkeys(MediaEngine, 0.0))
+    power_samples: list[PowerSample] = field(default_factory=list)
+    performance_state: int = 0
+    persistence_enabled: bool = True
+    clock_event_reasons: int = 4
     is_lost: bool = False
     refusals: dict[str, NvmlError] = field(default_factory=dict)  # by method name
 
 
-def h200(index: int = 0) -> FakeGpu:
-    """This will give an H200 under a bf16 matrix product."""
-    return FakeGpu(
-        identity=GpuIdentity(
-            uuid=f"GPU-4572407f-88e2-a5aa-8176-d5a782c7300{index}",
-            index=index,
-            name="NVIDIA H200",
-            pci_bus_id=f"00000000:0{index}:06.0",
-            serial="1650000000000",
-            vbios_version="96.00.A5.00.1A",
-            driver_version="580.159.04",
-            cuda_version="13.0",
-            architecture="hopper",
-            compute_capability="9.0",
-            cuda_cores=16896,
-            memory_total_bytes=150754820096,
-            memory_bus_width_bits=6016,
-            sm_clock_maximum_megahertz=1980,
-            memory_clock_maximum_megahertz=3201,
-            power_limit_default_watts=700.0,
-            power_limit_minimum_watts=200.0,
-            power_limit_maximum_watts=700.0,
-            mig_enabled=False,
-            gpm_supported=True,
-        )
-    )
-
-
-def a100(index: int = 0) -> FakeGpu:
-    """This will give an A100: no GPM, and a driver too old for the thermal counters and averaged power."""
-    gpu = h200(index)
-    gpu.identity = GpuIdentity(
-        uuid=f"GPU-a1000000-0000-0000-0000-00000000000{index}",
-        index=index,
-        name="NVIDIA A100-SXM4-80GB",
-        architecture="ampere",
-        compute_capability="8.0",
-        cuda_cores=6912,
-        gpm_supported=False,
-    )
-    gpu.gpm_rates = None
-    gpu.power_usage_watts, gpu.power_limit_watts = 312.5, 400.0
-    for missing in (
-        GpuField.THROTTLED_SOFTWARE_THERMAL_SECONDS,
-        GpuField.THROTTLED_HARDWARE_THERMAL_SECONDS,
-        GpuField.THROTTLED_POWER_BRAKE_SECONDS,
-        GpuField.POWER_AVERAGE_WATTS,
-        GpuField.POWER_CURRENT_LIMIT_WATTS,
-    ):
-        gpu.field_values[missing] = Reason.UNSUPPORTED
-    return gpu
+def given(method: str, answer: Answer | Reason) -> Answer:
+    """This will give the answer, or refuse with it."""
+    if isinstance(answer, Reason):
+        raise NvmlRefused(answer, f"{method}: {answer.name}")
+    return answer
 
 
 class FakeNvml:
@@ -147,9 +89,10 @@ class FakeNvml:
         self.opened = 0
         self.xids: list[XidEvent] = []
         self.asked_fields: list[tuple[GpuField, ...]] = []
+        self.asked: list[str] = []  # by method
         self.before_each_call: Callable[[], None] = lambda: None  # to wedge or to note the thread
         self.is_open = False
-        self._gpm_begun: set[int] = set()
+        self._gpm_begun: set[tuple[int, GpuInstance | None]] = set()
 
     def open(self) -> int:
         """This will count the attempt and give the number of GPUs."""
@@ -179,14 +122,11 @@ class FakeNvml:
 
     def utilization(self, index: int) -> Utilization:
         """This will give what the test set."""
-        return self._gpu(index, "utilization").utilization
+        return given("utilization", self._gpu(index, "utilization").utilization)
 
     def engine_utilization_ratio(self, index: int, engine: MediaEngine) -> float:
         """This will give what the test set."""
-        answer = self._gpu(index, "engine_utilization_ratio").engines[engine]
-        if isinstance(answer, Reason):
-            raise NvmlRefused(answer, f"{engine}: no")
-        return answer
+        return given(f"{engine}", self._gpu(index, "engine_utilization_ratio").engines[engine])
 
     def memory(self, index: int) -> DeviceMemory:
         """This will give what the test set."""
@@ -194,7 +134,7 @@ class FakeNvml:
 
     def bar1(self, index: int) -> Bar1Memory:
         """This will give what the test set."""
-        return self._gpu(index, "bar1").bar1
+        return given("bar1", self._gpu(index, "bar1").bar1)
 
     def temperature_celsius(self, index: int) -> float:
         """This will give what the test set."""
@@ -229,6 +169,34 @@ class FakeNvml:
         """This will give what the test set."""
         return self._gpu(index, "clock_event_reasons").clock_event_reasons
 
+    def performance_state(self, index: int) -> int:
+        """This will give what the test set."""
+        return self._gpu(index, "performance_state").performance_state
+
+    def persistence_enabled(self, index: int) -> bool:
+        """This will give what the test set."""
+        return self._gpu(index, "persistence_enabled").persistence_enabled
+
+    def fan_speed_ratio(self, index: int) -> float:
+        """This will give what the test set."""
+        return given("fans", self._gpu(index, "fan_speed_ratio").fan_speed_ratio)
+
+    def pcie_link_generation(self, index: int) -> int:
+        """This will give what the test set."""
+        return self._gpu(index, "pcie_link_generation").pcie_link_generation
+
+    def pcie_link_lanes(self, index: int) -> int:
+        """This will give what the test set."""
+        return self._gpu(index, "pcie_link_lanes").pcie_link_lanes
+
+    def nvlinks(self, index: int) -> Sequence[NvLink]:
+        """This will give what the test set."""
+        return list(given("nvlinks", self._gpu(index, "nvlinks").nvlinks))
+
+    def fabric(self, index: int) -> Fabric:
+        """This will give what the test set."""
+        return given("fabric", self._gpu(index, "fabric").fabric)
+
     def field_values(self, index: int, wanted: Collection[GpuField]) -> Mapping[GpuField, Reading]:
         """This will note what was wanted and give it."""
         gpu = self._gpu(index, "field_values")
@@ -237,20 +205,52 @@ class FakeNvml:
 
     def gpm_rates(self, index: int) -> Mapping[GpmMetric, Reading] | None:
         """This will give None on the first call after `open`."""
-        gpu = self._gpu(index, "gpm_rates")
-        if gpu.gpm_rates is None:
-            raise NvmlRefused(Reason.UNSUPPORTED, "GPM: Not Supported")
-        if index not in self._gpm_begun:
-            self._gpm_begun.add(index)
+        rates = given("GPM", self._gpu(index, "gpm_rates").gpm_rates)
+        if (index, None) not in self._gpm_begun:
+            self._gpm_begun.add((index, None))
             return None
-        return dict(gpu.gpm_rates)
+        return dict(rates)
 
     def compute_processes(self, index: int) -> Sequence[GpuProcess]:
         """This will give what the test set."""
         return list(self._gpu(index, "compute_processes").compute_processes)
 
+    def process_utilization(self, index: int, *, since_microseconds: int) -> Sequence[ProcessUtilization]:
+        """This will give the samples that are newer."""
+        samples = given("process_utilization", self._gpu(index, "process_utilization").process_utilization)
+        return [sample for sample in samples if sample.taken_at_microseconds > since_microseconds]
+
+    def instances(self, index: int) -> Sequence[GpuInstance]:
+        """This will give what the test set."""
+        return [one.facts for one in given("instances", self._gpu(index, "instances").instances)]
+
+    def instance_memory(self, index: int, gpu_instance_id: int) -> DeviceMemory:
+        """This will give what the test set."""
+        return self._instance(index, gpu_instance_id, "instance_memory").memory
+
+    def instance_sram_errors(self, index: int, gpu_instance_id: int) -> int:
+        """This will give what the test set."""
+        return given("instance_sram_errors", self._instance(index, gpu_instance_id, "instance_sram_errors").sram_errors)
+
+    def instance_gpm_rates(self, index: int, gpu_instance_id: int) -> Mapping[GpmMetric, Reading] | None:
+        """This will give None on the first call after `open`, and of another instance with the same id."""
+        instance = self._instance(index, gpu_instance_id, "instance_gpm_rates")
+        rates, key = given("GPM", instance.gpm_rates), (index, instance.facts)
+        if key not in self._gpm_begun:
+            self._gpm_begun.add(key)
+            return None
+        return dict(rates)
+
+    def _instance(self, index: int, gpu_instance_id: int, method: str) -> FakeInstance:
+        instances = given(method, self._gpu(index, method).instances)
+        for instance in instances:
+            if instance.facts.gpu_instance_id == gpu_instance_id:
+                return instance
+        raise NvmlRefused(Reason.NOT_COLLECTED, f"{method}: GPU instance {gpu_instance_id} is not there any more")
+
     def _gpu(self, index: int, method: str) -> FakeGpu:
         self.before_each_call()
+        self.asked.append(method)
         if not self.is_open or self.unavailable is not None:
             raise self.unavailable or NvmlUnavailable("NVML is not open", absent=False)
         if index >= len(self.gpus):

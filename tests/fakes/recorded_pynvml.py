@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,20 @@ RECORDING = Path(__file__).parents[1] / "data" / "nvml" / "h200.json"
 POWER_PERIOD_MICROSECONDS = 20_000
 _api: Any = pynvml  # nvidia-ml-py carries no types
 _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
+
+
+def handle_at(address: int) -> Any:
+    """This will give an nvmlDevice_t: an address, and nothing is ever read there."""
+    return ctypes.cast(ctypes.c_void_p(address), pynvml.c_nvmlDevice_t)
+
+
+def address_of(handle: Any) -> int:
+    """This will give where a handle points."""
+    return int(ctypes.cast(handle, ctypes.c_void_p).value or 0)
+
+
+HANDLE = handle_at(0x1000)
+MIG_ADDRESS = 0x2000  # of the device in slot 0
 
 
 class RecordedPynvml:
@@ -31,11 +46,23 @@ class RecordedPynvml:
         }
         self.power: list[tuple[int, int]] = []  # (microseconds, mW)
         self.errors: dict[str, int] = {}
+        self.mig: list[dict[str, Any] | None] = []  # by slot, of a GPU in MIG mode
         self.xids: list[int] = []
-        self.scopes: dict[int, int] = {}  # by field, of those that were asked with one
+        self.xid_address = 0x1000  # of the GPU that they are from
+        self.xid_instance = 0xFFFFFFFF
+        self.no_more_xids = pynvml.NVML_ERROR_TIMEOUT
+        self.shortest_wait = 0
+        self.event_sets: list[object] = []
+        self.scopes: dict[int, set[int]] = {}  # by field, of those that were asked with one
+        self.scoped: dict[tuple[int, int], dict[str, Any]] = {}  # answers by field and scope
+        self.fabric: dict[str, int] = {"state": pynvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED}
+        self.newest_fabric_info: int = _api.nvmlGpuFabricInfo_v3
+        self.process_utilization: list[dict[str, int]] = []
         self.calls: list[str] = []
+        self.keeps_calls = True
+        self.calls_total = 0
         self.gpm_buffers: set[int] = set()
-        self._open = 0
+        self.times_open = 0
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """This will put the recording in the place of every function that would call the library."""
@@ -43,6 +70,47 @@ class RecordedPynvml:
             if name[4].isupper() and not isinstance(getattr(pynvml, name), type):
                 monkeypatch.setattr(pynvml, name, self._function(name))
         monkeypatch.setattr(pynvml, "c_nvmlGpmMetricsGet_t", _GpmRequest)
+
+    def enter_mig_mode(self) -> None:
+        """This will play a GPU in MIG mode, as a captured H100 looks in it (tests/fakes/gpus.py says which).
+
+        Slot 1 is empty; instance 2 is shared by two compute instances, which the capture has none of.
+        """
+        self.answers["nvmlDeviceGetMigMode"] = [1, 1]
+        for name in ("UtilizationRates", "EncoderUtilization", "DecoderUtilization", "JpgUtilization"):
+            self.errors[f"nvmlDeviceGet{name}"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+        for name in ("nvmlDeviceGetProcessUtilization", "nvmlGpmSampleGet"):
+            self.errors[name] = pynvml.NVML_ERROR_NOT_SUPPORTED
+        self.mig = [
+            _mig_device(2, 1, "1c.3g.40gb", sms=28),
+            None,
+            _mig_device(2, 0, "2c.3g.40gb", sms=32),
+            _mig_device(9, 0, "1g.10gb", sms=16),
+        ]
+
+    def _mig_device(self, handle: Any) -> dict[str, Any]:
+        slot = address_of(handle) - MIG_ADDRESS
+        device = self.mig[slot] if slot < len(self.mig) else None
+        if device is None:
+            raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return device
+
+    def _is_mig_device(self, handle: Any) -> bool:
+        return isinstance(handle, pynvml.c_nvmlDevice_t) and address_of(handle) >= MIG_ADDRESS
+
+    def _nvmlDeviceGetMaxMigDeviceCount(self, _: Any) -> int:
+        return len(self.mig)
+
+    def _nvmlDeviceGetMigDeviceHandleByIndex(self, _: Any, slot: int) -> Any:
+        if self.mig[slot] is None:
+            raise _api.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return handle_at(MIG_ADDRESS + slot)
+
+    def _nvmlGpmMigSampleGet(self, gpu: Any, gpu_instance_id: int, buffer: SimpleNamespace) -> None:
+        assert address_of(gpu) == address_of(HANDLE), "the parent is asked, with the instance's id"
+        if gpu_instance_id not in {device["nvmlDeviceGetGpuInstanceId"] for device in self.mig if device}:
+            raise _api.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        buffer.taken = self.calls_total
 
     def add_power(self, *milliwatts: int) -> None:
         """This will let the driver take power samples, 20 ms apart."""
@@ -74,11 +142,16 @@ class RecordedPynvml:
 
     def _function(self, name: str) -> Any:
         def call(*arguments: Any) -> Any:
-            self.calls.append(name)
+            self.calls_total += 1
+            if self.keeps_calls:
+                self.calls.append(name)
             if name in self.errors:
                 raise _api.NVMLError(self.errors[name])
-            if name != "nvmlInit" and not self._open:
+            if name != "nvmlInit" and not self.times_open:
                 raise _api.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+            if arguments and self._is_mig_device(arguments[0]):
+                answer = self._mig_device(arguments[0])[name]
+                return SimpleNamespace(**answer) if isinstance(answer, dict) else answer
             special = getattr(self, f"_{name}", None)
             return special(*arguments) if special else self._recorded(name, arguments)
 
@@ -94,10 +167,10 @@ class RecordedPynvml:
         return SimpleNamespace(**answer) if isinstance(answer, dict) else answer
 
     def _nvmlInit(self) -> None:
-        self._open += 1
+        self.times_open += 1
 
     def _nvmlShutdown(self) -> None:
-        self._open -= 1
+        self.times_open -= 1
 
     def _nvmlDeviceGetCount(self) -> int:
         return 1
@@ -108,10 +181,10 @@ class RecordedPynvml:
     def _nvmlSystemGetCudaDriverVersion_v2(self) -> int:
         return self.cuda
 
-    def _nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+    def _nvmlDeviceGetHandleByIndex(self, index: int) -> Any:
         if index != 0:
             raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return "handle"
+        return HANDLE
 
     def _nvmlDeviceGetEncoderUtilization(self, _: str) -> list[int]:
         return [25, 100_000]  # percent, and the sample period in us, as on the H200
@@ -120,10 +193,12 @@ class RecordedPynvml:
     _nvmlDeviceGetJpgUtilization = _nvmlDeviceGetEncoderUtilization
 
     def _nvmlEventSetCreate(self) -> object:
-        return object()
+        made = object()
+        self.event_sets.append(made)
+        return made
 
-    def _nvmlEventSetFree(self, _: object) -> None:
-        pass
+    def _nvmlEventSetFree(self, event_set: object) -> None:
+        self.event_sets.remove(event_set)
 
     def _nvmlDeviceGetSupportedEventTypes(self, _: str) -> int:
         return 0xFFFF
@@ -135,11 +210,35 @@ class RecordedPynvml:
         return 0
 
     def _nvmlEventSetWait_v2(self, _: object, milliseconds: int) -> Any:
-        assert milliseconds == 0, "a wait would hold up every other question"
+        assert milliseconds in (0, 1), "a wait would hold up every other question"
+        if milliseconds < self.shortest_wait:
+            raise _api.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         if not self.xids:
-            raise _api.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
+            raise _api.NVMLError(self.no_more_xids)
         kind = pynvml.nvmlEventTypeXidCriticalError
-        return SimpleNamespace(device="handle", eventType=kind, eventData=self.xids.pop(0))
+        return SimpleNamespace(
+            device=handle_at(self.xid_address),
+            eventType=kind,
+            eventData=self.xids.pop(0),
+            gpuInstanceId=self.xid_instance,
+            computeInstanceId=0xFFFFFFFF,
+        )
+
+    def _nvmlDeviceGetGpuFabricInfoV(self, _: Any, reference: Any) -> int:
+        """What the H200 answers is not recorded: the probe's call failed. A virtual machine without links has none."""
+        info = reference._obj  # of ctypes.byref
+        if info.version > self.newest_fabric_info:
+            raise _api.NVMLError(pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH)
+        for name, value in self.fabric.items():
+            if name in dict(info._fields_):
+                setattr(info, name, value)
+        return pynvml.NVML_SUCCESS
+
+    def _nvmlDeviceGetProcessUtilization(self, _: Any, since: int) -> list[Any]:
+        newer = [sample for sample in self.process_utilization if sample["timeStamp"] > since]
+        if not newer:
+            raise _api.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return [SimpleNamespace(**sample) for sample in newer]
 
     def _nvmlDeviceGetPowerManagementLimitConstraints(self, _: str) -> list[int]:
         return [200000, 700000]
@@ -157,11 +256,14 @@ class RecordedPynvml:
         return pynvml.NVML_VALUE_TYPE_UNSIGNED_INT, samples
 
     def _nvmlDeviceGetFieldValues(self, _: str, wanted: list[int | tuple[int, int]]) -> list[Any]:
-        self.scopes |= dict(entry for entry in wanted if isinstance(entry, tuple))
-        return [self._field(entry[0] if isinstance(entry, tuple) else entry) for entry in wanted]
+        for field, scope in (entry for entry in wanted if isinstance(entry, tuple)):
+            self.scopes.setdefault(field, set()).add(scope)
+        return [self._field(*entry) if isinstance(entry, tuple) else self._field(entry) for entry in wanted]
 
-    def _field(self, number: int) -> Any:
+    def _field(self, number: int, scope: int | None = None) -> Any:
         entry = self.fields.get(number, {"error": pynvml.NVML_ERROR_NOT_SUPPORTED})
+        if scope is not None:
+            entry = self.scoped.get((number, scope), entry)
         if "error" in entry:
             return SimpleNamespace(nvmlReturn=entry["error"])
         value = SimpleNamespace(**{_MEMBERS[entry["value_type"]]: entry["value"]})
@@ -176,7 +278,7 @@ class RecordedPynvml:
         self.gpm_buffers.remove(id(buffer))
 
     def _nvmlGpmSampleGet(self, _: str, buffer: SimpleNamespace) -> None:
-        buffer.taken = len(self.calls)
+        buffer.taken = self.calls_total
 
     def _nvmlGpmMetricsGet(self, request: _GpmRequest) -> None:
         assert request.version == pynvml.NVML_GPM_METRICS_GET_VERSION
@@ -184,6 +286,18 @@ class RecordedPynvml:
         for metric in request.metrics[: request.numMetrics]:
             absent = (pynvml.NVML_ERROR_NOT_SUPPORTED, 0.0)
             metric.nvmlReturn, metric.value = self.gpm.get(metric.metricId, absent)
+
+
+def _mig_device(gpu_instance: int, compute_instance: int, profile: str, *, sms: int) -> dict[str, Any]:
+    return {
+        "nvmlDeviceGetGpuInstanceId": gpu_instance,
+        "nvmlDeviceGetComputeInstanceId": compute_instance,
+        "nvmlDeviceGetUUID": f"MIG-00000000-0000-5000-8000-00000000{gpu_instance:02}{compute_instance:02}",
+        "nvmlDeviceGetName": f"NVIDIA H100 80GB HBM3 MIG {profile}",
+        "nvmlDeviceGetAttributes_v2": {"multiprocessorCount": sms},
+        "nvmlDeviceGetMemoryInfo": {"total": 42413850624, "reserved": 0, "free": 30782930944, "used": 11630919680},
+        "nvmlDeviceGetMemoryErrorCounter": 0,
+    }
 
 
 class _GpmRequest:

@@ -23,7 +23,7 @@ PUBLISHED = {
 ADDED = {
     ("get", "/gpu/attribution"),
     ("get", "/nodes"), ("get", "/nodes/{node_id}"), ("get", "/inference/servers"),
-    ("get", "/nodes/{node_id}/events"),
+    ("get", "/nodes/{node_id}/events"), ("get", "/gpu/health"), ("get", "/gpu/instances"),
     ("get", "/inference/servers/{server_id}"), ("get", "/metrics/tokens"), ("get", "/metrics/memory"),
     ("get", "/metrics/history"), ("get", "/metrics"), ("get", "/config"), ("get", "/capabilities"),
     ("post", "/nodes/join-tokens"), ("delete", "/nodes/{node_id}"),

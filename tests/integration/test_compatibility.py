@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from optiinfra.catalogue import TABLES
 from optiinfra.telemetry.v1 import command_pb2, link_pb2, telemetry_pb2
 from tests.fakes.clock import START, FakeClock
 from tests.support.ingest import Agent, ControlPlane, RawAgent, Store, until
-from tests.support.streams import F32, KIND_OF_TABLE, gpu_records, raw_entity, raw_schema
+from tests.support.streams import F32, F64, KIND_OF_TABLE, gpu_records, raw_entity, raw_schema
 
 RECORDINGS = sorted((Path(__file__).parents[1] / "data" / "wire").glob("agent-*.bin"))
 METHOD = "/optiinfra.telemetry.v1.Link/Connect"
@@ -115,6 +116,28 @@ async def test_the_fields_that_an_older_agent_lacks_are_unknown_and_say_so(
         await agent.acked()
     ((reasons,),) = store.rows("SELECT reasons FROM gpu_sample JOIN unknown_set USING (unknown_set_id)")
     assert reasons == {f.name: "not_sent" for f in TABLES["gpu"].fields if f.name != "power_draw_watts"}
+
+
+async def test_what_an_older_agent_sends_in_the_table_that_it_had_is_stored_where_it_belongs_now(
+    plane: ControlPlane, clock: FakeClock, store: Store
+) -> None:
+    fields = [("power_draw_watts", F32, 1), ("pcie_replays_total", F64, 1), ("recovery_action_code", F32, 1)]
+    async with RawAgent(plane, clock) as agent:
+        await agent.welcome()
+        await agent.send(
+            announce=link_pb2.Announce(
+                schemas=[raw_schema(0, "gpu", fields)],
+                entities=[telemetry_pb2.Entity(id=0, kind=telemetry_pb2.ENTITY_KIND_GPU, key="GPU-0")],
+            )
+        )
+        await agent.send(batch=agent.stream.batch([(0, struct.pack("<Ifdf", 0, 250.0, 7.0, math.nan))]))
+        await agent.acked()
+        assert agent.refused == {}
+    assert store.watts() == [250.0]
+    assert store.rows("SELECT pcie_replays_total, recovery_action_code FROM gpu_health_latest") == [(7, None)]
+    query = "SELECT reasons FROM gpu_health_sample JOIN unknown_set USING (unknown_set_id)"
+    ((reasons,),) = store.rows(query)
+    assert (reasons["recovery_action_code"], reasons["persistence_mode_flag"]) == ("not_a_number", "not_sent")
 
 
 # -- newer agents -------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ from node_agent.host.kubelet import PodResources
 from node_agent.host.nvml_protocol import GpuProcess
 from node_agent.model import EntityKind, Reason, Tick
 from node_agent.sampler import Sampler
+from tests.fakes.gpus import h200
 from tests.fakes.kubelet import Kubelet, listing, serving
-from tests.fakes.nvml import FakeNvml, h200
+from tests.fakes.nvml import FakeNvml
 from tests.support.family import Family, family, groups, version_2_root
 
 CONTAINER = uuid.uuid4().hex + uuid.uuid4().hex

@@ -3,7 +3,8 @@
 Tick k (0 to 120) was taken `age_seconds(k)` before now: every 5 s, the last one 2 s ago.
 
 alpha  two H200s with GPM, two disks (one fell silent), vLLM of llama-8b on GPU 0, a server that is gone
-beta   one A100 without GPM, clock 30 s ahead, ticks 40 to 49 lost; llama-8b at the same URL, restarted at tick 80
+beta   one A100 without GPM, clock 30 s ahead, ticks 40 to 49 lost; llama-8b at the same URL, restarted at tick 80;
+       two instances of its GPU are there and one is gone
 gamma  no GPU; SGLang and vLLM of qwen-7b, whose buckets differ; one batch refused
 delta  introduced itself and never sent a sample
 """
@@ -50,6 +51,7 @@ TICKS = 121
 LAST_AGE_SECONDS = 2
 NOW = START
 GPU_0, GPU_1, A100 = "GPU-h200-0", "GPU-h200-1", "GPU-a100-0"
+INSTANCE_0, INSTANCE_1, INSTANCE_GONE = "MIG-a100-0-1", "MIG-a100-0-5", "MIG-a100-0-9"
 LLAMA, QWEN = "llama-8b", "qwen-7b"
 URL = "http://127.0.0.1:8000"  # of both llama servers: a loopback address says the same on every node
 SGLANG_URL, QWEN_URL, GONE_URL = "http://127.0.0.1:30000", "http://127.0.0.1:8001", "http://127.0.0.1:9000"
@@ -104,8 +106,20 @@ def gpu_0(k: int) -> dict[str, Value]:
             "memory_total_bytes": 140 * GIB, "memory_used_bytes": 100 * GIB, "memory_free_bytes": 40 * GIB,
             "temperature_gpu_celsius": 50 + k % 10, "temperature_memory_celsius": 45.5,
             "power_draw_watts": 500.0, "power_draw_mean_watts": 499.5, "power_draw_peak_watts": 640.25,
-            "power_limit_watts": 700.0, "energy_joules_total": 1000.0 + 2500.0 * k,
-            "throttled_power_cap_seconds_total": 0.5 * k, "clock_event_reasons_bits": 0x4,
+            "power_limit_watts": 700.0, "energy_joules_total": 1000.0 + 2500.0 * k, "clock_event_reasons_bits": 0x4,
+        },
+        0,
+    )  # fmt: skip
+
+
+def health_0(k: int) -> dict[str, Value]:
+    """This will give the health of GPU 0, read at every second tick: throttled a tenth of the time, links up."""
+    return _all(
+        "gpu_health",
+        {
+            "throttled_power_cap_seconds_total": 0.5 * k, "ecc_corrected_aggregate_total": 2,
+            "nvlink_links_count": 18, "nvlink_links_active_count": 18, "bar1_used_bytes": 2 * GIB,
+            "fan_speed_ratio": Reason.UNSUPPORTED,
         },
         0,
     )  # fmt: skip
@@ -134,6 +148,12 @@ def a100(_k: int) -> dict[str, Value]:
     unsupported: dict[str, Value] = dict.fromkeys((*GPM, "energy_joules_total"), Reason.UNSUPPORTED)
     clock_bits: dict[str, Value] = {"clock_event_reasons_bits": Reason.NO_PERMISSION}
     return _all("gpu", unsupported | clock_bits | {"gpu_utilization_ratio": 1.0, "power_draw_watts": 300.0}, 0)
+
+
+def instance(_k: int) -> dict[str, Value]:
+    """This will give an instance of beta's GPU: its memory, and no way to say how busy it is."""
+    sizes: dict[str, Value] = {"memory_total_bytes": 40 * GIB, "memory_used_bytes": 4 * GIB}
+    return _all("gpu_instance", sizes, Reason.UNSUPPORTED)
 
 
 def host(k: int) -> dict[str, Value]:
@@ -260,7 +280,8 @@ def vllm_gone(k: int) -> dict[str, Value]:
 
 Row = tuple[str, str, Mapping[str, Value]]  # table, key, values
 _KINDS = {
-    "gpu": EntityKind.GPU, "host": EntityKind.NODE, "disk": EntityKind.DISK, "filesystem": EntityKind.FILESYSTEM,
+    "gpu": EntityKind.GPU, "gpu_health": EntityKind.GPU, "gpu_instance": EntityKind.GPU_INSTANCE,
+    "host": EntityKind.NODE, "disk": EntityKind.DISK, "filesystem": EntityKind.FILESYSTEM,
     "network": EntityKind.NETWORK_INTERFACE, "infiniband": EntityKind.INFINIBAND_PORT, "agent": EntityKind.NODE,
     "inference": EntityKind.INFERENCE_SERVER, "lmcache": EntityKind.CACHE_SERVER,
     "gpu_process": EntityKind.GPU_PROCESS,
@@ -288,6 +309,14 @@ def _server(url: str, engine: str, model: str, *, state: str = "up", pid: int | 
     return entity(
         "inference", url, engine=engine, model=model, state=state, state_detail="", version="0.11.0", pid=pid,
         pids=[pid] if pid else [], max_model_len=8192, config={"tensor_parallel_size": 1}, source="socket",
+    )  # fmt: skip
+
+
+def _instance(key: str, number: int, *, state: str = "present") -> Entity:
+    parts = [{"uuid": key, "compute_instance_id": 0, "sm_count": 42}]
+    return entity(
+        "gpu_instance", key, gpu=A100, gpu_index=0, gpu_instance_id=number, profile="3g.40gb", sm_count=42,
+        name="NVIDIA A100-SXM4-80GB MIG 3g.40gb", compute_instances=parts, processes=[], state=state,
     )  # fmt: skip
 
 
@@ -324,6 +353,8 @@ def alpha(k: int, at: Instant) -> Tick:
         ("network", "eth0", network(k)), ("network", "eth1", network(0)),
         ("inference", URL, vllm_alpha(k)), ("inference", GONE_URL, vllm_gone(k)),
     ]  # fmt: skip
+    if k % 2 == 0:
+        rows.append(("gpu_health", GPU_0, health_0(k)))
     if k <= 60:
         rows.append(("disk", "sdb", disk(k)))
     seen = tick(at, entities, rows, report("gpu"), report("system"), report("engine"))
@@ -335,9 +366,11 @@ def beta(k: int, at: Instant) -> Tick:
     state = "unreachable" if k in FAILED_SCRAPES else "up"
     entities = [
         HOST, _gpu(A100, 0, "NVIDIA A100-SXM4-80GB", BETA_PID), _server(URL, "vllm", LLAMA, state=state, pid=BETA_PID),
+        _instance(INSTANCE_0, 1), _instance(INSTANCE_1, 5), _instance(INSTANCE_GONE, 9, state="gone"),
     ]  # fmt: skip
     rows: list[Row] = [
-        ("gpu", A100, a100(k)), ("host", NODE_KEY, host(k)), ("disk", "nvme0n1", disk(k)),
+        ("gpu", A100, a100(k)), ("gpu_instance", INSTANCE_0, instance(k)), ("gpu_instance", INSTANCE_1, instance(k)),
+        ("host", NODE_KEY, host(k)), ("disk", "nvme0n1", disk(k)),
         ("network", "eth0", network(k)), ("inference", URL, vllm_beta(k)),
     ]  # fmt: skip
     return tick(at, entities, rows, report("gpu", Outcome.PARTIAL, "GPM is not supported"), report("system"))

@@ -17,6 +17,8 @@ from tests.fakes.clock import FakeClock, FakeNodeClock
 DAY_US = 86_400_000_000
 KIND_OF_TABLE = {
     "gpu": EntityKind.GPU,
+    "gpu_health": EntityKind.GPU,
+    "gpu_instance": EntityKind.GPU_INSTANCE,
     "host": EntityKind.NODE,
     "disk": EntityKind.DISK,
     "filesystem": EntityKind.FILESYSTEM,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 
 from control_plane.analysis import activity
 from control_plane.analysis.activity import Activity, GpuParts
-from control_plane.api import scope
+from control_plane.api import gpus, scope
 from control_plane.api.answers import evidence, gpu_attribution, gpu_identity, page, rated, sampled, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
@@ -20,7 +20,7 @@ from control_plane.api.series import POINT_SCHEMA, bound_rows, history
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.sample import Reading
-from control_plane.storage import nodes, readings
+from control_plane.storage import readings
 from optiinfra.catalogue import TABLES
 
 router = APIRouter(tags=["gpu"])
@@ -37,61 +37,32 @@ CLOCK_EVENT_REASONS = {
     0x80: "hardware_power_brake_slowdown",
     0x100: "display_clock_setting",
 }
-THROTTLE_SECONDS = [f.name for f in TABLES["gpu"].fields if f.name.startswith("throttled_")]
+THROTTLE_SECONDS = [f.name for f in TABLES["gpu_health"].fields if f.name.startswith("throttled_")]
 TEMPERATURE = ["temperature_gpu_celsius", "temperature_memory_celsius", "clock_event_reasons_bits"]
-MEMORY = [
-    "memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "memory_reserved_bytes",
+MEMORY = ["memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "memory_reserved_bytes"]
+MEMORY_HEALTH = [
     "bar1_total_bytes", "bar1_used_bytes",
     "ecc_corrected_volatile_total", "ecc_uncorrected_volatile_total",
     "ecc_corrected_aggregate_total", "ecc_uncorrected_aggregate_total",
     "remapped_rows_correctable_total", "remapped_rows_uncorrectable_total",
     "remapped_rows_pending_flag", "remapped_rows_failure_flag",
+    "retired_pages_single_bit_total", "retired_pages_double_bit_total", "retired_pages_pending_flag",
 ]  # fmt: skip
 POWER = ["power_draw_watts", "power_draw_mean_watts", "power_draw_peak_watts", "power_limit_watts"]
 PARTS = [
     "gpu_utilization_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio",
     "fp32_active_ratio", "fp64_active_ratio",
 ]  # fmt: skip
+HEALTH = reading_schema("gpu_health", scalar_names("gpu_health"))
+THROTTLE, ERRORS = reading_schema("gpu_health", THROTTLE_SECONDS), reading_schema("gpu_health", MEMORY_HEALTH)
 TRANSFERS = list(activity.TRANSFER_FIELDS)
 DEFAULT_WINDOW = timedelta(minutes=5)
 # Samples that one utilisation answer may look at: 100 GPUs for an hour at 5 s, with room.
 MOST_SAMPLES = 200_000
 
 
-async def _latest(context: ApiContext, asked: OfGpus) -> tuple[list[tuple[Entity, Reading | None]], bool]:
-    selection = await scope.of_gpus(context, asked)
-    found = await readings.latest(context.database.engine, context.dictionaries, "gpu", selection, asked.limit + 1)
-    return found[: asked.limit], len(found) > asked.limit
-
-
 def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: Sequence[str]) -> dict[str, Any]:
     return gpu_identity(entity) | sampled(reading, names, context.clock.now())
-
-
-async def _without_gpu(context: ApiContext, asked: OfGpus) -> list[dict[str, str]]:
-    """This will say of which nodes there is nothing to show, and why: an empty list must not look like health."""
-    if asked.gpu or asked.cursor:
-        return []
-    wanted = await scope.node_ids(context, asked.node)
-    out = []
-    for node in await nodes.find(context.database.engine):
-        if wanted is not None and node.node_id not in wanted:
-            continue
-        for collector in node.status.collectors if node.status else ():
-            if collector.collector == "gpu" and collector.outcome != "ok":
-                out.append({"node": node.name, "outcome": collector.outcome, "detail": collector.detail})
-    return out
-
-
-WITHOUT = {
-    "type": "array",
-    "items": {"type": "object", "properties": {"node": TEXT, "outcome": TEXT, "detail": TEXT}},
-    "description": "nodes whose GPUs cannot be read, or that have none, and why",
-}
-
-
-async def _page(context: ApiContext, asked: OfGpus, items: list[dict[str, Any]], more: bool, last_id: int) -> Response:
-    return page(items, more=more, last_id=last_id, nodes_without=await _without_gpu(context, asked))
 
 
 @router.get(
@@ -100,19 +71,26 @@ async def _page(context: ApiContext, asked: OfGpus, items: list[dict[str, Any]],
         "gpu_metrics",
         "The newest sample of every GPU",
         answer=listed(
-            reading_schema("gpu", scalar_names("gpu"), **GPU, attribution=GPU_ATTRIBUTION), nodes_without=WITHOUT
+            reading_schema("gpu", scalar_names("gpu"), **GPU, attribution=GPU_ATTRIBUTION, health=HEALTH),
+            nodes_without=gpus.WITHOUT,
         ),
         errors=(404, 422, 503),
     ),
 )
 async def gpu_metrics(asked: Annotated[OfGpus, Query()], context: Context) -> Response:
-    """Every field of the newest sample; `age_seconds` says how old it is, `unknown` why a value is null."""
-    found, more = await _latest(context, asked)
-    names = scalar_names("gpu")
+    """Every field of the newest sample; `age_seconds` says how old it is, `unknown` why a value is null.
+
+    `health` is read less often, and has a time of its own.
+    """
+    found, more = await gpus.latest(context, asked)
+    known, names, slow = await gpus.healths(context, found), scalar_names("gpu"), scalar_names("gpu_health")
     items = [
-        _item(context, entity, reading, names) | {"attribution": gpu_attribution(entity)} for entity, reading in found
+        _item(context, entity, reading, names)
+        | gpus.health(context, known.get(entity.entity_id), slow)
+        | {"attribution": gpu_attribution(entity)}
+        for entity, reading in found
     ]
-    return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
+    return await gpus.gpu_page(context, asked, items, found, more)
 
 
 @router.get(
@@ -253,20 +231,27 @@ def _thresholds(entity: Entity, unknown: dict[str, str]) -> dict[str, Any]:
         "gpu_temperature",
         "Temperatures, thresholds and throttling",
         errors=(404, 422, 503),
-        answer=listed(reading_schema("gpu", TEMPERATURE + THROTTLE_SECONDS, **GPU), nodes_without=WITHOUT),
+        answer=listed(reading_schema("gpu", TEMPERATURE, **GPU, health=THROTTLE), nodes_without=gpus.WITHOUT),
     ),
 )
 async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -> Response:
     """Seconds throttled count since the driver was loaded; their share of the last five minutes stands beside them."""
-    found, more = await _latest(context, asked)
+    found, more = await gpus.latest(context, asked)
     now = context.clock.now()
-    fields = [TABLES["gpu"].field(name) for name in THROTTLE_SECONDS]
+    known = await gpus.healths(context, found)
+    fields = [TABLES["gpu_health"].field(name) for name in THROTTLE_SECONDS]
     rates = await readings.explained_rates(
-        context.database.engine, "gpu", fields, [e.entity_id for e, _ in found], since=now - DEFAULT_WINDOW, until=now
+        context.database.engine,
+        "gpu_health",
+        fields,
+        [e.entity_id for e, _ in found],
+        since=now - DEFAULT_WINDOW,
+        until=now,
     )
     items = []
     for entity, reading in found:
-        item = _item(context, entity, reading, TEMPERATURE + THROTTLE_SECONDS)
+        item = _item(context, entity, reading, TEMPERATURE)
+        item |= gpus.health(context, known.get(entity.entity_id), THROTTLE_SECONDS)
         item["clock_event_reasons"] = clock_event_reasons(item["clock_event_reasons_bits"])
         if item["clock_event_reasons"] is None:
             item["unknown"]["clock_event_reasons"] = item["unknown"]["clock_event_reasons_bits"]
@@ -278,7 +263,7 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
             }
         )
         items.append(item)
-    return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
+    return await gpus.gpu_page(context, asked, items, found, more)
 
 
 @router.get(
@@ -287,17 +272,19 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
         "gpu_memory",
         "Device memory, BAR1, ECC, remapped rows, and who holds it",
         errors=(404, 422, 503),
-        answer=listed(reading_schema("gpu", MEMORY, **GPU), nodes_without=WITHOUT),
+        answer=listed(reading_schema("gpu", MEMORY, **GPU, health=ERRORS), nodes_without=gpus.WITHOUT),
     ),
 )
 async def gpu_memory(asked: Annotated[OfGpus, Query()], context: Context) -> Response:
     """`processes` is null where the driver or the agent's rights do not show them."""
-    found, more = await _latest(context, asked)
+    found, more = await gpus.latest(context, asked)
+    known = await gpus.healths(context, found)
     items = []
     for entity, reading in found:
         item = _item(context, entity, reading, MEMORY)
+        item |= gpus.health(context, known.get(entity.entity_id), MEMORY_HEALTH)
         items.append(item | _described(entity, "processes", "processes", item["unknown"]))
-    return await _page(context, asked, items, more, found[-1][0].entity_id if found else 0)
+    return await gpus.gpu_page(context, asked, items, found, more)
 
 
 @router.get(
@@ -306,13 +293,13 @@ async def gpu_memory(asked: Annotated[OfGpus, Query()], context: Context) -> Res
         "gpu_power",
         "Power, and energy over a window",
         errors=(404, 422, 503),
-        answer=listed(reading_schema("gpu", POWER, **GPU), nodes_without=WITHOUT),
+        answer=listed(reading_schema("gpu", POWER, **GPU), nodes_without=gpus.WITHOUT),
     ),
 )
 async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> Response:
     """Mean and peak come from the driver's 20 ms samples; energy from its counter, over the asked window (1 h)."""
     span = window(asked, context.clock.now(), timedelta(hours=1))
-    found, more = await _latest(context, asked)
+    found, more = await gpus.latest(context, asked)
     bound_rows(span, entities=len(found))
     energy = TABLES["gpu"].field("energy_joules_total")
     buckets = await readings.history(
@@ -338,5 +325,5 @@ async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> R
         last_id=found[-1][0].entity_id if found else 0,
         since=timestamp(span.since),
         until=timestamp(span.until),
-        nodes_without=await _without_gpu(context, asked),
+        nodes_without=await gpus.without(context, asked),
     )

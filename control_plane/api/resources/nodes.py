@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from control_plane.api.answers import (
     answer,
     gpu_attribution,
     gpu_identity,
+    instance_identity,
     page,
     sampled,
     server_identity,
@@ -91,9 +93,14 @@ def _shown(context: ApiContext, node: Node) -> dict[str, Any]:
     }
 
 
-def _gpu(gpu: Entity) -> dict[str, Any]:
+def _gpu(gpu: Entity, instances: Sequence[Entity]) -> dict[str, Any]:
     attributes = {name: value for name, value in gpu.attributes.items() if name != "attribution"}
-    return gpu_identity(gpu) | {"attribution": gpu_attribution(gpu), "attributes": attributes}
+    mine = [one for one in instances if one.attributes.get("gpu") == gpu.key and one.attributes.get("state") != "gone"]
+    return gpu_identity(gpu) | {
+        "attribution": gpu_attribution(gpu),
+        "attributes": attributes,
+        "instances": [instance_identity(one) | {"attribution": gpu_attribution(one)} for one in mine],
+    }
 
 
 NODE_SCHEMA = {
@@ -143,12 +150,14 @@ async def get_node(
     node = await scope.find_node(context, node_id)
     engine = context.database.engine
     gpus_here = Selection(kind=EntityKind.GPU, node_ids=[node.node_id])
+    instances_here = Selection(kind=EntityKind.GPU_INSTANCE, node_ids=[node.node_id])
     servers_here = Selection(kind=EntityKind.INFERENCE_SERVER, node_ids=[node.node_id])
     gpus = await select_entities(engine, gpus_here, MOST_DEVICES)
+    instances = await select_entities(engine, instances_here, MOST_DEVICES)
     servers = await select_entities(engine, servers_here, MOST_DEVICES)
     body = _shown(context, node) | {
         "attributes": node.attributes,
-        "gpus": [_gpu(gpu) for gpu in gpus],
+        "gpus": [_gpu(gpu, instances) for gpu in gpus],
         "gpu_findings": counted((await count_findings(engine, gpus_here)).get(node.name, {})),
         "inference_servers": [server_identity(server) for server in servers],
         "left_out": {

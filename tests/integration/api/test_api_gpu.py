@@ -57,7 +57,10 @@ async def test_a_list_without_gpus_says_why_there_are_none(api: Api) -> None:
     assert {entry["node"] for entry in everything} == {"beta", "gamma"}
 
 
-@pytest.mark.parametrize("path", ["/gpu/metrics", "/gpu/utilization", "/gpu/temperature", "/gpu/memory", "/gpu/power"])
+LISTS = ["/gpu/metrics", "/gpu/utilization", "/gpu/temperature", "/gpu/memory", "/gpu/power", "/gpu/health"]
+
+
+@pytest.mark.parametrize("path", LISTS)
 async def test_filters_narrow_to_what_was_named(api: Api, path: str) -> None:
     assert [i["gpu"] for i in await api.items(path, node="alpha")] == [GPU_0, GPU_1]
     assert [i["gpu"] for i in await api.items(path, gpu=[GPU_1, A100])] == [GPU_1, A100]
@@ -65,7 +68,7 @@ async def test_filters_narrow_to_what_was_named(api: Api, path: str) -> None:
     assert [i["gpu"] for i in await api.items(path, node=["alpha", "beta", "alpha"])] == [GPU_0, GPU_1, A100]
 
 
-@pytest.mark.parametrize("path", ["/gpu/metrics", "/gpu/utilization", "/gpu/temperature", "/gpu/memory", "/gpu/power"])
+@pytest.mark.parametrize("path", LISTS)
 @pytest.mark.parametrize("limit", [1, 2, 3])
 async def test_pages_show_every_gpu_exactly_once(api: Api, path: str, limit: int) -> None:
     shown = [item["gpu"] for item in await api.all_pages(path, limit=limit)]
@@ -188,7 +191,8 @@ async def test_temperature_names_throttle_reasons_and_the_share_of_time_throttle
     first, second, third = await api.items("/gpu/temperature")
     assert first["clock_event_reasons"] == ["software_power_cap"]
     assert first["throttled_share_of_5m"]["power_cap"] == pytest.approx(0.1)
-    assert first["throttled_power_cap_seconds_total"] == 60.0
+    assert first["health"]["throttled_power_cap_seconds_total"] == 60.0
+    assert second["health"]["unknown"]["throttled_power_cap_seconds_total"] == "never_sampled"
     assert second["clock_event_reasons"] == ["gpu_idle"]
     assert second["unknown"]["temperature_memory_celsius"] == "unsupported"
     assert third["clock_event_reasons"] is None
@@ -201,6 +205,32 @@ async def test_processes_that_nobody_may_see_are_null_and_not_none(api: Api) -> 
     assert first["memory_free_bytes"] == 40 * GIB
     assert second["processes"] is None
     assert second["unknown"]["processes"] == "not_collected"
+
+
+async def test_what_is_read_less_often_has_a_time_of_its_own(api: Api, clock: FakeClock) -> None:
+    clock.advance(3)
+    for path in ("/gpu/metrics", "/gpu/memory"):
+        gpu = await api.one(path, gpu=GPU_0)
+        assert gpu["health"]["taken_at"] == gpu["taken_at"] == "2026-03-04T11:59:58.000Z"
+        assert gpu["health"]["ecc_corrected_aggregate_total"] == 2
+        assert gpu["health"]["unknown"].get("fan_speed_ratio") == (None if path == "/gpu/memory" else "unsupported")
+    health = await api.one("/gpu/health", gpu=GPU_0)
+    assert (health["age_seconds"], health["nvlink_links_active_count"]) == (5.0, 18)
+    assert health["unknown"] == {"fan_speed_ratio": "unsupported", "recovery_action": "not_sent"}
+
+
+async def test_a_gpu_whose_health_was_never_read_is_not_healthy(api: Api) -> None:
+    health = await api.one("/gpu/health", gpu=GPU_1)
+    assert health["taken_at"] is None
+    assert set(health["unknown"].values()) == {"never_sampled"}
+
+
+async def test_the_history_of_what_moved_is_asked_for_as_before(api: Api) -> None:
+    series = await api.one(
+        "/gpu/metrics/history", gpu=GPU_0, field="throttled_power_cap_seconds_total", since="5m", step="60s"
+    )
+    assert {point["rate_per_second"] for point in series["points"]} == {0.1}
+    assert [point["samples"] for point in series["points"]] == [6] * 5
 
 
 async def test_energy_is_the_growth_of_the_counter_over_the_window(api: Api) -> None:

@@ -21,7 +21,8 @@ from node_agent.configuration.policy import MOST_TARGETS, LocalPolicy, is_here, 
 from node_agent.host.addresses import own_addresses
 from node_agent.model import CONFIGURABLE, NodeConfiguration, Outcome
 from node_agent.sampler import deadline_seconds
-from tests.fakes.nvml import FakeNvml, h200
+from tests.fakes.gpus import h200
+from tests.fakes.nvml import FakeNvml
 
 OURS = frozenset({"10.0.0.7", "fd00::7"})
 POLICY = LocalPolicy(

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,13 +15,18 @@ import pytest
 
 from node_agent.clock import Instant
 from node_agent.collectors.gpu import LOST_GPU, NO_DRIVER, GpuCollector
+from node_agent.collectors.gpu_health import HEALTH_SECONDS
 from node_agent.collectors.gpu_values import IDENTITY_SECONDS
-from node_agent.host.nvml_protocol import GpmMetric, GpuField, GpuProcess, MediaEngine, Nvml, NvmlRefused, PowerSample
+from node_agent.host.nvml_facts import GpuProcess, PowerSample
+from node_agent.host.nvml_fields import GpmMetric, GpuField, MediaEngine
+from node_agent.host.nvml_protocol import Nvml, NvmlRefused
 from node_agent.model import Collected, Outcome, Reason, Value
 from optiinfra.catalogue import TABLES
-from tests.fakes.nvml import NO_LIBRARY, WRONG_VERSION, FakeNvml, a100, h200
+from tests.fakes.gpus import GALLERY, a100, h200
+from tests.fakes.nvml import NO_LIBRARY, WRONG_VERSION, FakeNvml
 
 EVERY_FIELD = {spec.name for spec in TABLES["gpu"].fields}
+EVERY_HEALTH_FIELD = {spec.name for spec in TABLES["gpu_health"].fields}
 GPM_FIELDS = {metric.name.lower() for metric in GpmMetric}
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 
@@ -38,9 +44,13 @@ async def collecting(driver: Nvml, proc_root: Path = Path("/nonexistent")) -> As
         await collector.close()
 
 
-def only_values(collected: Collected) -> Mapping[str, Value]:
-    (sample,) = collected.samples
-    return sample.values
+def values_of(collected: Collected, table: str = "gpu") -> list[Mapping[str, Value]]:
+    return [sample.values for sample in collected.samples if sample.table == table]
+
+
+def only_values(collected: Collected, table: str = "gpu") -> Mapping[str, Value]:
+    (values,) = values_of(collected, table)
+    return values
 
 
 async def second_look(driver: FakeNvml) -> Collected:
@@ -50,8 +60,12 @@ async def second_look(driver: FakeNvml) -> Collected:
 
 
 async def test_every_field_of_the_catalogue_is_answered() -> None:
-    for gpu in (h200(), a100()):
-        assert only_values(await second_look(FakeNvml(gpu))).keys() == EVERY_FIELD
+    for make in GALLERY:
+        driver = FakeNvml(make())
+        async with collecting(driver) as collector:
+            first, second = await collector.collect(at(0)), await collector.collect(at(1))
+        assert only_values(second).keys() == EVERY_FIELD
+        assert only_values(first, "gpu_health").keys() == EVERY_HEALTH_FIELD
 
 
 async def test_a_healthy_h200_is_read_whole() -> None:
@@ -73,7 +87,6 @@ async def test_a_healthy_h200_is_read_whole() -> None:
     assert values["power_draw_mean_watts"] == 629.0
     assert values["power_draw_peak_watts"] == 858.0
     assert values["energy_joules_total"] == 6900.522
-    assert values["compute_processes_count"] == 0
 
 
 async def test_no_library_is_absent_and_never_zero() -> None:
@@ -122,11 +135,11 @@ async def test_a_lost_gpu_reports_device_lost_and_never_zero() -> None:
         await collector.collect(at(0))
         driver.gpus[1].is_lost = True
         collected = await collector.collect(at(1))
-    healthy, lost = collected.samples
+    healthy, lost = values_of(collected)
     assert collected.outcome is Outcome.PARTIAL
     assert "GPU 1 (GPU-4572407f-88e2-a5aa-8176-d5a782c73001, PCI 00000000:01:06.0) is lost" in collected.detail
-    assert lost.values == dict.fromkeys(EVERY_FIELD, Reason.DEVICE_LOST)
-    assert healthy.values["sm_active_ratio"] == 0.96313
+    assert lost == dict.fromkeys(EVERY_FIELD, Reason.DEVICE_LOST)
+    assert healthy["sm_active_ratio"] == 0.96313
 
 
 async def test_a_lost_gpu_stays_reported_until_it_is_back() -> None:
@@ -139,8 +152,8 @@ async def test_a_lost_gpu_stays_reported_until_it_is_back() -> None:
         assert driver.opened == 2
         driver.gpus[1].is_lost = False
         back = await collector.collect(at(1 + 3 * LOST_GPU.first_seconds))
-        assert (back.outcome, len(back.samples)) == (Outcome.OK, 2)
-        assert Reason.DEVICE_LOST not in back.samples[1].values.values()
+        assert (back.outcome, len(values_of(back))) == (Outcome.OK, 2)
+        assert Reason.DEVICE_LOST not in values_of(back)[1].values()
 
 
 async def test_a_gpu_that_left_the_bus_altogether_is_lost_and_not_forgotten() -> None:
@@ -160,7 +173,7 @@ async def test_a_gpu_lost_before_the_agent_began_is_named_in_the_detail() -> Non
     driver.gpus[1].is_lost = True
     async with collecting(driver) as collector:
         collected = await collector.collect(at(0))
-    assert (collected.outcome, len(collected.samples)) == (Outcome.PARTIAL, 1)
+    assert (collected.outcome, len(values_of(collected))) == (Outcome.PARTIAL, 1)
     assert "the GPU at index 1 cannot be opened" in collected.detail
 
 
@@ -210,7 +223,7 @@ async def test_a_gpu_without_gpm_says_unsupported_and_keeps_its_classic_values()
 
 async def test_one_gpm_metric_that_the_gpu_lacks_does_not_take_the_others_along() -> None:
     gpu = h200()
-    assert gpu.gpm_rates is not None
+    assert not isinstance(gpu.gpm_rates, Reason)
     gpu.gpm_rates[GpmMetric.NVLINK_TRANSMIT_BYTES_PER_SECOND] = Reason.UNSUPPORTED
     gpu.gpm_rates[GpmMetric.FP64_ACTIVE_RATIO] = float("nan")
     gpu.gpm_rates[GpmMetric.DRAM_ACTIVE_RATIO] = 1.0000001
@@ -236,20 +249,24 @@ async def test_an_idle_gpu_is_idle_and_not_unknown() -> None:
 
 async def test_fields_that_a_gpu_lacks_are_asked_for_once() -> None:
     driver = FakeNvml(a100())
-    values = only_values(await second_look(driver))
-    first, second = driver.asked_fields
-    assert set(first) == set(GpuField)
-    assert set(first) - set(second) == {
+    async with collecting(driver) as collector:
+        first = await collector.collect(at(0))
+        await collector.collect(at(HEALTH_SECONDS))
+    fast, slow, fast_again, slow_again = map(set, driver.asked_fields)
+    assert fast | slow == set(GpuField)
+    assert (fast | slow) - (fast_again | slow_again) == {
         known for known, r in driver.gpus[0].field_values.items() if r is Reason.UNSUPPORTED
     }
-    assert values["throttled_hardware_thermal_seconds_total"] is Reason.UNSUPPORTED
+    assert only_values(first, "gpu_health")["throttled_hardware_thermal_seconds_total"] is Reason.UNSUPPORTED
 
 
 async def test_a_field_that_failed_once_is_asked_for_again() -> None:
     driver = FakeNvml(h200())
     driver.gpus[0].field_values[GpuField.PCIE_REPLAYS] = Reason.ERROR
-    await second_look(driver)
-    assert GpuField.PCIE_REPLAYS in driver.asked_fields[1]
+    async with collecting(driver) as collector:
+        await collector.collect(at(0))
+        await collector.collect(at(HEALTH_SECONDS))
+    assert GpuField.PCIE_REPLAYS in driver.asked_fields[-1]
 
 
 async def test_fields_are_probed_anew_when_the_mig_mode_changes() -> None:
@@ -257,9 +274,9 @@ async def test_fields_are_probed_anew_when_the_mig_mode_changes() -> None:
     driver = FakeNvml(gpu)
     async with collecting(driver) as collector:
         await collector.collect(at(0))
-        gpu.identity = h200().identity
+        gpu.identity = replace(gpu.identity, mig_enabled=True)
         await collector.collect(at(IDENTITY_SECONDS))
-    assert set(driver.asked_fields[1]) == set(GpuField)
+    assert set(driver.asked_fields[-1]) | set(driver.asked_fields[-2]) == set(GpuField)
 
 
 async def test_power_falls_back_where_the_driver_lacks_the_field() -> None:
@@ -326,14 +343,16 @@ async def test_the_entity_carries_the_identity_as_json(tmp_path: Path) -> None:
         collected = await collector.collect(at(0))
     (entity,) = collected.entities
     attributes = json.loads(json.dumps(entity.attributes))
+    # The GPU works, and the driver names nobody: who did nothing cannot be told.
+    nothing_done = {"sm_utilization_ratio": None, "sm_utilization_unknown": "not_collected", "gpu_instance_id": None}
     assert entity.key == gpu.identity.uuid
     assert attributes["sm_count"] == 132
     assert attributes["mig_enabled"] is False
     assert attributes["processes"] == [
-        {"pid": 41, "name": "VLLM::EngineCor", "used_bytes": 9},
-        {"pid": 42, "name": None, "used_bytes": None},
+        {"pid": 41, "name": "VLLM::EngineCor", "used_bytes": 9} | nothing_done,
+        {"pid": 42, "name": None, "used_bytes": None} | nothing_done,
     ]
-    assert only_values(collected)["compute_processes_count"] == 2
+    assert only_values(collected, "gpu_health")["compute_processes_count"] == 2
 
 
 async def test_a_changed_power_limit_shows_within_a_minute() -> None:

@@ -15,9 +15,10 @@ from node_agent.collectors.gpu_events import MOST_WAITING, GpuEvents, pci_addres
 from node_agent.collectors.gpu_retry import LOST_GPU
 from node_agent.collectors.xids import class_of
 from node_agent.host.kmsg import KernelLog, driver_error, parse_record
-from node_agent.host.nvml_protocol import XidEvent
+from node_agent.host.nvml_facts import XidEvent
 from node_agent.model import Collected, EntityKind, Severity
-from tests.fakes.nvml import FakeNvml, h200
+from tests.fakes.gpus import h200
+from tests.fakes.nvml import FakeNvml
 from tests.unit.node_agent.test_gpu_collector import at, only_values
 from tests.unit.node_agent.test_gpu_watchdog import hang
 
@@ -115,6 +116,53 @@ async def test_the_same_xid_later_is_another_event(kmsg: Path) -> None:
     again = await collector.collect(at(5))
     await collector.close()
     assert only_values(again)["xid_errors_total"] == 2
+
+
+async def test_an_xid_at_every_look_is_an_event_at_every_look(tmp_path: Path) -> None:
+    driver = FakeNvml(h200())
+    collector = GpuCollector(driver, kernel_log=tmp_path / "forbidden")
+    await collector.collect(at(0))
+    numbers = []
+    for second in range(1, 5):
+        driver.xids = [XidEvent(index=0, number=31)]
+        numbers += told(await collector.collect(at(second)))
+    await collector.close()
+    assert len(numbers) == 4
+
+
+async def test_several_xids_in_one_look_are_one_event_with_their_number(tmp_path: Path) -> None:
+    driver = FakeNvml(h200())
+    collector = GpuCollector(driver, kernel_log=tmp_path / "forbidden")
+    await collector.collect(at(0))
+    driver.xids = [XidEvent(index=0, number=31)] * 3 + [XidEvent(index=None, number=79)]
+    seen = await collector.collect(at(1))
+    await collector.close()
+    assert [(e.detail["number"], e.detail.get("count"), e.entity[0]) for e in seen.events] == [
+        (31, 3, EntityKind.GPU), (79, None, EntityKind.NODE),
+    ]  # fmt: skip
+    assert only_values(seen)["xid_errors_total"] == 3
+
+
+async def test_two_processes_that_fault_at_once_are_two_faults(kmsg: Path) -> None:
+    collector = GpuCollector(FakeNvml(h200()), kernel_log=kmsg)
+    await collector.collect(at(0))
+    written(kmsg, XID_31, XID_31.replace("4242", "4243"), XID_31, seconds=1000.5)
+    written(kmsg, XID_31, seconds=1001.5)
+    seen = await collector.collect(at(2))
+    await collector.close()
+    assert [event.detail["pid"] for event in seen.events] == [4242, 4243, 4242]
+
+
+async def test_an_xid_that_nvml_tells_before_the_log_is_told_once(kmsg: Path) -> None:
+    driver = FakeNvml(h200())
+    collector = GpuCollector(driver, kernel_log=kmsg)
+    await collector.collect(at(0))
+    driver.xids = [XidEvent(index=0, number=31)]
+    first = await collector.collect(at(1))
+    written(kmsg, XID_31, seconds=1000.99)
+    second = await collector.collect(at(2))
+    await collector.close()
+    assert (len(told(first)), told(second)) == (1, [])
 
 
 async def test_an_xid_that_only_nvml_tells_is_told(tmp_path: Path) -> None:

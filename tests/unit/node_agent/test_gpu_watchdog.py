@@ -8,9 +8,10 @@ import pytest
 
 from node_agent.collectors.gpu import LONGEST_LEASE_SECONDS, RESTART_AFTER_SECONDS, GpuCollector
 from node_agent.collectors.gpu_retry import NO_DRIVER
-from node_agent.host.nvml_protocol import GpuProcess
+from node_agent.host.nvml_facts import GpuProcess
 from node_agent.model import Outcome, Reason
-from tests.fakes.nvml import WRONG_VERSION, FakeNvml, h200
+from tests.fakes.gpus import h200
+from tests.fakes.nvml import WRONG_VERSION, FakeNvml
 from tests.unit.node_agent.test_gpu_collector import EVERY_FIELD, at, collecting, only_values
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,23 @@ def test_a_gpus_values_have_dcgm_exporters_names_units_and_labels() -> None:
     assert any(name.startswith("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION") and v == 2500 for (name, _), v in found.items())
 
 
+def test_a_gpu_instance_has_dcgm_exporters_labels_beside_its_gpus() -> None:
+    said = {
+        "gpu": "GPU-1",
+        "gpu_index": 3,
+        "gpu_instance_id": 9,
+        "profile": "1g.10gb",
+        "name": "NVIDIA H100 MIG 1g.10gb",
+    }
+    instance = Entity(kind=EntityKind.GPU_INSTANCE, key="MIG-1", attributes=said)
+    values: dict[str, Value] = {"sm_active_ratio": 0.5, "memory_used_bytes": 7}
+    found = read(render(tick(values, table="gpu_instance", entity=instance), hostname="h"))
+    ((name, labels),) = (key for key in found if key[0].startswith("DCGM"))
+    assert name == "DCGM_FI_PROF_SM_ACTIVE"
+    shown = dict(labels)
+    assert (shown["GPU_I_ID"], shown["GPU_I_PROFILE"], shown["UUID"], shown["gpu"]) == ("9", "1g.10gb", "GPU-1", "3")
+
+
 def test_an_unknown_value_is_absent_and_zero_is_there() -> None:
     page = render(tick({"sm_active_ratio": Reason.UNSUPPORTED, "power_draw_watts": 0.0}), hostname="h")
     assert "SM_ACTIVE" not in page
@@ -95,7 +113,8 @@ def test_every_field_that_is_mapped_is_in_the_catalogue() -> None:
 
 
 def test_no_two_fields_share_a_name() -> None:
-    names = [metric.name for family in FAMILIES.values() for metric in family.metrics.values()]
+    families = [family for table, family in FAMILIES.items() if table != "gpu_instance"]  # those of a GPU, by label
+    names = [metric.name for family in families for metric in family.metrics.values()]
     assert len(names) == len(set(names))
 
 
@@ -133,6 +152,34 @@ def test_an_old_tick_never_passes_for_now() -> None:
     assert newest.page(NOW) is not None
     later = Instant(wall=NOW.wall, monotonic_seconds=NOW.monotonic_seconds + 15.1)
     assert newest.page(later) is None
+
+
+def later(seconds: float) -> Instant:
+    return Instant(wall=NOW.wall + timedelta(seconds=seconds), monotonic_seconds=NOW.monotonic_seconds + seconds)
+
+
+def test_what_is_read_less_often_stays_on_the_page_with_the_time_at_which_it_was_read() -> None:
+    newest, name = NewestTick("h"), "DCGM_FI_DEV_ECC_DBE_AGG_TOTAL"
+    newest.keep(tick({"ecc_uncorrected_aggregate_total": 3}, table="gpu_health"), 1.0)
+    assert f"{name}{{" in (fresh := newest.page(NOW) or "") and str(int(NOW.wall.timestamp())) + "000" not in fresh
+    newest.keep(replace(tick({"power_draw_watts": 5.0}), taken_at=later(1)), 1.0)
+    (line,) = [line for line in (newest.page(later(1)) or "").splitlines() if line.startswith(name)]
+    assert line.endswith(f"}} 3 {int(NOW.wall.timestamp())}000")
+    newest.keep(replace(tick({"power_draw_watts": 5.0}), taken_at=later(31)), 1.0)
+    assert name not in (newest.page(later(31)) or name)
+
+
+def test_a_gpu_that_is_lost_or_gone_has_no_health_on_the_page() -> None:
+    newest = NewestTick("h")
+    known = tick({"ecc_uncorrected_aggregate_total": 3}, table="gpu_health")
+    for after in (tick({"ecc_uncorrected_aggregate_total": Reason.DEVICE_LOST}, table="gpu_health"), gone()):
+        newest.keep(known, 1.0)
+        newest.keep(replace(after, taken_at=later(1)), 1.0)
+        assert "ECC" not in (newest.page(later(1)) or "ECC")
+
+
+def gone() -> Tick:
+    return Tick(taken_at=NOW, entities=[], samples=[], reports=[])
 
 
 # -- the server -----------------------------------------------------------------------------------

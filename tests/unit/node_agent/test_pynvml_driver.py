@@ -10,9 +10,12 @@ import pynvml
 import pytest
 
 from node_agent.clock import Instant
+from node_agent.collectors.gpu_health import HEALTH_FIELDS, fabric_values
 from node_agent.collectors.gpu_values import GpuReader
 from node_agent.host.nvml import PynvmlDriver
-from node_agent.host.nvml_protocol import GpmMetric, GpuField, GpuLost, NvmlRefused, NvmlUnavailable
+from node_agent.host.nvml_facts import LinkState
+from node_agent.host.nvml_fields import GpmMetric, GpuField
+from node_agent.host.nvml_protocol import GpuLost, NvmlRefused, NvmlUnavailable
 from node_agent.model import Reason
 from tests.fakes.recorded_pynvml import RECORDING, RecordedPynvml
 
@@ -50,7 +53,7 @@ def test_the_identity_of_a_recorded_h200(driver: PynvmlDriver) -> None:
     assert (identity.power_limit_minimum_watts, identity.power_limit_maximum_watts) == (200.0, 700.0)
     assert (identity.temperature_shutdown_celsius, identity.temperature_slowdown_celsius) == (95, 89)
     assert (identity.mig_enabled, identity.ecc_enabled, identity.persistence_enabled) == (False, True, True)
-    assert (identity.gpm_supported, identity.recovery_action) == (True, "none")
+    assert identity.gpm_supported is True
 
 
 def test_units_are_converted_once(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
@@ -209,10 +212,103 @@ def test_nvlink_traffic_is_that_of_all_links_and_in_bytes(h200: RecordedPynvml, 
     h200.fields[138] = {"value_type": 3, "value": 5}  # made by hand: the recorded H200 has no links; KiB
     answers = driver.field_values(0, [GpuField.NVLINK_TRANSMIT_BYTES])
     assert answers == {GpuField.NVLINK_TRANSMIT_BYTES: 5120}
-    assert h200.scopes == {138: 0xFFFFFFFF}
+    assert h200.scopes == {138: {0xFFFFFFFF}}
 
 
 def test_xids_of_the_event_set_are_given_once(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
     h200.xids = [79, 31]
     assert [event.number for event in driver.xid_events()] == [79, 31]
     assert list(driver.xid_events()) == []
+
+
+def test_a_driver_that_refuses_not_to_wait_is_waited_for_as_briefly_as_can_be(
+    h200: RecordedPynvml, driver: PynvmlDriver
+) -> None:
+    h200.shortest_wait, h200.xids = 1, [79]
+    assert [event.number for event in driver.xid_events()] == [79]
+    assert list(driver.xid_events()) == []
+
+
+def test_a_driver_without_an_event_set_is_refused_and_nothing_is_kept(
+    h200: RecordedPynvml, driver: PynvmlDriver
+) -> None:
+    h200.errors["nvmlDeviceRegisterEvents"] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    for _ in range(3):
+        with pytest.raises(NvmlRefused, match="nvmlDeviceRegisterEvents"):
+            driver.xid_events()
+    assert not h200.event_sets
+
+
+def test_what_came_before_a_gpu_fell_off_the_bus_is_told(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    h200.xids, h200.no_more_xids = [79], pynvml.NVML_ERROR_GPU_IS_LOST
+    h200.errors["nvmlDeviceGetIndex"] = pynvml.NVML_ERROR_GPU_IS_LOST  # its address is known all the same
+    assert [(event.index, event.number) for event in driver.xid_events()] == [(0, 79)]
+    with pytest.raises(GpuLost):
+        driver.xid_events()
+
+
+def test_an_xid_of_a_gpu_that_nobody_can_name_is_not_lost(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    h200.xids, h200.xid_address = [79], 0x9999
+    h200.errors["nvmlDeviceGetIndex"] = pynvml.NVML_ERROR_GPU_IS_LOST
+    assert [(event.index, event.number) for event in driver.xid_events()] == [(None, 79)]
+
+
+def test_the_counters_of_nvlink_5_are_those_of_all_links(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    packed = 2 << 8 | 14  # made by hand: a mantissa and a negative exponent
+    h200.fields[202] = {"value_type": 3, "value": 7_000}
+    h200.fields[222] = {"value_type": 3, "value": packed}
+    h200.fields[220] = {"value_type": 3, "value": 0xFFF}
+    answers = driver.field_values(0, HEALTH_FIELDS)
+    assert answers[GpuField.NVLINK5_TRANSMIT_BYTES] == 7_000
+    assert answers[GpuField.NVLINK_SYMBOL_BIT_ERROR_RATIO] == pytest.approx(2e-14)
+    assert answers[GpuField.NVLINK_EFFECTIVE_BIT_ERROR_RATIO] == 0.0
+    assert h200.scopes[202] == h200.scopes[222] == {0xFFFFFFFF}
+
+
+def test_only_links_that_are_there_are_asked_again(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    for link, state in ((0, 1), (1, 0), (2, 2)):
+        h200.scoped |= {
+            (165, link): {"value_type": 1, "value": state},
+            (164, link): {"value_type": 1, "value": 26562 if state else 0},
+            (166, link): {"value_type": 1, "value": 6},
+        }
+    links = driver.nvlinks(0)
+    assert [link.state for link in links] == [LinkState.ACTIVE, LinkState.INACTIVE, LinkState.SLEEP]
+    assert [link.speed_bytes_per_second for link in links] == [26.562e9, None, 26.562e9]
+    h200.scopes.clear()
+    assert driver.nvlinks(0) == links
+    assert h200.scopes == {165: {0, 1, 2}, 164: {0, 1, 2}}
+    assert {link.version for link in links} == {"4.0"}
+
+
+def test_a_gpu_without_links_and_fabric_says_so(driver: PynvmlDriver) -> None:
+    for ask in (driver.nvlinks, driver.fabric, driver.fan_speed_ratio):
+        with pytest.raises(NvmlRefused) as caught:
+            ask(0)
+        assert caught.value.reason is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("newest", ["nvmlGpuFabricInfo_v2", "nvmlGpuFabricInfo_v3"])
+def test_the_fabric_is_read_by_what_the_driver_knows(h200: RecordedPynvml, driver: PynvmlDriver, newest: str) -> None:
+    h200.newest_fabric_info = getattr(pynvml, newest)
+    h200.fabric = {"state": 3, "status": 0, "cliqueId": 7, "healthMask": 0x21AA, "healthSummary": 1}
+    fabric = driver.fabric(0)
+    values = fabric_values(fabric)
+    assert (fabric.state_code, fabric.clique_id, fabric.cluster_uuid) == (3, 7, None)
+    assert values["fabric_route_unhealthy_flag"] == 0
+    assert values["fabric_incorrect_configuration_code"] == 1
+    assert values["fabric_health_summary_code"] == (1 if newest.endswith("3") else Reason.UNSUPPORTED)
+
+
+def test_what_processes_did_comes_from_the_older_call_where_the_newer_is_missing(
+    h200: RecordedPynvml, driver: PynvmlDriver
+) -> None:
+    absurd = {"pid": 8, "timeStamp": 12, "smUtil": 4_000_000_000}  # seen by users of nvtop
+    h200.process_utilization = [
+        {"pid": 7, "timeStamp": 11, "smUtil": 40},
+        absurd,
+        {"pid": 7, "timeStamp": 9, "smUtil": 1},
+    ]
+    found = driver.process_utilization(0, since_microseconds=10)
+    assert [(sample.pid, sample.sm_utilization_ratio) for sample in found] == [(7, 0.4)]
+    assert driver.process_utilization(0, since_microseconds=99) == []

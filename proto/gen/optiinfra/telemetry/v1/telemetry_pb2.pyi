@@ -132,6 +132,7 @@ class _EntityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityKind
     ENTITY_KIND_FILESYSTEM: _EntityKind.ValueType  # 4
     ENTITY_KIND_NETWORK_INTERFACE: _EntityKind.ValueType  # 5
     ENTITY_KIND_INFERENCE_SERVER: _EntityKind.ValueType  # 6
+    ENTITY_KIND_GPU_INSTANCE: _EntityKind.ValueType  # 7
     ENTITY_KIND_INFINIBAND_PORT: _EntityKind.ValueType  # 8
     ENTITY_KIND_CACHE_SERVER: _EntityKind.ValueType  # 9
     ENTITY_KIND_GPU_PROCESS: _EntityKind.ValueType  # 11
@@ -145,6 +146,7 @@ ENTITY_KIND_DISK: EntityKind.ValueType  # 3
 ENTITY_KIND_FILESYSTEM: EntityKind.ValueType  # 4
 ENTITY_KIND_NETWORK_INTERFACE: EntityKind.ValueType  # 5
 ENTITY_KIND_INFERENCE_SERVER: EntityKind.ValueType  # 6
+ENTITY_KIND_GPU_INSTANCE: EntityKind.ValueType  # 7
 ENTITY_KIND_INFINIBAND_PORT: EntityKind.ValueType  # 8
 ENTITY_KIND_CACHE_SERVER: EntityKind.ValueType  # 9
 ENTITY_KIND_GPU_PROCESS: EntityKind.ValueType  # 11
