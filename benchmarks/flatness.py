@@ -19,7 +19,7 @@ from node_agent.prometheus.page import NewestTick
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, Settings
 from node_agent.spool import Spool
 from node_agent.uplink import wire
-from node_agent.uplink.client import Outgoing
+from node_agent.uplink.frames import Packed
 
 MARKS = (1_000, 10_000, 50_000, 100_000)
 QUICK_MARKS = (100, 500, 1_000)
@@ -37,7 +37,7 @@ async def _run(marks: list[int]) -> None:
     """The collectors, encoder and spool of an agent; what is kept is acknowledged at once."""
     settings = Settings(node_name="flat", sampling_interval_seconds=LONGEST_INTERVAL_SECONDS)
     encoder, newest = wire.Encoder(), NewestTick("flat")
-    spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes)
+    spool: Spool[Packed] = Spool(max_bytes=settings.buffer_bytes)
     sampler = build_sampler(settings, build_gpus(settings))
     count, done = 0, asyncio.Event()
 

@@ -34,9 +34,10 @@ from node_agent.settings import Settings, SettingsError
 from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.channel import Door, PlainDoor
-from node_agent.uplink.client import Identity, Outgoing, Uplink
+from node_agent.uplink.client import Identity, Uplink
 from node_agent.uplink.disk import DiskSpool
 from node_agent.uplink.enrolment import CertifiedDoor
+from node_agent.uplink.frames import Packed
 from node_agent.uplink.lane import BacklogLane
 from node_agent.uplink.requests import Handlers
 
@@ -49,7 +50,7 @@ RESTART_EXIT = 75
 DRAIN_SECONDS = 3.0
 
 
-def backlog_of(spool: Spool[Outgoing], uplink: Uplink) -> Backlog:
+def backlog_of(spool: Spool[Packed], uplink: Uplink) -> Backlog:
     """This will say what the spool holds and how the link does."""
     return Backlog(
         batches=len(spool),
@@ -94,7 +95,7 @@ async def run(settings: Settings) -> int:
     await configurator.restore()
     me = identity(settings, interval_seconds=sampler.interval_seconds)
     disk = disk_spool(settings, me, clock, encoder)
-    spool: Spool[Outgoing] = Spool(max_bytes=settings.buffer_bytes, store=disk)
+    spool: Spool[Packed] = Spool(max_bytes=settings.buffer_bytes, store=disk)
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
     newest = NewestTick(settings.node_name)
     code = 0

@@ -32,6 +32,7 @@ from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.client import Identity, Outgoing
+from node_agent.uplink.frames import Packed
 
 
 def agent_id(state_dir: Path) -> str:
@@ -128,9 +129,10 @@ def encode(encoder: wire.Encoder, tick: Tick) -> Outgoing:
     return Outgoing(announce=announce, tick=message)
 
 
-def append(spool: Spool[Outgoing], outgoing: Outgoing) -> None:
+def append(spool: Spool[Packed], outgoing: Outgoing) -> None:
     """This will queue a tick for sending."""
-    spool.append(outgoing, size_bytes=outgoing.size_bytes, taken_at_unix_us=outgoing.tick.taken_at_unix_us)
+    packed = outgoing.packed()
+    spool.append(packed, size_bytes=packed.size_bytes, taken_at_unix_us=outgoing.tick.taken_at_unix_us)
 
 
 def backoff() -> Backoff:

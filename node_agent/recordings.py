@@ -14,6 +14,7 @@ from node_agent.settings import Settings, SettingsError
 from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.client import Outgoing, Uplink
+from node_agent.uplink.frames import Packed
 from node_agent.uplink.recording import Announced, Recorder, Recording
 from node_agent.uplink.requests import refusing
 from node_agent.uplink.restamp import Restamper
@@ -74,7 +75,7 @@ async def replay(
     as recorded. Unless `keep_times`, the last one is stamped with the moment it is sent.
     """
     clock = SystemClock()
-    spool: Spool[Outgoing] = Spool(max_bytes=REPLAY_BYTES)
+    spool: Spool[Packed] = Spool(max_bytes=REPLAY_BYTES)
     announced = Announced()
     uplink = Uplink(
         server,

@@ -16,8 +16,9 @@ from node_agent.spool import Entry, Loss, Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.channel import Disconnected, Door, PlainDoor, Renewing, Unrecognised
+from node_agent.uplink.frames import Packed, Stream, announce_frame, batch_frame, open_stream
 from node_agent.uplink.requests import Handlers, answer_command, answer_configure
-from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
+from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,6 @@ ACK_TIMEOUT_SECONDS = 30.0
 # More than this is a backlog: what is sampled from now on goes first, and beside it what waited.
 # Four windows, a few seconds' work for the control plane.
 FRESH_BATCHES = 64
-
-Stream = grpc.aio.StreamStreamCall[link_pb2.AgentMessage, link_pb2.ServerMessage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +45,15 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """One batch, and what has to be announced before it."""
+    """One batch, and what has to be announced before it, as messages: for those who read or change them."""
 
     announce: link_pb2.Announce | None
     tick: telemetry_pb2.Tick
 
-    @property
-    def size_bytes(self) -> int:
-        """This will give what it takes on the wire."""
-        announced = self.announce.ByteSize() if self.announce is not None else 0
-        return self.tick.ByteSize() + announced
+    def packed(self) -> Packed:
+        """This will serialise both, once."""
+        announce = b"" if self.announce is None else self.announce.SerializeToString()
+        return Packed(announce, self.tick.SerializeToString())
 
 
 class Backlog(Protocol):
@@ -85,7 +83,7 @@ class Uplink:
         self,
         server: str,
         identity: Identity,
-        spool: Spool[Outgoing],
+        spool: Spool[Packed],
         clock: Clock,
         *,
         everything: Callable[[], link_pb2.Announce],
@@ -154,7 +152,7 @@ class Uplink:
 
     async def _session(self) -> None:
         async with await self._door.open() as channel:
-            stream: Stream = link_pb2_grpc.LinkStub(channel).Connect()
+            stream = open_stream(channel)
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                     self._generation = self._spool.generation
@@ -222,7 +220,7 @@ class Uplink:
         if self._spool.generation != self._generation:
             raise _ConnectAgain
 
-    def _next(self) -> Entry[Outgoing] | None:
+    def _next(self) -> Entry[Packed] | None:
         """This will give the batch to send, None while there is none or the window is full."""
         if len(self._under_way) >= self._window:
             return None
@@ -237,17 +235,16 @@ class Uplink:
         entry = self._next()
         if entry is None:
             return
-        messages = [
+        messages: list[link_pb2.AgentMessage | bytes] = [
             link_pb2.AgentMessage(loss=loss_message(unsent))
             for loss in self._spool.losses()
             if (unsent := loss.after(self._sent_seq)) is not None  # what was sent before it was dropped still arrives
         ]
         if entry.seq != self._sent_seq + 1:  # what the lost batches would have announced must not be lost with them
             messages.append(link_pb2.AgentMessage(announce=self._everything()))
-        if entry.payload.announce is not None:
-            messages.append(link_pb2.AgentMessage(announce=entry.payload.announce))
-        batch = telemetry_pb2.Batch(seq=entry.seq, ticks=[entry.payload.tick])
-        messages.append(link_pb2.AgentMessage(batch=batch))
+        if entry.payload.announce:
+            messages.append(announce_frame(entry.payload.announce))
+        messages.append(batch_frame(entry.seq, entry.payload.tick))
         if not self._under_way:
             self._waiting_since = self._clock.now().monotonic_seconds
         self._under_way.append(entry.seq)
@@ -355,8 +352,8 @@ async def read(stream: Stream) -> link_pb2.ServerMessage:
     return message
 
 
-async def write(stream: Stream, message: link_pb2.AgentMessage) -> None:
-    """This will send a message. Raises Disconnected when the call has ended."""
+async def write(stream: Stream, message: link_pb2.AgentMessage | bytes) -> None:
+    """This will send a message or a frame. Raises Disconnected when the call has ended."""
     try:
         await stream.write(message)
     except asyncio.InvalidStateError as error:  # how grpc.aio says that the call has ended

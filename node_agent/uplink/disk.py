@@ -18,7 +18,7 @@ from pathlib import Path
 
 from node_agent.clock import Clock
 from node_agent.spool import Entry, Loss
-from node_agent.uplink.client import Outgoing
+from node_agent.uplink.frames import Packed
 from node_agent.uplink.segment import Header, Record, SegmentDamaged, header_bytes, read_header, record_bytes, records
 from optiinfra.telemetry.v1 import link_pb2
 
@@ -140,7 +140,7 @@ class DiskSpool:
 
     # -- the live epoch ---------------------------------------------------------------------------
 
-    def keep(self, entry: Entry[Outgoing]) -> bool:
+    def keep(self, entry: Entry[Packed]) -> bool:
         """This will write a batch and say whether it is on disk now."""
         now = self._clock.now().monotonic_seconds
         if self._failed_at is not None and now - self._failed_at < RETRY_SECONDS:
@@ -149,12 +149,11 @@ class DiskSpool:
             self.recover()
             if self._lock is None:
                 return False
-        announce = entry.payload.announce
         record = Record(
             seq=entry.seq,
             taken_at_unix_us=entry.taken_at_unix_us,
-            announce=b"" if announce is None else announce.SerializeToString(),
-            tick=entry.payload.tick.SerializeToString(),
+            announce=entry.payload.announce,
+            tick=entry.payload.tick,
         )
         try:
             if self._file is None or self._segments[-1].size_bytes >= self._segment_bytes:

@@ -15,15 +15,15 @@ from node_agent.uplink.channel import Disconnected
 from node_agent.uplink.client import (
     ACK_TIMEOUT_SECONDS,
     Identity,
-    Stream,
     greet,
     loss_message,
     read,
     write,
 )
 from node_agent.uplink.disk import DiskSpool
+from node_agent.uplink.frames import Stream, announce_frame, batch_frame, open_stream
 from node_agent.uplink.segment import Record
-from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
+from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class BacklogLane:
     async def bring(self, channel: grpc.aio.Channel, *, beside_live: bool) -> None:
         """This will bring the closed epochs that there are. Without `beside_live` the stream is an ordinary one."""
         for epoch in self._disk.backlog_epochs():
-            stream: Stream = link_pb2_grpc.LinkStub(channel).Connect()
+            stream = open_stream(channel)
             try:
                 await self._bring_epoch(stream, epoch, beside_live=beside_live)
             finally:
@@ -95,22 +95,24 @@ class BacklogLane:
         under_way = 0
         for record in records:
             if record.announce:
-                announce = link_pb2.Announce.FromString(record.announce)
-                await write(stream, link_pb2.AgentMessage(announce=announce))
+                await write(stream, announce_frame(record.announce))
             if record.seq <= self._sent_seq:
                 continue
-            tick = telemetry_pb2.Tick.FromString(record.tick)
-            if restamp:
-                now = self._clock.now()
-                age_us = max(0, wire.unix_us(now) - tick.taken_at_unix_us)
-                tick.taken_at_monotonic_us = wire.monotonic_us(now) - age_us
-            await write(stream, link_pb2.AgentMessage(batch=telemetry_pb2.Batch(seq=record.seq, ticks=[tick])))
+            tick = self._restamped(record.tick) if restamp else record.tick
+            await write(stream, batch_frame(record.seq, tick))
             self._sent_seq = record.seq
             under_way += 1
             if under_way >= window:
                 await self._settle(stream, epoch)
                 under_way = 0
         await self._settle(stream, epoch)
+
+    def _restamped(self, serialised: bytes) -> bytes:
+        """This will put a tick of another boot on this one's monotonic clock, by its wall time."""
+        tick, now = telemetry_pb2.Tick.FromString(serialised), self._clock.now()
+        age_us = max(0, wire.unix_us(now) - tick.taken_at_unix_us)
+        tick.taken_at_monotonic_us = wire.monotonic_us(now) - age_us
+        return tick.SerializeToString()
 
     async def _tell_losses(self, stream: Stream, epoch: bytes, *, before: int | None) -> None:
         for loss in self._disk.losses(epoch):

@@ -402,7 +402,7 @@ async def test_histograms_are_stored_with_their_bounds(plane: ControlPlane, cloc
     announce, message = agent.encoder.encode(
         tick(agent.node.now(), {("inference", "http://x"): {"ttft_seconds": found}})
     )
-    agent.spool.append(Outgoing(announce=announce, tick=message), size_bytes=1, taken_at_unix_us=0)
+    agent.spool.append(Outgoing(announce=announce, tick=message).packed(), size_bytes=1, taken_at_unix_us=0)
     async with agent:
         await agent.drained()
     ((buckets, total, bounds),) = store.rows(

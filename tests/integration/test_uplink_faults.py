@@ -17,7 +17,8 @@ from node_agent.model import Entity, EntityKind, Sample, Tick
 from node_agent.spool import Spool
 from node_agent.uplink import wire
 from node_agent.uplink.backoff import Backoff
-from node_agent.uplink.client import Identity, Outgoing, Uplink
+from node_agent.uplink.client import Identity, Uplink
+from node_agent.uplink.frames import Packed
 from node_agent.uplink.requests import Handlers
 from optiinfra.telemetry.v1 import command_pb2, link_pb2
 from tests.fakes.link_server import LinkServer, Session
@@ -38,7 +39,7 @@ IDENTITY = Identity(
 class Agent:
     """An uplink with a spool, and no sampler: the test says what was seen."""
 
-    spool: Spool[Outgoing]
+    spool: Spool[Packed]
     uplink: Uplink
     encoder: wire.Encoder
     asked: list[str]
@@ -61,7 +62,7 @@ class Agent:
 
 
 def an_agent(port: int, *, max_bytes: int = 1 << 20, ack_timeout_seconds: float = PATIENCE_SECONDS) -> Agent:
-    spool: Spool[Outgoing] = Spool(max_bytes=max_bytes)
+    spool: Spool[Packed] = Spool(max_bytes=max_bytes)
     encoder = wire.Encoder()
     asked: list[str] = []
 

@@ -21,6 +21,7 @@ from node_agent.spool import Spool
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.client import Identity, Outgoing, Uplink
 from node_agent.uplink.disk import DiskSpool
+from node_agent.uplink.frames import Packed
 from node_agent.uplink.lane import BacklogLane
 from node_agent.uplink.requests import Handlers
 from node_agent.uplink.wire import Encoder
@@ -313,7 +314,7 @@ class Agent:
             self.disk.recover()
             again = Backoff(random.Random(2), base_seconds=0.01, most_seconds=0.05)
             self.lane = BacklogLane(self.disk, me, self.node, backoff=again, boot_id=boot_id)
-        self.spool: Spool[Outgoing] = Spool(max_bytes=buffer_bytes, store=self.disk)
+        self.spool: Spool[Packed] = Spool(max_bytes=buffer_bytes, store=self.disk)
         self.commands: list[str] = []
         self.uplink = Uplink(
             plane.address,
@@ -344,8 +345,8 @@ class Agent:
         announce, message = self.encoder.encode(
             tick(self.node.now(), {("gpu", key): values for key in keys}, command_id=command_id)
         )
-        outgoing = Outgoing(announce=announce, tick=message)
-        return self.spool.append(outgoing, size_bytes=outgoing.size_bytes, taken_at_unix_us=message.taken_at_unix_us)
+        packed = Outgoing(announce=announce, tick=message).packed()
+        return self.spool.append(packed, size_bytes=packed.size_bytes, taken_at_unix_us=message.taken_at_unix_us)
 
     async def drained(self) -> None:
         """This will wait until the control plane has taken everything."""

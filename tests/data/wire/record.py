@@ -88,8 +88,8 @@ async def _record(clock: FakeClock) -> list[bytes]:
         await agent.uplink.connected.wait()
         for rows in TICKS:
             announce, message = agent.encoder.encode(tick(agent.node.now(), rows))
-            outgoing = Outgoing(announce=announce, tick=message)
-            agent.spool.append(outgoing, size_bytes=outgoing.size_bytes, taken_at_unix_us=message.taken_at_unix_us)
+            packed = Outgoing(announce=announce, tick=message).packed()
+            agent.spool.append(packed, size_bytes=packed.size_bytes, taken_at_unix_us=message.taken_at_unix_us)
             await agent.drained()
             clock.advance(5)
     await server.stop(grace=None)
