@@ -85,6 +85,9 @@ class Entity:
     attributes: Mapping[str, object] = field(default_factory=dict)  # JSON-serialisable identity, configuration, state
 
 
+_NAMES = {table: frozenset(spec.name for spec in spec.fields) for table, spec in TABLES.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """The values of one entity at one moment.
@@ -98,7 +101,7 @@ class Sample:
     values: Mapping[str, Value]
 
     def __post_init__(self) -> None:
-        known = {spec.name for spec in TABLES[self.table].fields}
+        known = _NAMES[self.table]
         if not self.values.keys() <= known:
             raise ValueError(f"{self.table}: not in the catalogue: {sorted(self.values.keys() - known)}")
 

@@ -21,6 +21,8 @@ def clean_text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     NUL breaks Postgres, a lone surrogate breaks UTF-8, and bidirectional marks make text lie.
     """
     head = value[: limit * 4]  # enough to fill the limit from honest text, and no more work than that
+    if head.isprintable():  # nearly always: then there is none of them in it
+        return head.strip()[:limit]
     kept = "".join(character for character in head if unicodedata.category(character)[0] != "C")
     return kept.strip()[:limit]
 

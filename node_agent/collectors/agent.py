@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from node_agent.clock import Instant
 from node_agent.collectors.system import NODE
-from node_agent.host.psutil_facts import OwnProcess, ProcessUsage
+from node_agent.host.own_process import OwnProcess, ProcessUsage
 from node_agent.model import Backlog, Cadence, Collected, Outcome, Reason, Sample, Value
 
 _PROCESS_FIELDS = ("cpu_seconds_total", "resident_memory_bytes", "open_files_count", "threads_count")

@@ -13,8 +13,9 @@ from node_agent.collectors import system_values as values_of
 from node_agent.collectors.system_values import CpuReading, attempt
 from node_agent.host import links, procfs
 from node_agent.host.identity import node_attributes
-from node_agent.host.mounts import Mount, UsageReader, read_mounts
-from node_agent.host.psutil_facts import OwnProcess
+from node_agent.host.mounts import Mount, MountReader, Usage, UsageReader
+from node_agent.host.own_process import OwnProcess
+from node_agent.host.procfs import DiskReader
 from node_agent.model import Collected, Entity, EntityKind, Outcome, Reason, Sample, Value
 
 _T = TypeVar("_T")
@@ -36,6 +37,7 @@ class _Look:
     interfaces: Sequence[tuple[Entity, Sample]] | Reason
     ports: Sequence[tuple[Entity, Sample]] | Reason
     mounts: Sequence[Mount] | Reason
+    usage: Mapping[str, Usage | Reason]
 
     def missing(self) -> Iterator[str]:
         """This will name what could not be looked at as a whole."""
@@ -72,6 +74,8 @@ class SystemCollector:
         self._own_sys_root = own_sys_root or sys_root
         self._usage = usage or UsageReader()
         self._own_process = OwnProcess()
+        self._disks = DiskReader()
+        self._mounts = MountReader()
         self._attributes: Mapping[str, object] | None = None
         self._cpu_before: CpuReading | None = None
 
@@ -82,8 +86,7 @@ class SystemCollector:
 
     async def collect(self, now: Instant) -> Collected:
         """This will look once. CPU shares are those of the time since the look before."""
-        del now  # shares come from ticks, which have their own time
-        look = await asyncio.to_thread(self._look)
+        look = await asyncio.to_thread(self._look, now)
         if self._attributes is None:
             self._attributes = await asyncio.to_thread(node_attributes, self._proc_root)
         entities = [Entity(kind=NODE[0], key=NODE[1], attributes=self._attributes)]
@@ -93,7 +96,7 @@ class SystemCollector:
             ("disks", [values_of.disk(disk) for disk in _known(look.disks)]),
             ("network interfaces", _known(look.interfaces)),
             ("InfiniBand ports", _known(look.ports)),
-            ("file systems", await self._file_systems(_known(look.mounts))),
+            ("file systems", _file_systems(_known(look.mounts), look.usage)),
         ):
             if len(found) > _LARGEST_GROUP:
                 missing.append(f"{what}: {len(found)} found, the first {_LARGEST_GROUP} sent")
@@ -109,23 +112,27 @@ class SystemCollector:
     async def close(self) -> None:
         """This will do nothing: no file stays open between looks."""
 
-    def _look(self) -> _Look:
+    def _look(self, now: Instant) -> _Look:
         root = self._proc_root
+        memory = attempt(lambda: procfs.read_memory(root))
+        mounts = attempt(lambda: self._mounts.read(root, self._own_proc_root))
         return _Look(
-            cpu=attempt(lambda: procfs.read_cpu_times(root)),
+            cpu=attempt(lambda: procfs.read_cpu_ticks(root)),
             values={
                 **values_of.load(root),
-                **values_of.memory(root),
-                **values_of.kernel_memory(root),
+                **values_of.memory(memory),
+                **values_of.huge_pages(memory),
+                "oom_kills_total": attempt(lambda: procfs.read_oom_kills(root)),
                 **values_of.pressure(root),
                 **values_of.limits(self._own_proc_root, self._own_sys_root / "fs" / "cgroup"),
                 "uptime_seconds": attempt(lambda: procfs.read_uptime_seconds(root)),
                 **values_of.agent(self._own_process.read()),
             },
-            disks=attempt(lambda: procfs.read_disks(root, self._sys_root)),
+            disks=attempt(lambda: self._disks.read(root, self._sys_root, now_seconds=now.monotonic_seconds)),
             interfaces=attempt(self._interfaces),
             ports=attempt(self._ports),
-            mounts=attempt(lambda: read_mounts(root, self._own_proc_root)),
+            mounts=mounts,
+            usage=self._usage.read([m.reachable_at for m in _known(mounts)[:_LARGEST_GROUP] if m.reachable_at]),
         )
 
     def _interfaces(self) -> Sequence[tuple[Entity, Sample]]:
@@ -147,19 +154,16 @@ class SystemCollector:
         before, self._cpu_before = self._cpu_before, None if isinstance(reading, Reason) else reading
         return values_of.cpu(reading, before)
 
-    async def _file_systems(self, mounts: Sequence[Mount]) -> list[tuple[Entity, Sample]]:
-        paths = [mount.reachable_at for mount in mounts[:_LARGEST_GROUP] if mount.reachable_at is not None]
-        usage = await self._usage.read(paths)
-        return [
-            values_of.file_system(
-                mount,
-                # Its device is not mounted in our container; it is for whoever deploys us to show it.
-                Reason.NO_PERMISSION
-                if mount.reachable_at is None
-                else usage.get(mount.reachable_at, Reason.NOT_COLLECTED),
-            )
-            for mount in mounts
-        ]
+
+def _file_systems(mounts: Sequence[Mount], usage: Mapping[str, Usage | Reason]) -> list[tuple[Entity, Sample]]:
+    return [
+        values_of.file_system(
+            mount,
+            # Its device is not mounted in our container; it is for whoever deploys us to show it.
+            Reason.NO_PERMISSION if mount.reachable_at is None else usage.get(mount.reachable_at, Reason.NOT_COLLECTED),
+        )
+        for mount in mounts
+    ]
 
 
 def _known(found: Sequence[_T] | Reason) -> Sequence[_T]:

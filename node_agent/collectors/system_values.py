@@ -9,14 +9,15 @@ from typing import TypeVar
 
 from node_agent.host import cgroup, links, procfs
 from node_agent.host.mounts import Mount, Usage
-from node_agent.host.psutil_facts import ProcessUsage
+from node_agent.host.own_process import ProcessUsage
 from node_agent.model import Entity, EntityKind, Reason, Sample, Value
 from node_agent.untrusted import clean_mapping, clean_text
 
 _T = TypeVar("_T")
 
-CpuReading = tuple[procfs.CpuTimes, Mapping[int, procfs.CpuTimes]]
+CpuReading = tuple[procfs.CpuTicks, Mapping[int, procfs.CpuTicks]]
 
+_IDLE, _IOWAIT = procfs.CPU_MODES.index("idle"), procfs.CPU_MODES.index("iowait")
 _CPU_SHARES = ("cpu_busy_ratio", "cpu_user_ratio", "cpu_system_ratio", "cpu_iowait_ratio", "cpu_steal_ratio")
 _CPU_FIELDS = (*_CPU_SHARES, "cpu_core_busy_ratio", "cpu_logical_count")
 _LOAD_FIELDS = ("load_1m_count", "load_5m_count", "load_15m_count")
@@ -55,32 +56,31 @@ def cpu(reading: CpuReading | Reason, before: CpuReading | None) -> dict[str, Va
     values["cpu_logical_count"] = len(cores)
     if before is None:
         return values
-    values.update(_cpu_shares(together.since(before[0])))
+    values.update(_cpu_shares(procfs.since(together, before[0])))
     if cores.keys() == before[1].keys():  # a CPU that came or went would move the others to other places
-        values["cpu_core_busy_ratio"] = _core_shares([cores[n].since(before[1][n]) for n in sorted(cores)])
+        values["cpu_core_busy_ratio"] = _core_shares([procfs.since(cores[n], before[1][n]) for n in sorted(cores)])
     return values
 
 
-def _cpu_shares(spent: procfs.CpuTimes) -> dict[str, Value]:
-    if spent.total == 0:  # two looks within one tick
+def _cpu_shares(spent: procfs.CpuTicks) -> dict[str, Value]:
+    total = sum(spent)
+    if total == 0:  # two looks within one tick
         return dict.fromkeys(_CPU_SHARES, Reason.NOT_A_NUMBER)
+    user, nice, system, idle, iowait, irq, softirq, steal = spent
     return {
-        "cpu_busy_ratio": _busy(spent),
-        "cpu_user_ratio": spent.user / spent.total,
-        "cpu_system_ratio": spent.system / spent.total,
-        "cpu_iowait_ratio": spent.iowait / spent.total,
-        "cpu_steal_ratio": spent.steal / spent.total,
+        "cpu_busy_ratio": (total - idle - iowait) / total,
+        "cpu_user_ratio": (user + nice) / total,
+        "cpu_system_ratio": (system + irq + softirq) / total,
+        "cpu_iowait_ratio": iowait / total,
+        "cpu_steal_ratio": steal / total,
     }
 
 
-def _core_shares(spent: Sequence[procfs.CpuTimes]) -> Value:
-    if any(core.total == 0 for core in spent):
+def _core_shares(spent: Sequence[procfs.CpuTicks]) -> Value:
+    totals = [sum(core) for core in spent]
+    if not all(totals):
         return Reason.NOT_A_NUMBER
-    return tuple(_busy(core) for core in spent)
-
-
-def _busy(spent: procfs.CpuTimes) -> float:
-    return (spent.total - spent.idle - spent.iowait) / spent.total
+    return tuple([(total - core[_IDLE] - core[_IOWAIT]) / total for core, total in zip(spent, totals, strict=True)])
 
 
 def load(root: Path) -> dict[str, Value]:
@@ -91,11 +91,11 @@ def load(root: Path) -> dict[str, Value]:
     return dict(zip(_LOAD_FIELDS, means, strict=True))
 
 
-def memory(root: Path) -> dict[str, Value]:
+def memory(read: procfs.Memory | Reason) -> dict[str, Value]:
     """This will give main memory and swap; a line that the kernel does not write makes its values UNSUPPORTED."""
-    found = attempt(lambda: procfs.read_memory_bytes(root))
-    if isinstance(found, Reason):
-        return dict.fromkeys(_MEMORY_FIELDS, found)
+    if isinstance(read, Reason):
+        return dict.fromkeys(_MEMORY_FIELDS, read)
+    found = read.sizes
     total, available = found.get("MemTotal"), found.get("MemAvailable")
     cached, reclaimable = found.get("Cached"), found.get("SReclaimable")
     swap, swap_free = found.get("SwapTotal"), found.get("SwapFree")
@@ -117,13 +117,14 @@ def _combined(first: int | None, second: int | None, sign: int) -> Value:
     return Reason.UNSUPPORTED if first is None or second is None else first + sign * second
 
 
-def kernel_memory(root: Path) -> dict[str, Value]:
-    """This will give what the kernel set aside in huge pages, and whom it killed for want of memory."""
-    pages = attempt(lambda: procfs.read_huge_pages(root))
-    values: dict[str, Value] = {"oom_kills_total": attempt(lambda: procfs.read_oom_kills(root))}
-    if isinstance(pages, Reason):
-        return values | dict.fromkeys(_HUGE_PAGE_FIELDS, pages)
-    return values | dict(zip(_HUGE_PAGE_FIELDS, (pages.total, pages.free, pages.size_bytes), strict=True))
+def huge_pages(read: procfs.Memory | Reason) -> dict[str, Value]:
+    """This will give what the kernel set aside in huge pages; UNSUPPORTED where it has none."""
+    if isinstance(read, Reason):
+        return dict.fromkeys(_HUGE_PAGE_FIELDS, read)
+    found = (
+        read.counts.get("HugePages_Total"), read.counts.get("HugePages_Free"), read.sizes.get("Hugepagesize")
+    )  # fmt: skip
+    return dict(zip(_HUGE_PAGE_FIELDS, map(_or_unsupported, found), strict=True))
 
 
 def pressure(root: Path) -> dict[str, Value]:

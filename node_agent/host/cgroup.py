@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from node_agent.host.procfs import Pressure, parse_pressure
+from node_agent.host.procfs import Pressure, parse_pressure, text_of
 
 
 class NoLimit(LookupError):
@@ -19,7 +19,7 @@ def own_group(own_proc_root: Path, cgroup_root: Path) -> Path:
     Inside a container the kernel writes paths relative to the container's own group, which is
     what is mounted there; some runtimes write the machine's path and mount only the group itself.
     """
-    text = (own_proc_root / "self" / "cgroup").read_text(encoding="utf-8", errors="replace")
+    text = text_of(own_proc_root / "self" / "cgroup")
     for line in text.splitlines():
         if line.startswith("0::"):  # the one line of version 2; others are version 1 hierarchies
             group = cgroup_root / line[3:].lstrip("/")
@@ -132,4 +132,4 @@ def _numbers(path: Path) -> Mapping[str, int]:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace").strip()
+    return text_of(path).strip()

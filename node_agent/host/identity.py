@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from node_agent.host.procfs import read_cpu_times, read_memory_bytes
+from node_agent.host.procfs import read_cpu_ticks, read_memory
 from node_agent.host.psutil_facts import physical_cpu_count
 from node_agent.untrusted import clean_mapping
 
@@ -74,14 +74,14 @@ def _cpu_model(proc_root: Path) -> str | None:
 
 def _cpu_count(proc_root: Path) -> int | None:
     try:
-        return len(read_cpu_times(proc_root)[1])
+        return len(read_cpu_ticks(proc_root)[1])
     except (OSError, ValueError):
         return None
 
 
 def _memory_total_bytes(proc_root: Path) -> int | None:
     try:
-        return read_memory_bytes(proc_root).get("MemTotal")
+        return read_memory(proc_root).sizes.get("MemTotal")
     except (OSError, ValueError):
         return None
 

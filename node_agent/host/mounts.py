@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
-from node_agent.host.procfs import why_unknown
+from node_agent.host.procfs import bytes_of, why_unknown
 from node_agent.model import Reason
 
 # File systems on devices of this machine that can fill up. A list of the wanted, not of the unwanted: NFS, CIFS and
@@ -21,8 +20,9 @@ _LOCAL_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs",
 # Volumes and images of containers: they come and go with pods, and are the business of whoever runs these.
 _CONTAINERS = re.compile(r"/(var/lib/(kubelet/pods|kubelet/plugins|docker|containers|containerd|rancher)|run)/")
 
-# statvfs of a healthy file system takes microseconds; one that needs a second is in trouble, and says so.
-_TIMEOUT_SECONDS = 1.0
+# statvfs of a healthy file system takes microseconds; one that needs this long is in trouble, and says so. It is
+# waited for once, which fits into the deadline of the shortest interval: it does not make the rest late.
+_TIMEOUT_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +57,33 @@ class _Line:
     is_whole: bool  # the mount shows the file system's root, not a folder or file of it
 
 
-def read_mounts(root: Path, own_proc_root: Path) -> Sequence[Mount]:
-    """This will list the machine's local file systems, one entry for each, in the order of their mount points.
+class MountReader:
+    """Lists the machine's local file systems. What has not changed since the look before is not parsed again."""
 
-    The names are those of pid 1. A container sees other paths: what it can reach is found by the
-    number of the device, so that a single mounted folder is enough to measure its whole disk.
-    """
-    own = _read_lines(own_proc_root / "self" / "mountinfo")
-    try:
-        machine = _read_lines(root / "1" / "mountinfo")
-    except (FileNotFoundError, PermissionError):
-        machine = own
+    def __init__(self) -> None:
+        """Nothing is read yet."""
+        self._seen: tuple[bytes, bytes] | None = None
+        self._mounts: Sequence[Mount] = ()
+
+    def read(self, root: Path, own_proc_root: Path) -> Sequence[Mount]:
+        """This will give one entry for each, in the order of their mount points.
+
+        The names are those of pid 1. A container sees other paths: what it can reach is found by the
+        number of the device, so that a single mounted folder is enough to measure its whole disk.
+        """
+        own = bytes_of(own_proc_root / "self" / "mountinfo")
+        try:
+            machine = bytes_of(root / "1" / "mountinfo")
+        except (FileNotFoundError, PermissionError):
+            machine = own
+        if (machine, own) != self._seen:
+            self._mounts = _mounts(machine, own)
+            self._seen = machine, own
+        return self._mounts
+
+
+def _mounts(machine_text: bytes, own_text: bytes) -> Sequence[Mount]:
+    machine, own = _lines(machine_text), _lines(own_text)
     reachable = {line.device_number: line.point for line in reversed(own)}
     mounts: dict[str, Mount] = {}
     for line in machine:
@@ -81,10 +97,10 @@ def read_mounts(root: Path, own_proc_root: Path) -> Sequence[Mount]:
     return sorted(mounts.values(), key=lambda mount: mount.point)
 
 
-def _read_lines(path: Path) -> Sequence[_Line]:
+def _lines(mountinfo: bytes) -> Sequence[_Line]:
     """Local file systems only, the best names first: whole before parts, short before long."""
     lines: list[_Line] = []
-    for text in path.read_bytes().splitlines():
+    for text in mountinfo.splitlines():
         before, _, after = os.fsdecode(text).partition(" - ")
         _, _, device_number, root, point, *_ = before.split()
         kind, device, *_ = after.split()
@@ -107,39 +123,85 @@ def _unescaped(text: str) -> str:
 
 
 class UsageReader:
-    """statvfs with patience. A file system that hangs costs one thread, once, and none of the others."""
+    """statvfs with patience. One that hangs costs a thread, once, and holds up none of the others."""
 
     def __init__(self, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         self._timeout_seconds = timeout_seconds
-        self._running: dict[str, Future[Usage | Reason]] = {}
+        self._worker = _Worker()
+        self._hanging: dict[str, _Worker] = {}
 
-    async def read(self, paths: Sequence[str]) -> Mapping[str, Usage | Reason]:
-        """This will look at all paths at once; one that takes too long is TIMED_OUT until it answers."""
-        looks: dict[str, Future[Usage | Reason]] = {}
-        for path in paths:
-            hanging = self._running.get(path)
-            looks[path] = hanging if hanging is not None else _look(path)
-        self._running = looks
-        if looks:
-            await asyncio.wait([asyncio.wrap_future(look) for look in looks.values()], timeout=self._timeout_seconds)
-        answers = {path: look.result() if look.done() else Reason.TIMED_OUT for path, look in looks.items()}
-        self._running = {path: look for path, look in looks.items() if not look.done()}
-        return answers
+    def read(self, paths: Sequence[str]) -> Mapping[str, Usage | Reason]:
+        """This will look at all paths, each once; one that takes too long is TIMED_OUT until it answers.
+
+        The healthy ones share one thread, which goes from one to the next within microseconds. When it does
+        not come back, the path that it is in is left to it, and the rest of them to the next thread.
+        """
+        answers: dict[str, Usage | Reason] = {}
+        for path in [p for p in self._hanging if p not in paths or self._hanging[p].is_idle()]:
+            del self._hanging[path]  # it answered, or is gone; its thread ends with it
+        left = [path for path in dict.fromkeys(paths) if path not in self._hanging]
+        while left:
+            answers |= self._worker.look(left, timeout_seconds=self._timeout_seconds)
+            left = [path for path in left if path not in answers]
+            if left:
+                stuck, self._worker = self._worker, _Worker()
+                self._hanging[left.pop(0)] = stuck
+        return {path: answers.get(path, Reason.TIMED_OUT) for path in paths}
 
 
-def _look(path: str) -> Future[Usage | Reason]:
-    """In a thread of its own, which may hang in the kernel: it neither fills a pool nor keeps the agent from ending."""
-    answer: Future[Usage | Reason] = Future()
-    answer.set_running_or_notify_cancel()  # from here on nobody can cancel it under the thread
+class _Worker:
+    """One daemon thread, which may hang in the kernel: it neither fills a pool nor keeps the agent from ending."""
 
-    def look() -> None:
-        try:
-            answer.set_result(_usage(path))
-        except OSError as error:
-            answer.set_result(why_unknown(error))
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[_Looks] = SimpleQueue()
+        self._looks: _Looks | None = None
+        self._started = False
 
-    threading.Thread(target=look, name=f"statvfs {path}", daemon=True).start()
-    return answer
+    def look(self, paths: Sequence[str], *, timeout_seconds: float) -> Mapping[str, Usage | Reason]:
+        """This will look at one path after the other; what is missing in the answer was not looked at in time.
+
+        The first that is missing is the one that hangs. Then this worker must not be asked again.
+        """
+        if not self._started:
+            threading.Thread(target=self._run, name="statvfs", daemon=True).start()
+            self._started = True
+        self._looks = looks = _Looks(paths)
+        self._asked.put(looks)
+        if not looks.done.wait(timeout_seconds):
+            looks.given_up = True
+        return dict(looks.answers)
+
+    def is_idle(self) -> bool:
+        """This will say whether the last call came back."""
+        return self._looks is None or self._looks.done.is_set()
+
+    def _run(self) -> None:
+        while True:
+            looks = self._asked.get()
+            for path in looks.paths:
+                looks.answers[path] = _answer(path)
+                if looks.given_up:
+                    break
+            looks.done.set()
+            if looks.given_up:
+                return
+
+
+class _Looks:
+    """What a worker is asked for in one go. Filled by its thread, read by whoever asked."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = tuple(paths)
+        self.answers: dict[str, Usage | Reason] = {}
+        self.done = threading.Event()
+        self.given_up = False
+
+
+def _answer(path: str) -> Usage | Reason:
+    try:
+        return _usage(path)
+    except OSError as error:
+        return why_unknown(error)
 
 
 def _usage(path: str) -> Usage:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from node_agent.model import Reason
 
+_READ_BYTES = 65_536
 _SECTOR_BYTES = 512  # the unit of diskstats, whatever the device's own (Documentation/admin-guide/iostats.rst)
 
 # Devices that hold no data of their own, or another device's: their I/O is counted there.
@@ -44,91 +45,65 @@ def why_unknown(error: OSError | ValueError | LookupError) -> Reason:
     return Reason.ERROR
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CpuTimes:
-    """Where CPU time went since the machine started, in ticks. Guest time is part of user, as in the kernel."""
-
-    user: int  # with nice
-    system: int  # with interrupts
-    idle: int
-    iowait: int
-    steal: int
-
-    @property
-    def total(self) -> int:
-        """This will give all ticks."""
-        return self.user + self.system + self.idle + self.iowait + self.steal
-
-    def since(self, before: CpuTimes) -> CpuTimes:
-        """This will give the ticks between two readings; the kernel lets idle and iowait fall, which counts as none."""
-        return CpuTimes(
-            user=max(0, self.user - before.user),
-            system=max(0, self.system - before.system),
-            idle=max(0, self.idle - before.idle),
-            iowait=max(0, self.iowait - before.iowait),
-            steal=max(0, self.steal - before.steal),
-        )
+# Where CPU time went since the machine started, in ticks, in the order of CPU_MODES. A tuple and no object: a look
+# reads one for each core. Guest time is part of user and of nice, as in the kernel.
+CpuTicks = tuple[int, ...]
+CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")  # proc_stat(5)
 
 
-def read_cpu_times(root: Path) -> tuple[CpuTimes, Mapping[int, CpuTimes]]:
+def since(after: CpuTicks, before: CpuTicks) -> CpuTicks:
+    """This will give the ticks between two readings; the kernel lets idle and iowait fall, which counts as none."""
+    return tuple([a - b if a > b else 0 for a, b in zip(after, before, strict=True)])
+
+
+def read_cpu_ticks(root: Path) -> tuple[CpuTicks, Mapping[int, CpuTicks]]:
     """This will read /proc/stat: all CPUs together, and each one that is online by its number."""
-    together: CpuTimes | None = None
-    cores: dict[int, CpuTimes] = {}
+    together: CpuTicks | None = None
+    cores: dict[int, CpuTicks] = {}
     for line in text_of(root / "stat").splitlines():
-        name, *numbers = line.split()
-        if not name.startswith("cpu"):
+        if not line.startswith("cpu"):
             break  # the cpu lines come first; the interrupt counts after them can be long
-        user, nice, system, idle, iowait, irq, softirq, steal = (int(number) for number in numbers[:8])
-        times = CpuTimes(user=user + nice, system=system + irq + softirq, idle=idle, iowait=iowait, steal=steal)
+        parts = line.split()
+        name, ticks = parts[0], tuple(map(int, parts[1:9]))
+        if len(ticks) != len(CPU_MODES):
+            raise ValueError("a cpu line with too few numbers")
         if name == "cpu":
-            together = times
+            together = ticks
         else:
-            cores[int(name[3:])] = times
+            cores[int(name[3:])] = ticks
     if together is None:
         raise ValueError("no cpu line")
     return together, cores
 
 
-def read_memory_bytes(root: Path) -> Mapping[str, int]:
-    """This will read /proc/meminfo, in bytes; lines without a unit (huge page counts) are left out."""
-    memory: dict[str, int] = {}
-    for line in text_of(root / "meminfo").splitlines():
-        name, _, rest = line.partition(":")
-        amount, _, unit = rest.strip().partition(" ")
-        if unit == "kB":
-            memory[name] = int(amount) * 1024
-    return memory
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HugePages:
-    """Huge pages of the default size (Documentation/admin-guide/mm/hugetlbpage.rst)."""
+class Memory:
+    """/proc/meminfo."""
 
-    total: int
-    free: int
-    size_bytes: int
+    sizes: Mapping[str, int]  # in bytes
+    counts: Mapping[str, int]  # the lines without a unit: huge pages (Documentation/admin-guide/mm/hugetlbpage.rst)
 
 
-def read_huge_pages(root: Path) -> HugePages:
-    """This will read /proc/meminfo; NotKept where the kernel has no huge pages."""
-    lines = dict(line.split(":", 1) for line in text_of(root / "meminfo").splitlines() if line.startswith("Huge"))
-    if "Hugepagesize" not in lines:
-        raise NotKept("no huge pages")
-    size, _, unit = lines["Hugepagesize"].strip().partition(" ")
-    if unit != "kB":
-        raise ValueError("a size of huge pages without its unit")
-    return HugePages(
-        total=int(lines["HugePages_Total"]), free=int(lines["HugePages_Free"]), size_bytes=int(size) * 1024
+_MEMORY_LINE = re.compile(r"^([^:\n]+):\s+(\d+)( kB)?$", re.MULTILINE)
+
+
+def read_memory(root: Path) -> Memory:
+    """This will read /proc/meminfo."""
+    found = _MEMORY_LINE.findall(text_of(root / "meminfo"))
+    if not found:
+        raise ValueError("no line of memory")
+    return Memory(
+        sizes={name: int(number) * 1024 for name, number, unit in found if unit},
+        counts={name: int(number) for name, number, unit in found if not unit},
     )
 
 
 def read_oom_kills(root: Path) -> int:
     """This will read oom_kill of /proc/vmstat; NotKept before Linux 4.13, which does not count them."""
-    for line in text_of(root / "vmstat").splitlines():
-        name, _, number = line.partition(" ")
-        if name == "oom_kill":
-            return int(number)
-    raise NotKept("no oom_kill in vmstat")
+    _, found, rest = ("\n" + text_of(root / "vmstat")).partition("\noom_kill ")
+    if not found:
+        raise NotKept("no oom_kill in vmstat")
+    return int(rest.partition("\n")[0])
 
 
 def read_load(root: Path) -> tuple[float, float, float]:
@@ -181,35 +156,56 @@ class DiskCounters:
     busy_seconds: float
 
 
-def read_disks(root: Path, sys_root: Path) -> Sequence[DiskCounters]:
-    """This will read /proc/diskstats for whole devices that hold data themselves.
+# What a device is changes when it is pulled and another takes its name, or when a volume grows.
+_DEVICE_FACTS_SECONDS = 60.0
 
-    Partitions are not in /sys/block; device mapper, RAID and loop devices are below
-    devices/virtual/block, where NVMe multipath heads, which are real, are not.
-    """
-    block = sys_root / "block"
+
+class DiskReader:
+    """Reads what disks did, each time, and what they are, once a minute or when there are others."""
+
+    def __init__(self) -> None:
+        """Nothing is read yet."""
+        self._devices: tuple[tuple[str, ...], ...] = ()  # major, minor and name, as they were when the facts were read
+        self._read_at = 0.0
+        self._facts: dict[str, tuple[int | None, str | None]] = {}  # size and model of whole devices with data
+
+    def read(self, root: Path, sys_root: Path, *, now_seconds: float) -> Sequence[DiskCounters]:
+        """This will read /proc/diskstats for whole devices that hold data themselves; `now_seconds` is monotonic.
+
+        Partitions are not in /sys/block; device mapper, RAID and loop devices are below
+        devices/virtual/block, where NVMe multipath heads, which are real, are not.
+        """
+        lines = [line.split(None, 13) for line in text_of(root / "diskstats").splitlines()]
+        devices = tuple([tuple(parts[:3]) for parts in lines])
+        if devices != self._devices or now_seconds - self._read_at >= _DEVICE_FACTS_SECONDS:
+            self._facts = _device_facts(sys_root / "block", [parts[2] for parts in lines])
+            self._devices, self._read_at = devices, now_seconds
+        return [_disk_counters(parts, *self._facts[parts[2]]) for parts in lines if parts[2] in self._facts]
+
+
+def _device_facts(block: Path, names: Sequence[str]) -> dict[str, tuple[int | None, str | None]]:
     known = set(os.listdir(block))  # noqa: PTH208  (one call, names only)
-    disks: list[DiskCounters] = []
-    for line in text_of(root / "diskstats").splitlines():
-        parts = line.split()
-        name, counters = parts[2], [int(part) for part in parts[3:13]]
+    facts: dict[str, tuple[int | None, str | None]] = {}
+    for name in names:
         entry = name.replace("/", "!")  # as sysfs writes it
         if entry not in known or _NOT_A_DISK.match(name) or _is_virtual_or_hidden(block / entry):
             continue
         size = _line_or_none(block / entry / "size")
-        disks.append(
-            DiskCounters(
-                name=name,
-                size_bytes=int(size) * _SECTOR_BYTES if size else None,
-                model=_line_or_none(block / entry / "device" / "model"),
-                reads=counters[0],
-                read_bytes=counters[2] * _SECTOR_BYTES,
-                writes=counters[4],
-                written_bytes=counters[6] * _SECTOR_BYTES,
-                busy_seconds=counters[9] / 1000,
-            )
-        )
-    return disks
+        facts[name] = int(size) * _SECTOR_BYTES if size else None, _line_or_none(block / entry / "device" / "model")
+    return facts
+
+
+def _disk_counters(parts: Sequence[str], size_bytes: int | None, model: str | None) -> DiskCounters:
+    return DiskCounters(
+        name=parts[2],
+        size_bytes=size_bytes,
+        model=model,
+        reads=int(parts[3]),
+        read_bytes=int(parts[5]) * _SECTOR_BYTES,
+        writes=int(parts[7]),
+        written_bytes=int(parts[9]) * _SECTOR_BYTES,
+        busy_seconds=int(parts[12]) / 1000,
+    )
 
 
 def _is_virtual_or_hidden(device: Path) -> bool:
@@ -269,7 +265,22 @@ def read_interfaces(root: Path) -> Sequence[InterfaceCounters]:
 
 def text_of(path: Path) -> str:
     """This will give the text of one of the kernel's files, whatever bytes are in it."""
-    return path.read_text(encoding="utf-8", errors="replace")
+    return bytes_of(path).decode("utf-8", "replace")
+
+
+def bytes_of(path: Path) -> bytes:
+    """This will give the bytes of one of the kernel's files.
+
+    open, read and close, and nothing between: a file object costs three times as much, and a look reads dozens.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(file, _READ_BYTES)
+        while part := os.read(file, _READ_BYTES):  # the kernel gives long files by the page
+            data += part
+        return data
+    finally:
+        os.close(file)
 
 
 def _line_or_none(path: Path) -> str | None:

@@ -18,6 +18,7 @@ from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 NAN_F32 = 0x7FC0_0000
 NAN_F64 = 0x7FF8_0000_0000_0000
 LARGEST_F32 = 3.4028234663852886e38
+_NUMBERS = (float, int)
 LARGEST_U64 = 2**64 - 1
 
 
@@ -40,31 +41,41 @@ def clock_reading(now: Instant) -> link_pb2.ClockReading:
 class _Slot:
     """Where one field lies in a record."""
 
-    spec: FieldSpec
+    name: str
+    type: str  # as the catalogue has it
     offset: int
     count: int  # values, for a histogram buckets
     bounds: tuple[float, ...]
-
-    @property
-    def is_f32(self) -> bool:
-        return self.spec.type in ("real", "real[]")
+    is_f32: bool
+    is_plain: bool  # one number, that any finite float of 32 bits fits
+    blank: tuple[int, ...]  # what is packed where the value is unknown, before the NaN is put over it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layout:
+    schema_id: int
     schema: telemetry_pb2.Schema
     slots: tuple[_Slot, ...]
     packer: struct.Struct
 
 
 _Shape = tuple[int, tuple[float, ...]]  # values, histogram bounds
+_VARIABLE_TYPES = ("real[]", "histogram")
+_VARIABLE = {table: [f for f in spec.fields if f.type in _VARIABLE_TYPES] for table, spec in TABLES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    number: int
+    attributes: Mapping[str, object]
+    serialised: bytes
 
 
 @dataclass(slots=True)
 class Encoder:
     """Gives entities and schemas their numbers, and turns ticks into batches. One per epoch."""
 
-    _entities: dict[tuple[EntityKind, str], tuple[int, bytes]] = field(default_factory=dict)
+    _entities: dict[tuple[EntityKind, str], _Numbered] = field(default_factory=dict)
     _layouts: dict[tuple[str, tuple[_Shape, ...]], _Layout] = field(default_factory=dict)
     _shapes: dict[tuple[EntityKind, str, str], _Shape] = field(default_factory=dict)
 
@@ -74,9 +85,12 @@ class Encoder:
             schemas=[layout.schema for layout in self._layouts.values()],
             entities=[
                 telemetry_pb2.Entity(
-                    id=number, kind=telemetry_pb2.EntityKind.ValueType(kind.value), key=key, attributes_json=attributes
+                    id=known.number,
+                    kind=telemetry_pb2.EntityKind.ValueType(kind.value),
+                    key=key,
+                    attributes_json=known.serialised,
                 )
-                for (kind, key), (number, attributes) in self._entities.items()
+                for (kind, key), known in self._entities.items()
             ],
         )
 
@@ -89,8 +103,8 @@ class Encoder:
             layout, is_new = self._layout(sample)
             if is_new:
                 schemas.append(layout.schema)
-            number, _ = self._entities[sample.entity]
-            rows.setdefault(layout.schema.id, bytearray()).extend(_record(layout, number, sample.values))
+            number = self._entities[sample.entity].number
+            rows.setdefault(layout.schema_id, bytearray()).extend(_record(layout, number, sample.values))
         message = telemetry_pb2.Tick(
             taken_at_unix_us=unix_us(tick.taken_at),
             taken_at_monotonic_us=monotonic_us(tick.taken_at),
@@ -111,12 +125,14 @@ class Encoder:
                 yield Entity(kind=sample.entity[0], key=sample.entity[1])
 
     def _number(self, entity: Entity) -> telemetry_pb2.Entity | None:
-        attributes = json.dumps(entity.attributes, sort_keys=True, separators=(",", ":")).encode()
         known = self._entities.get((entity.kind, entity.key))
-        if known is not None and known[1] == attributes:
+        if known is not None and known.attributes == entity.attributes:
+            return None  # the usual case, and ten times cheaper to see than by serialising it
+        attributes = json.dumps(entity.attributes, sort_keys=True, separators=(",", ":")).encode()
+        number = known.number if known else len(self._entities)
+        self._entities[(entity.kind, entity.key)] = _Numbered(number, entity.attributes, attributes)
+        if known is not None and known.serialised == attributes:
             return None
-        number = known[0] if known else len(self._entities)
-        self._entities[(entity.kind, entity.key)] = (number, attributes)
         return telemetry_pb2.Entity(
             id=number,
             kind=telemetry_pb2.EntityKind.ValueType(entity.kind.value),
@@ -125,7 +141,7 @@ class Encoder:
         )
 
     def _layout(self, sample: Sample) -> tuple[_Layout, bool]:
-        shapes = tuple(self._shape(sample, spec) for spec in TABLES[sample.table].fields)
+        shapes = tuple([self._shape(sample, spec) for spec in _VARIABLE[sample.table]])
         key = (sample.table, shapes)
         known = self._layouts.get(key)
         if known is not None:
@@ -135,8 +151,6 @@ class Encoder:
 
     def _shape(self, sample: Sample, spec: FieldSpec) -> _Shape:
         """This will give a field's width; one that is unknown now keeps the width it had, so schemas stay few."""
-        if spec.type not in ("real[]", "histogram"):
-            return 1, ()
         memory = (*sample.entity, spec.name)
         match sample.values.get(spec.name):
             case Histogram(bounds=bounds):
@@ -160,15 +174,25 @@ _WIRE_TYPES = {
 def _lay_out(number: int, table: str, shapes: Sequence[_Shape]) -> _Layout:
     schema = telemetry_pb2.Schema(id=number, table=table)
     slots: list[_Slot] = []
-    codes = "<I"
-    for spec, (count, bounds) in zip(TABLES[table].fields, shapes, strict=True):
+    codes, variable = "<I", iter(shapes)
+    for spec in TABLES[table].fields:
+        count, bounds = next(variable) if spec.type in _VARIABLE_TYPES else (1, ())
         schema.fields.add(name=spec.name, type=_WIRE_TYPES[spec.type], count=count, bounds=bounds)
-        slots.append(_Slot(spec=spec, offset=struct.calcsize(codes), count=count, bounds=bounds))
-        if spec.type == "histogram":
-            codes += f"d{count}Q"
-        else:
-            codes += f"{count}{'f' if spec.type in ('real', 'real[]') else 'd'}"
-    return _Layout(schema=schema, slots=tuple(slots), packer=struct.Struct(codes))
+        is_f32, is_histogram = spec.type in ("real", "real[]"), spec.type == "histogram"
+        slots.append(
+            _Slot(
+                name=spec.name,
+                type=spec.type,
+                offset=struct.calcsize(codes),
+                count=count,
+                bounds=bounds,
+                is_f32=is_f32,
+                is_plain=spec.type not in _VARIABLE_TYPES,
+                blank=(0,) * (count + is_histogram),
+            )
+        )
+        codes += f"d{count}Q" if is_histogram else f"{count}{'f' if is_f32 else 'd'}"
+    return _Layout(schema_id=number, schema=schema, slots=tuple(slots), packer=struct.Struct(codes))
 
 
 def _record(layout: _Layout, number: int, values: Mapping[str, Value]) -> bytearray:
@@ -176,12 +200,16 @@ def _record(layout: _Layout, number: int, values: Mapping[str, Value]) -> bytear
     packed: list[float] = [number]
     unknown: list[tuple[_Slot, Reason]] = []
     for slot in layout.slots:
-        value = _sendable(values.get(slot.spec.name, Reason.NOT_COLLECTED), slot)
-        if isinstance(value, Reason):
-            unknown.append((slot, value))
-            packed.extend([0] * (slot.count + (slot.spec.type == "histogram")))
+        value = values.get(slot.name, Reason.NOT_COLLECTED)
+        if type(value) in _NUMBERS and slot.is_plain and -LARGEST_F32 <= value <= LARGEST_F32:  # type: ignore[operator]
+            packed.append(value)  # type: ignore[arg-type]  # nearly all of them: no other question to ask
+            continue
+        sent = _sendable(value, slot)
+        if isinstance(sent, Reason):
+            unknown.append((slot, sent))
+            packed.extend(slot.blank)
         else:
-            packed.extend(value)
+            packed.extend(sent)
     record = bytearray(layout.packer.pack(*packed))
     for slot, reason in unknown:
         if slot.is_f32:
@@ -197,19 +225,19 @@ def _sendable(value: Value, slot: _Slot) -> Iterable[float] | Reason:
         case Reason():
             return value
         case Histogram():
-            if slot.spec.type != "histogram" or value.bounds != slot.bounds:
+            if slot.type != "histogram" or value.bounds != slot.bounds:
                 return Reason.ERROR
             if not _is_finite(value.sum) or any(not 0 <= c <= LARGEST_U64 for c in value.counts):
                 return Reason.NOT_A_NUMBER
             return (value.sum, *value.counts)
         case tuple():
-            if slot.spec.type != "real[]" or len(value) != slot.count:
+            if slot.type != "real[]" or len(value) != slot.count:
                 return Reason.ERROR
             if not all(map(_is_finite, value)):
                 return Reason.NOT_A_NUMBER
             return Reason.OUT_OF_RANGE if slot.is_f32 and any(abs(v) > LARGEST_F32 for v in value) else value
         case _:
-            if slot.count != 1 or slot.spec.type in ("histogram", "real[]"):
+            if slot.count != 1 or slot.type in ("histogram", "real[]"):
                 return Reason.ERROR
             if not _is_finite(value):
                 return Reason.NOT_A_NUMBER

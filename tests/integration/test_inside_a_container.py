@@ -64,9 +64,10 @@ def inside(tmp_path: Path) -> Any:
 def test_the_machine_is_seen_and_not_the_container(inside: Any) -> None:
     assert inside["own_interfaces"] == [], "the container's network is its own, and has a loopback only"
     assert inside["keys"]["network"] == sorted(one.name for one in procfs.read_interfaces(Path("/proc")))
-    assert inside["keys"]["disk"] == sorted(one.name for one in procfs.read_disks(Path("/proc"), Path("/sys")))
-    assert inside["values"]["memory_total_bytes"] == procfs.read_memory_bytes(Path("/proc"))["MemTotal"]
-    assert inside["values"]["cpu_logical_count"] == len(procfs.read_cpu_times(Path("/proc"))[1])
+    disks = procfs.DiskReader().read(Path("/proc"), Path("/sys"), now_seconds=0.0)
+    assert inside["keys"]["disk"] == sorted(one.name for one in disks)
+    assert inside["values"]["memory_total_bytes"] == procfs.read_memory(Path("/proc")).sizes["MemTotal"]
+    assert inside["values"]["cpu_logical_count"] == len(procfs.read_cpu_ticks(Path("/proc"))[1])
     assert "network" not in inside["detail"]
 
 

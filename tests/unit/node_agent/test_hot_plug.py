@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from node_agent.clock import Instant
 from node_agent.collectors import system_values
 from node_agent.collectors.system import SystemCollector
-from node_agent.host.procfs import CpuTimes
+from node_agent.host.procfs import CPU_MODES
 from node_agent.model import Reason, Value
 
 NOW = Instant(wall=datetime(2026, 1, 1, tzinfo=UTC), monotonic_seconds=1.0)
@@ -68,8 +68,7 @@ async def test_more_ports_than_are_looked_at_are_counted(tmp_path: Path) -> None
     assert sum(sample.table == "infiniband" for sample in seen.samples) == 64
 
 
-ticks = st.integers(0, 2**40)
-times = st.builds(CpuTimes, user=ticks, system=ticks, idle=ticks, iowait=ticks, steal=ticks)
+times = st.tuples(*[st.integers(0, 2**40)] * len(CPU_MODES))
 readings = st.tuples(times, st.dictionaries(st.integers(0, 3), times, max_size=4))
 
 

@@ -112,8 +112,8 @@ def test_kills_for_want_of_memory_and_huge_pages_are_counted(tmp_path: Path) -> 
     (tmp_path / "meminfo").write_text(
         "MemTotal: 10 kB\nHugePages_Total: 8\nHugePages_Free: 6\nHugePages_Rsvd: 0\nHugepagesize: 2048 kB\n"
     )
-    assert values_of.kernel_memory(tmp_path) == {
-        "oom_kills_total": 3,
+    assert procfs.read_oom_kills(tmp_path) == 3
+    assert values_of.huge_pages(procfs.read_memory(tmp_path)) == {
         "huge_pages_count": 8,
         "huge_pages_free_count": 6,
         "huge_page_size_bytes": 2 * 2**20,
@@ -123,17 +123,17 @@ def test_kills_for_want_of_memory_and_huge_pages_are_counted(tmp_path: Path) -> 
 def test_a_kernel_that_keeps_neither_is_unsupported_and_no_zero(tmp_path: Path) -> None:
     (tmp_path / "vmstat").write_text("nr_free_pages 5\n")
     (tmp_path / "meminfo").write_text("MemTotal: 10 kB\n")
-    assert set(values_of.kernel_memory(tmp_path).values()) == {Reason.UNSUPPORTED}
+    assert values_of.attempt(lambda: procfs.read_oom_kills(tmp_path)) is Reason.UNSUPPORTED
+    assert set(values_of.huge_pages(procfs.read_memory(tmp_path)).values()) == {Reason.UNSUPPORTED}
 
 
 def test_this_machines_huge_pages_and_kills_are_those_of_its_proc() -> None:
-    values = values_of.kernel_memory(Path("/proc"))
     vmstat = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
-    assert values["oom_kills_total"] == int(vmstat["oom_kill"])
+    assert procfs.read_oom_kills(Path("/proc")) == int(vmstat["oom_kill"])
 
 
 def test_this_machines_numa_nodes_hold_all_its_cpus() -> None:
-    _, cores = procfs.read_cpu_times(Path("/proc"))
+    _, cores = procfs.read_cpu_ticks(Path("/proc"))
     held = [cpu for node in read_topology(Path("/sys")).get("numa_nodes", ()) for cpu in _cpus(node["cpus"])]
     assert not held or sorted(held) == sorted(cores)
 
