@@ -19,7 +19,7 @@ SECONDS, QUICK_SECONDS = 60.0, 15.0
 WINDOWS = 4
 WARM_UP_SECONDS = 6.0  # the first look searches for GPUs, engines and the machine's identity
 
-IMPORTS = "import asyncio, grpc, grpc.aio, psutil, pynvml, h11, google.protobuf"
+IMPORTS = "import asyncio, grpc, grpc.aio, pynvml, h11, google.protobuf"
 # The libraries and nothing else.
 BARE = f"{IMPORTS}; import time; time.sleep(3600)"
 # The libraries, a loop that turns, and a channel that is connected: an agent that neither looks nor sends.
@@ -132,7 +132,7 @@ def measure(*, quick: bool) -> Result:
             "Memory and CPU time of `optiinfra-agent run` against a running control plane, on this host: no GPU, no "
             f"inference server. All processes run side by side for {seconds:.0f} s after a warm-up; each run is a "
             "quarter of that. The first floor is a Python that only imports the agent's libraries (grpc, protobuf, "
-            "psutil, pynvml, h11); the second additionally turns an event loop and holds an open gRPC channel, but "
+            "pynvml, h11); the second additionally turns an event loop and holds an open gRPC channel, but "
             "neither looks nor sends. Beside them runs Debian's node_exporter, scraped at the same intervals; it "
             "looks at the host only and keeps nothing. Flatness is the memory of a process with the agent's "
             "collectors, encoder and spool that takes samples back to back, each acknowledged at once."

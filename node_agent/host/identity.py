@@ -7,8 +7,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from node_agent.host.procfs import read_cpu_ticks, read_memory
-from node_agent.host.psutil_facts import physical_cpu_count
+from node_agent.host.procfs import read_cpu_ticks, read_memory, text_of
 from node_agent.untrusted import clean_mapping
 
 # Marks that container runtimes leave, in the order of how much they say.
@@ -35,7 +34,7 @@ def node_attributes(proc_root: Path = Path("/proc")) -> Mapping[str, object]:
         "architecture": system.machine,
         "cpu_model": _cpu_model(proc_root),
         "cpu_logical_count": _cpu_count(proc_root),
-        "cpu_physical_count": physical_cpu_count(),
+        "cpu_physical_count": physical_cpu_count(Path("/sys")),  # a container sees all of the machine's
         "memory_total_bytes": _memory_total_bytes(proc_root),
         "boot_id": _line(proc_root / "sys" / "kernel" / "random" / "boot_id"),
         "container": _container(os.environ),
@@ -77,6 +76,21 @@ def _cpu_count(proc_root: Path) -> int | None:
         return len(read_cpu_ticks(proc_root)[1])
     except (OSError, ValueError):
         return None
+
+
+def physical_cpu_count(sys_root: Path) -> int | None:
+    """This will count cores, not hardware threads; None where the kernel does not say.
+
+    Hardware threads of one core name the same siblings (Documentation/ABI/stable/sysfs-devices-system-cpu).
+    """
+    for name in ("core_cpus_list", "thread_siblings_list"):  # the second is what kernels before 5.3 call it
+        try:
+            cores = {text_of(path) for path in (sys_root / "devices/system/cpu").glob(f"cpu[0-9]*/topology/{name}")}
+        except OSError:  # a CPU went away meanwhile
+            return None
+        if cores:
+            return len(cores)
+    return None
 
 
 def _memory_total_bytes(proc_root: Path) -> int | None:
