@@ -178,6 +178,71 @@ event = Table(
     Column("detail", JSONB, nullable=False),
 )
 
+# Who may do a job that only one replica may do at a time. A token grows with every change of hands.
+job_lease = Table(
+    "job_lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", TIMESTAMPTZ, nullable=False),
+)
+
+# Fields by number: rollups and packed samples name a field in two bytes, and a new one needs no new column.
+metric_field = Table(
+    "metric_field",
+    metadata,
+    Column("field_id", SmallInteger, Identity(always=True), primary_key=True),
+    Column("table_name", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    UniqueConstraint("table_name", "name"),
+)
+
+rollup_progress = Table(
+    "rollup_progress",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("until", TIMESTAMPTZ, nullable=False),
+)
+
+# Minutes of nodes whose samples came when the minute had been rolled up already.
+rollup_due = Table(
+    "rollup_due",
+    metadata,
+    Column("node_id", Integer, primary_key=True, autoincrement=False),
+    Column("minute", TIMESTAMPTZ, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
+
+
+def _rollup_table(name: str) -> Table:
+    """One row holds one field of many entities over several units of time; storage/rollups/blocks.py says how."""
+    arrays: dict[str, Any] = {
+        "samples": SmallInteger(), "known": SmallInteger(), "reason": SmallInteger(),
+        "minimum": REAL(), "mean": REAL(), "maximum": REAL(),
+        "p50": SmallInteger(), "p95": SmallInteger(), "p99": SmallInteger(),
+        "last": REAL(), "last_exact": Double(), "share": REAL(),
+        "increase": Double(), "seconds": REAL(), "resets": SmallInteger(), "reset_increase": Double(),
+        "buckets": BigInteger(),
+        "sketch_lengths": SmallInteger(), "sketch_steps": SmallInteger(), "sketch_counts": Integer(),
+    }  # fmt: skip
+    return Table(
+        name,
+        metadata,
+        Column("start", TIMESTAMPTZ, nullable=False),
+        Column("first_entity", Integer, nullable=False),
+        Column("last_entity", Integer, nullable=False),
+        Column("layout_id", Integer),
+        Column("field_id", SmallInteger, nullable=False),
+        Column("units", SmallInteger, nullable=False),
+        Column("entity_ids", ARRAY(Integer), nullable=False),
+        *[Column(array, ARRAY(kind), nullable=array != "samples") for array, kind in arrays.items()],
+        postgresql_partition_by="RANGE (start)",
+    )
+
+
+ROLLUP_TABLES = {"minute": _rollup_table("rollup_minute"), "hour": _rollup_table("rollup_hour")}
+
 
 def sample_columns(spec: TableSpec) -> list[tuple[str, Any]]:
     """This will give the names and types of a sample table's columns, in their order on disk."""
