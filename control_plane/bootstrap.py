@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import re
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -26,10 +27,12 @@ from control_plane.ingest.enrolment import EnrolmentService
 from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService, start_server, stop_server
 from control_plane.model.errors import ConfigurationError
 from control_plane.runtime.clock import Clock, SystemClock
+from control_plane.runtime.jobs import Job, Report
 from control_plane.settings import Settings, host_port
 from control_plane.storage import events, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.readings import Dictionaries
+from control_plane.storage.rollups.job import RollupJob
 from control_plane.storage.session import Database, redacted_url, storage_errors
 from optiinfra.catalogue import TABLES
 
@@ -38,6 +41,8 @@ log = logging.getLogger(__name__)
 # An empty embedded database takes about 100 MB; below this it could not even start writing.
 LEAST_FREE_BYTES = 512 * 1024 * 1024
 PARTITION_CHECK_SECONDS = 3600.0
+# Well below a minute: the newest minute is rolled up soon after it has settled.
+ROLLUP_SECONDS = 10.0
 # The local agent enrols in its first second; one that is started late (no memory, say) still can.
 OWN_TOKEN_LIFE = timedelta(hours=1)
 
@@ -119,6 +124,19 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _http_server(context: ApiContext, *, access_log: bool) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            build_app(context),
+            log_config=None,  # the process has one way to log
+            access_log=access_log,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            lifespan="off",
+        )
+    )
+
+
 # A setting that is a URL, or a list of them, may carry somebody's name and password.
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
 
@@ -149,6 +167,8 @@ def capabilities(settings: Settings) -> Mapping[str, object]:
         "tables": {name: [field.name for field in spec.fields] for name, spec in TABLES.items()},
         "protocol": {"min": PROTOCOL_MIN, "max": PROTOCOL_MAX},
         "raw_retention_days": settings.retention_days,
+        "minute_retention_days": settings.minute_retention_days,
+        "hour_retention_days": settings.hour_retention_days,
         "llm_configured": settings.groq_api_key is not None,
         "features": {
             "telemetry": "available",
@@ -178,6 +198,7 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
     if enrolment is not None and settings.local_agent:
         own = await enrolment.create_token(lifetime=OWN_TOKEN_LIFE, max_uses=1, node_name=None)
         local_agent.hand_over(settings, own.token)
+    jobs = _jobs(settings, database, clock)
     context = ApiContext(
         database=database,
         dictionaries=Dictionaries(database.engine),
@@ -190,23 +211,15 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
         environment=settings.environment,
         settings=shown_settings(settings),
         capabilities=capabilities(settings),
+        jobs=[job.state for job in jobs],
     )
-    server = _Server(
-        uvicorn.Config(
-            build_app(context),
-            log_config=None,  # the process has one way to log
-            access_log=settings.log_level == "debug",
-            server_header=False,
-            timeout_graceful_shutdown=5,
-            lifespan="off",
-        )
-    )
+    server = _http_server(context, access_log=settings.log_level == "debug")
     sockets = _http_listeners(settings)
     try:
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(service.writer.run())
             watching = tasks.create_task(keep_running(handle.embedded, clock)) if handle.embedded else None
-            keeping = tasks.create_task(_keep_partitions(settings, database, clock, service))
+            working = [tasks.create_task(job.run()) for job in jobs]
             http = tasks.create_task(server.serve(sockets))
             agent = tasks.create_task(local_agent.run(settings, clock)) if settings.local_agent else None
             while not server.started and not http.done():  # noqa: ASYNC110 - uvicorn has no event for it
@@ -221,10 +234,12 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
             await stop_server(service, grpc_server)
             server.should_exit = True
             await asyncio.wait((http,))
-            for task in (keeping, writing, watching):
+            for task in (*working, writing, watching):
                 if task is not None:
                     task.cancel()
     finally:
+        for job in jobs:
+            job.close()
         service.writer.close()
         await database.close()
         for listener in sockets:
@@ -240,27 +255,37 @@ def _enrolment(settings: Settings, database: Database, clock: Clock) -> Enrolmen
     return EnrolmentService(database, clock, signer, life=life)
 
 
-async def _keep_partitions(settings: Settings, database: Database, clock: Clock, service: LinkService) -> None:
-    """This will make tomorrow's partitions and drop those past retention, every hour."""
-    while True:
-        try:
-            await asyncio.to_thread(_make_and_drop, settings, database, clock)
-        except Exception:  # boundary: a database that is away for an hour must not end the process
-            log.exception("day partitions could not be kept up; tried again in an hour")
-        await asyncio.sleep(PARTITION_CHECK_SECONDS)
+def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
+    """This will build the work that comes back by itself."""
+    replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    rollups = RollupJob(database, holder=replica, now=clock.now)
+    return [
+        Job("rollups", rollups.work, end=rollups.close, every_seconds=ROLLUP_SECONDS, clock=clock),
+        Job(
+            "partitions", lambda: _make_and_drop(settings, database, clock),
+            every_seconds=PARTITION_CHECK_SECONDS, clock=clock,
+        ),
+    ]  # fmt: skip
 
 
-def _make_and_drop(settings: Settings, database: Database, clock: Clock) -> None:
+def _make_and_drop(settings: Settings, database: Database, clock: Clock) -> Report:
+    """This will make tomorrow's partitions and drop what is past retention. Safe beside replicas that do the same."""
     now = clock.now()
     today, kept = now.date(), timedelta(days=settings.retention_days + 1)
     with storage_errors(), database.connect(autocommit=True) as connection:
         partitions.ensure_days(connection, partitions.days_ahead(today))
         # One day of grace: a sample admitted just inside retention must still find its partition.
         dropped = partitions.drop_before(connection, today - kept)
+        dropped += partitions.drop_rollups_before(
+            connection,
+            minutes=today - timedelta(days=settings.minute_retention_days),
+            hours=today - timedelta(days=settings.hour_retention_days),
+        )
         partitions.purge_processes(connection, now - kept)
         events.drop_before(connection, now - timedelta(days=settings.retention_days))
     if dropped:
         log.info("retention dropped %s", ", ".join(dropped))
+    return Report(leading=True, more=False, figures={"dropped": float(len(dropped))})
 
 
 def migrate(handle: DatabaseHandle) -> tuple[str | None, str]:

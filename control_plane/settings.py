@@ -103,6 +103,14 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         14, ge=1, le=3650, validation_alias=_names(own="RETENTION_DAYS"), description="days of raw samples kept"
     )
+    minute_retention_days: int = Field(
+        30, ge=1, le=3650, validation_alias=_names(own="MINUTE_RETENTION_DAYS"),
+        description="days that what samples say of each minute is kept",
+    )  # fmt: skip
+    hour_retention_days: int = Field(
+        400, ge=1, le=3650, validation_alias=_names(own="HOUR_RETENTION_DAYS"),
+        description="days that what samples say of each hour is kept: a year, and the month to compare it with",
+    )  # fmt: skip
     environment: str = Field(
         "development", validation_alias=_names("ENVIRONMENT", own="ENVIRONMENT"), description="a name shown to people"
     )

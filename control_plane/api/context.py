@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
 from control_plane.runtime.clock import Clock
+from control_plane.runtime.jobs import JobState
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database
 
@@ -76,6 +77,7 @@ class ApiContext:
     environment: str
     settings: Mapping[str, object]  # as they may be shown: secrets are already replaced
     capabilities: Mapping[str, object]
+    jobs: Sequence[JobState] = ()
 
 
 def _context(request: Request) -> ApiContext:

@@ -17,6 +17,7 @@ from control_plane.model.errors import StorageRefused
 from control_plane.model.event import AdmittedEvent
 from control_plane.model.node import NodeStatus, Refusal, SampleLoss
 from control_plane.storage import cursors, entities, events, nodes
+from control_plane.storage.rollups import marks
 from control_plane.storage.samples import SampleWriter
 from control_plane.storage.session import SyncConnection
 
@@ -125,6 +126,7 @@ class Flusher:
         return outcome
 
     def _transaction(self, connection: SyncConnection, items: Sequence[Item], now: datetime) -> Outcome:
+        closed_until_us = marks.hold_open(connection)
         self._resolve_entities(connection, items, now)
         keys = {(item.stream.node_id, item.stream.epoch) for item in items if _numbered(item)}
         positions = cursors.lock(connection, keys, now)
@@ -134,6 +136,7 @@ class Flusher:
         ]
         blocks, impossible = decode(pieces)
         rows = self._samples.write(connection, blocks)
+        marks.note_late(connection, blocks, closed_until_us)
         nodes.update_status(connection, [_status(s, b, t) for s, b in plan.batches for t in b.ticks])
         events.insert(connection, [row for s, b in plan.batches for t in b.ticks for row in _events(s, b, t)])
         cursors.record_losses(connection, plan.losses, now)

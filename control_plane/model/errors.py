@@ -29,3 +29,7 @@ class InvalidRequest(OptiInfraError):
 
 class Conflict(OptiInfraError):
     """What was asked cannot be done in the present state; the text says what to wait for or change."""
+
+
+class LeaseLost(OptiInfraError):
+    """Another replica does this work now: what was begun here is dropped."""

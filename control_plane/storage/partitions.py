@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
@@ -14,6 +14,7 @@ from optiinfra.catalogue import TABLES
 
 # Two days ahead: a control plane that was down over midnight still finds its partition.
 DAYS_AHEAD = 2
+_DAY_PARTITIONS = f"^({'|'.join(TABLES)})_sample_[0-9]{{8}}$"
 
 
 def partition_name(table: str, day: date) -> str:
@@ -29,17 +30,43 @@ def ensure_days(connection: SyncConnection, days: Iterable[date]) -> None:
     """
     for day in sorted(set(days)):
         for table in TABLES:
-            start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-            # IF NOT EXISTS looks before it waits for the parent's lock: the replica that had it was faster.
-            with suppress(errors.DuplicateTable, errors.UniqueViolation):
-                connection.execute(
-                    sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
-                        sql.Identifier(partition_name(table, day)),
-                        sql.Identifier(f"{table}_sample"),
-                        sql.Literal(start.isoformat()),
-                        sql.Literal((start + timedelta(days=1)).isoformat()),
-                    )
-                )
+            _ensure(connection, f"{table}_sample", partition_name(table, day), day, day + timedelta(days=1))
+
+
+def ensure_rollups(connection: SyncConnection, days: Iterable[date]) -> None:
+    """This will make the partitions of the rollup tables that hold `days`: one a day, and one a month for hours."""
+    for day in sorted(set(days)):
+        _ensure(connection, "rollup_minute", f"rollup_minute_{day:%Y%m%d}", day, day + timedelta(days=1))
+        month = day.replace(day=1)
+        next_month = (month + timedelta(days=31)).replace(day=1)
+        _ensure(connection, "rollup_hour", f"rollup_hour_{month:%Y%m}", month, next_month)
+
+
+def _ensure(connection: SyncConnection, parent: str, name: str, first: date, end: date) -> None:
+    # IF NOT EXISTS looks before it waits for the parent's lock: the replica that had it was faster.
+    with suppress(errors.DuplicateTable, errors.UniqueViolation):
+        connection.execute(
+            sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
+                sql.Identifier(name),
+                sql.Identifier(parent),
+                sql.Literal(_midnight(first).isoformat()),
+                sql.Literal(_midnight(end).isoformat()),
+            )
+        )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def oldest_day(connection: SyncConnection) -> datetime | None:
+    """This will give the start of the oldest day that any sample table has a partition for."""
+    row = connection.execute(
+        "SELECT min(right(relname, 8)) FROM pg_class WHERE relkind = 'r' AND relispartition "
+        "AND relnamespace = current_schema()::regnamespace AND relname ~ %s",
+        (_DAY_PARTITIONS,),
+    ).fetchone()
+    return None if row is None or row[0] is None else datetime.strptime(row[0], "%Y%m%d").replace(tzinfo=UTC)
 
 
 def days_ahead(today: date) -> list[date]:
@@ -47,21 +74,46 @@ def days_ahead(today: date) -> list[date]:
     return [today + timedelta(days=n) for n in range(DAYS_AHEAD + 1)]
 
 
+def summarize(connection: SyncConnection, day: date) -> None:
+    """This will bring the block range indexes of a day's samples up to date: what is not in them is always read."""
+    connection.execute(
+        "SELECT brin_summarize_new_values(i.indexrelid) FROM pg_index i "
+        "JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam "
+        "WHERE a.amname = 'brin' AND i.indrelid IN (SELECT to_regclass(t) FROM unnest(%s::text[]) t)",
+        ([partition_name(table, day) for table in TABLES],),
+    )
+
+
 def drop_before(connection: SyncConnection, oldest: date) -> list[str]:
-    """This will drop every partition that only holds days before `oldest`, and name them.
+    """This will drop every partition of samples that only holds days before `oldest`, and name them.
 
     The connection must be in autocommit mode: each is detached concurrently, so writers never wait.
     What a call that was interrupted left half detached, or detached and not dropped, is finished.
     """
+    return _drop(connection, _DAY_PARTITIONS, lambda stamp: _day_of(stamp) < oldest)
+
+
+def drop_rollups_before(connection: SyncConnection, *, minutes: date, hours: date) -> list[str]:
+    """This will do the same with partitions of rollups: one goes when all of it is older."""
+    dropped = _drop(connection, "^rollup_minute_[0-9]{8}$", lambda stamp: _day_of(stamp) < minutes)
+    first_kept = hours.replace(day=1)
+    return dropped + _drop(connection, "^rollup_hour_[0-9]{6}$", lambda stamp: _day_of(stamp + "01") < first_kept)
+
+
+def _day_of(stamp: str) -> date:
+    return datetime.strptime(stamp, "%Y%m%d").replace(tzinfo=UTC).date()
+
+
+def _drop(connection: SyncConnection, pattern: str, is_old: Callable[[str], bool]) -> list[str]:
     rows = connection.execute(
         "SELECT c.relname, i.inhdetachpending FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid "
         "WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s",
-        (f"^({'|'.join(TABLES)})_sample_[0-9]{{8}}$",),
+        (pattern,),
     ).fetchall()
     dropped = []
     for child, pending in sorted(rows):
-        parent, _, digits = child.rpartition("_")
-        if datetime.strptime(digits, "%Y%m%d").replace(tzinfo=UTC).date() >= oldest:
+        parent, _, stamp = child.rpartition("_")
+        if not is_old(stamp):
             continue
         if pending is not None:  # still its parent's
             connection.execute(

@@ -9,7 +9,15 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import pytest
 
-from control_plane.storage.partitions import days_ahead, drop_before, ensure_days, partition_name, purge_processes
+from control_plane.storage.partitions import (
+    days_ahead,
+    drop_before,
+    drop_rollups_before,
+    ensure_days,
+    ensure_rollups,
+    partition_name,
+    purge_processes,
+)
 from control_plane.storage.session import SyncConnection
 from optiinfra.catalogue import TABLES
 
@@ -176,3 +184,16 @@ def test_processes_that_ended_before_retention_are_forgotten_and_nothing_else_is
     left = connection.execute("SELECT key FROM entity ORDER BY key").fetchall()
     assert [key for (key,) in left] == ["announced", "old gpu", "sampled"]
     assert connection.execute("SELECT entity_id FROM gpu_process_latest").fetchall() == [(ids["sampled"],)]
+
+
+def test_partitions_of_rollups_are_made_by_day_and_month_and_dropped_when_all_of_them_is_old(
+    connection: SyncConnection,
+) -> None:
+    ensure_rollups(connection, [date(2026, 1, 31), date(2026, 2, 1), TODAY])
+    assert existing(connection) == {
+        "rollup_minute_20260131", "rollup_minute_20260201", "rollup_minute_20260304",
+        "rollup_hour_202601", "rollup_hour_202602", "rollup_hour_202603",
+    }  # fmt: skip
+    dropped = drop_rollups_before(connection, minutes=date(2026, 2, 1), hours=date(2026, 2, 28))
+    assert set(dropped) == {"rollup_minute_20260131", "rollup_hour_202601"}
+    assert drop_before(connection, date(2027, 1, 1)) == [], "rollups outlive samples"

@@ -16,6 +16,7 @@ from control_plane.api.parameters import Parameters
 from control_plane.api.problems import not_ready
 from control_plane.model.errors import OptiInfraError
 from control_plane.model.node import NodeState, node_state
+from control_plane.runtime.jobs import JobState, Standing
 from control_plane.storage import migrations, nodes
 from control_plane.storage.failures import DatabaseError
 
@@ -110,6 +111,24 @@ async def _disk(context: ApiContext) -> dict[str, Any]:
     return part
 
 
+async def _jobs(context: ApiContext) -> dict[str, Any]:
+    if not context.jobs:
+        return await _absent("this process has no jobs")
+    failed = [job for job in context.jobs if job.standing is Standing.FAILED]
+    part: dict[str, Any] = {"state": "degraded" if failed else "ok"}
+    if failed:
+        part["error"] = "; ".join(f"{job.name}: {job.last_error}" for job in failed)
+    part["jobs"] = [_job(job) for job in context.jobs]
+    return part
+
+
+def _job(job: JobState) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": job.name, "standing": job.standing, "figures": job.figures}
+    if job.last_success_at is not None:
+        shown["last_success_at"] = timestamp(job.last_success_at)
+    return shown
+
+
 async def _absent(detail: str) -> dict[str, Any]:
     return {"state": "not_configured", "detail": detail}
 
@@ -130,9 +149,12 @@ CHECKS: dict[str, Callable[[ApiContext], Awaitable[dict[str, Any]]]] = {
     "ingest": _ingest,
     "nodes": _nodes,
     "disk": _disk,
+    "jobs": _jobs,
     "llm": _llm,
     "orchestrator": _orchestrator,
 }
+# What makes health worse when it is neither well nor absent.
+MATTERING = ("nodes", "disk", "jobs")
 NEEDED = ("database", "migrations", "ingest")
 
 
@@ -141,7 +163,9 @@ async def health_detailed(_: Annotated[Parameters, Query()], context: Context) -
     """`status` is the worst of the parts that matter: healthy, degraded or unhealthy."""
     parts = {name: await _timed(context, check) for name, check in CHECKS.items()}
     status = "healthy"
-    if any(part["state"] != "ok" for name, part in parts.items() if name in (*NEEDED, "nodes", "disk")):
+    if any(
+        part["state"] not in ("ok", "not_configured") for name, part in parts.items() if name in (*NEEDED, *MATTERING)
+    ):
         status = "degraded"
     if any(parts[name]["state"] == "failed" for name in NEEDED):
         status = "unhealthy"

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from control_plane.ingest.server import LinkService
+from control_plane.runtime.jobs import JobState, Standing
 from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock
 from tests.support.rest import Api, client_of, context_of, problem_of
@@ -50,7 +51,7 @@ async def test_the_details_name_every_part(api: Api) -> None:
     parts = body["parts"]
     assert body["status"] == "healthy"
     assert {name: part["state"] for name, part in parts.items()} == {
-        "database": "ok", "migrations": "ok", "ingest": "ok", "nodes": "ok", "disk": "ok",
+        "database": "ok", "migrations": "ok", "ingest": "ok", "nodes": "ok", "disk": "ok", "jobs": "not_configured",
         "llm": "not_configured", "orchestrator": "not_configured",
     }  # fmt: skip
     assert parts["nodes"]["counts"] == {"connected": 3, "stale": 0, "gone": 0, "never_sampled": 1}
@@ -186,3 +187,18 @@ async def test_the_exposition_is_what_prometheus_reads_and_knows_every_figure(ap
         assert family.documentation != name, "say what it means"
         assert family.type == ("gauge" if name in ("streams", "pending_bytes") else "counter")
     assert families["optiinfra_build_info"].samples[0].labels.keys() == {"version"}
+
+
+async def test_jobs_are_shown_and_one_that_fails_degrades_health(api: Api) -> None:
+    well = JobState(name="rollups", standing=Standing.LEADING, figures={"behind_seconds": 12.0})
+    broken = JobState(name="partitions", standing=Standing.FAILED, last_error="StorageUnavailable: the disk is full")
+    async with client_of(replace(api.context, jobs=[well, broken])) as client:
+        body = await client.get("/health/detailed")
+    part = body["parts"]["jobs"]
+    assert (body["status"], part["state"]) == ("degraded", "degraded")
+    assert part["error"] == "partitions: StorageUnavailable: the disk is full"
+    assert [(job["name"], job["standing"]) for job in part["jobs"]] == [
+        ("rollups", "leading"),
+        ("partitions", "failed"),
+    ]
+    assert part["jobs"][0]["figures"] == {"behind_seconds": 12.0}

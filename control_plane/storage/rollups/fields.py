@@ -1,0 +1,55 @@
+"""Which statistics each field of the catalogue gets, and the number by which rollups name it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from control_plane.storage.session import SyncConnection
+from optiinfra.catalogue import TABLES, FieldSpec, TableSpec
+
+
+class FieldKind(Enum):
+    """What can be said of a field over a stretch of time."""
+
+    GAUGE = "gauge"  # minimum, mean, maximum, quantiles, last
+    STATE = "state"  # a code or a set of bits: which values it had and how often; its mean would say nothing
+    COUNTER = "counter"  # growth, over how many seconds, resets, last
+    HISTOGRAM = "histogram"  # growth of its buckets and of its sum
+
+
+def kind_of(field: FieldSpec) -> FieldKind | None:
+    """This will say how a field is rolled up; None for one value per core, which only samples keep."""
+    if field.type == "real[]":
+        return None
+    if field.type == "histogram":
+        return FieldKind.HISTOGRAM
+    if field.is_counter:
+        return FieldKind.COUNTER
+    return FieldKind.STATE if field.unit in ("bits", "code") else FieldKind.GAUGE
+
+
+def is_exact(field: FieldSpec) -> bool:
+    """This will say whether a field's last value needs more digits than a float4 has."""
+    return field.type in ("double", "bigint")
+
+
+def rolled_up(spec: TableSpec) -> list[FieldSpec]:
+    """This will list the fields of a table that have rollups."""
+    return [field for field in spec.fields if kind_of(field) is not None]
+
+
+FieldNumbers = dict[tuple[str, str], int]  # (table, field) -> field_id
+
+
+def numbers(connection: SyncConnection) -> FieldNumbers:
+    """This will give every field's number, giving one to those that have none yet."""
+    known = [(table, field.name) for table, spec in TABLES.items() for field in spec.fields]
+    connection.execute(
+        "INSERT INTO metric_field (table_name, name) "
+        "SELECT t, n FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS given(t, n, place) "
+        "WHERE NOT EXISTS (SELECT FROM metric_field f WHERE f.table_name = t AND f.name = n) "
+        "ORDER BY place ON CONFLICT DO NOTHING",
+        ([table for table, _ in known], [name for _, name in known]),
+    )
+    rows = connection.execute("SELECT table_name, name, field_id FROM metric_field").fetchall()
+    return {(table, name): field_id for table, name, field_id in rows}

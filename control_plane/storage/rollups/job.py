@@ -1,0 +1,222 @@
+"""The rollup job: one bounded step at a time, under a lease, each in transactions of its own.
+
+What is due follows from what is stored: how far each step has come, and the marks of late samples. A
+replica that dies in a step leaves no trace of it; the next one does that step again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+
+from control_plane.model.entity import EntityKind
+from control_plane.model.errors import LeaseLost
+from control_plane.runtime.jobs import Report
+from control_plane.storage import leases, moments, partitions
+from control_plane.storage.leases import Lease
+from control_plane.storage.rollups import closing, fields, marks, store
+from control_plane.storage.rollups.lookups import Lookups
+from control_plane.storage.rollups.minutes import LOOKBACK_US
+from control_plane.storage.rollups.patching import replace_cells
+from control_plane.storage.rollups.rolling import Roller
+from control_plane.storage.rollups.store import DAY_US, HOUR, HOUR_US, MINUTE, MINUTE_US, FieldBook
+from control_plane.storage.session import Database, SyncConnection, storage_errors
+from optiinfra.catalogue import TABLES
+
+NAME = "rollups"
+# A replica that dies is replaced after this; a step that takes longer is protected by its row lock.
+LEASE_LIFETIME = timedelta(seconds=30)
+# After a minute has ended, samples of it are still on their way: scrape, batch, network, commit.
+SETTLING_US = 10_000_000
+# What comes later than that is late, and cheap to add until the hour's rows are written.
+HOUR_SETTLING_US = 5 * MINUTE_US
+# One step's share of late minutes.
+MOST_MARKS = 2_000
+# An hour of samples of so many entities is some 100 MB.
+ENTITIES_AT_ONCE = 256
+
+ROLLED, HOURS, DAYS = "minute", "hour", "day"
+
+
+class RollupJob:
+    """Rolls up what is due. Owned by one thread at a time."""
+
+    def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime]) -> None:
+        """`holder` names this replica; `now` is the control plane's clock."""
+        self._database = database
+        self._holder = holder
+        self._now = now
+        self._connection: SyncConnection | None = None
+        self._book: FieldBook | None = None
+        self._roller: Roller | None = None
+        self._token: int | None = None
+        self._days: set[date] = set()
+
+    def work(self) -> Report:
+        """This will do one step. Raises StorageUnavailable when the database does not play along."""
+        try:
+            with storage_errors():
+                return self._step(self._open())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """This will let the connection go; the lease ends by itself."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._book = self._roller = self._token = None
+        self._days.clear()
+
+    def _open(self) -> SyncConnection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.connect(autocommit=True)
+            self._book = FieldBook(fields.numbers(self._connection))
+            self._roller = Roller(self._book, Lookups())
+        return self._connection
+
+    def _step(self, connection: SyncConnection) -> Report:
+        assert self._roller is not None
+        now = self._now()
+        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
+        if lease is None:
+            return Report(leading=False, more=False)
+        if lease.token != self._token:
+            self._roller.forget()
+            self._token = lease.token
+        come = dict(marks.progress(connection))
+        if ROLLED not in come:
+            come |= self._begin(connection, now)
+        more = (
+            self._roll_minutes(connection, lease, come, moments.to_us(now))
+            or self._roll_late(connection, lease, come)
+            or self._close_hour(connection, lease, come)
+            or self._close_day(connection, lease, come)
+        )
+        come = dict(marks.progress(connection))
+        return Report(leading=True, more=more, figures=self._figures(connection, come, moments.to_us(now)))
+
+    def _figures(self, connection: SyncConnection, come: dict[str, int], now_us: int) -> dict[str, float | str | None]:
+        row = connection.execute("SELECT count(*) FROM rollup_due").fetchone()
+        return {
+            "rolled_up_until": moments.to_datetime(come[ROLLED]).isoformat(),
+            "behind_seconds": max(0.0, (now_us - come[ROLLED]) / 1e6),
+            "late_minutes_due": float(row[0]) if row else 0.0,
+        }
+
+    def _begin(self, connection: SyncConnection, now: datetime) -> dict[str, int]:
+        """This will settle where to begin: at the oldest day that samples are kept of."""
+        oldest = partitions.oldest_day(connection)
+        start = moments.to_us(oldest) if oldest is not None else moments.to_us(now) // HOUR_US * HOUR_US
+        for name in (ROLLED, HOURS, DAYS):
+            marks.advance(connection, name, start // DAY_US * DAY_US if name == DAYS else start)
+        return {ROLLED: start, HOURS: start, DAYS: start // DAY_US * DAY_US}
+
+    def _roll_minutes(self, connection: SyncConnection, lease: Lease, come: dict[str, int], now_us: int) -> bool:
+        """This will roll the minutes up that have settled: one usually, up to an hour's when behind."""
+        assert self._roller is not None
+        start = come[ROLLED]
+        settled = (now_us - SETTLING_US) // MINUTE_US * MINUTE_US
+        end = min(settled, (start // HOUR_US + 1) * HOUR_US)
+        if end <= start:
+            return False
+        marks.close_until(connection, end)
+        self._ensure_partitions(connection, start, end)
+        with self._under(connection, lease):
+            for table in TABLES:
+                units = (end - start) // MINUTE_US
+                for found in self._roller.all_entities(connection, table, start_us=start, units=units):
+                    store.insert(connection, MINUTE, found)
+            marks.advance(connection, ROLLED, end)
+        partitions.summarize(connection, moments.to_datetime(start).date())
+        return True
+
+    def _roll_late(self, connection: SyncConnection, lease: Lease, come: dict[str, int]) -> bool:
+        """This will make the minutes again for which samples came late: those of the oldest hour that has any."""
+        found = marks.due(connection, before_us=come[ROLLED], limit=MOST_MARKS)
+        if not found:
+            return False
+        hour = moments.to_us(found[0].minute) // HOUR_US * HOUR_US
+        mine = [mark for mark in found if moments.to_us(mark.minute) < hour + HOUR_US]
+        first, last = moments.to_us(mine[0].minute), moments.to_us(mine[-1].minute)
+        # The growth of what follows begins at the last sample before: that one may be new.
+        since, until = first, min(last + MINUTE_US + LOOKBACK_US, hour + HOUR_US, come[ROLLED])
+        closed = hour < come[HOURS]
+        if closed:
+            since, until = hour, hour + HOUR_US
+        self._ensure_partitions(connection, since, until)
+        with self._under(connection, lease):
+            self._remake(connection, sorted({m.node_id for m in mine}), since, until, hours_too=closed)
+            if last + MINUTE_US + LOOKBACK_US > hour + HOUR_US and hour + HOUR_US < come[ROLLED]:
+                marks.set_due(connection, {(m.node_id, (hour + HOUR_US) // MINUTE_US) for m in mine})
+            marks.done(connection, mine)
+        return True
+
+    def _remake(
+        self, connection: SyncConnection, node_ids: list[int], since_us: int, until_us: int, *, hours_too: bool
+    ) -> None:
+        assert self._roller is not None
+        assert self._book is not None
+        for table, spec in TABLES.items():
+            kind = int(EntityKind[spec.entity.upper()])
+            rows = connection.execute(
+                "SELECT entity_id FROM entity WHERE node_id = ANY(%s) AND kind = %s ORDER BY entity_id",
+                (node_ids, kind),
+            ).fetchall()
+            for begin in range(0, len(rows), ENTITIES_AT_ONCE):
+                ids = [entity_id for (entity_id,) in rows[begin : begin + ENTITIES_AT_ONCE]]
+                units = (until_us - since_us) // MINUTE_US
+                found = self._roller.some_entities(connection, table, ids, start_us=since_us, units=units)
+                replace_cells(
+                    connection, MINUTE, self._book, table, found,
+                    entity_ids=ids, since_us=since_us, until_us=until_us,
+                )  # fmt: skip
+                if hours_too:
+                    replace_cells(
+                        connection, HOUR, self._book, table, list(closing.hours_of(found)),
+                        entity_ids=ids, since_us=since_us, until_us=until_us,
+                    )  # fmt: skip
+
+    def _close_hour(self, connection: SyncConnection, lease: Lease, come: dict[str, int]) -> bool:
+        """This will write an hour's rows once its minutes have settled."""
+        hour = come[HOURS] // HOUR_US * HOUR_US
+        if hour + HOUR_US + HOUR_SETTLING_US > come[ROLLED]:
+            return False
+        self._ensure_partitions(connection, hour, hour + HOUR_US)
+        assert self._book is not None
+        for table in TABLES:
+            for numbers in closing.batches(connection, self._book, table, MINUTE):
+                with self._under(connection, lease):
+                    closing.close_hour(connection, self._book, numbers, hour)
+        with self._under(connection, lease):
+            marks.advance(connection, HOURS, hour + HOUR_US)
+        return True
+
+    def _close_day(self, connection: SyncConnection, lease: Lease, come: dict[str, int]) -> bool:
+        """This will gather a day's hours once the last of them is written."""
+        day = come[DAYS]
+        if day + DAY_US > come[HOURS]:
+            return False
+        assert self._book is not None
+        for table in TABLES:
+            for numbers in closing.batches(connection, self._book, table, HOUR):
+                with self._under(connection, lease):
+                    closing.close_day(connection, self._book, numbers, day)
+        with self._under(connection, lease):
+            marks.advance(connection, DAYS, day + DAY_US)
+        return True
+
+    def _ensure_partitions(self, connection: SyncConnection, since_us: int, until_us: int) -> None:
+        days = {moments.to_datetime(since_us).date(), moments.to_datetime(until_us - 1).date()} - self._days
+        if days:
+            partitions.ensure_rollups(connection, days)
+            self._days |= days
+
+    @contextmanager
+    def _under(self, connection: SyncConnection, lease: Lease) -> Iterator[None]:
+        """This will run a transaction that only commits if the lease is still ours."""
+        with connection.transaction():
+            if not leases.still_mine(connection, lease):
+                raise LeaseLost(f"another replica has taken {lease.name} over")
+            yield
