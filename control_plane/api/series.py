@@ -13,7 +13,8 @@ from control_plane.api.context import ApiContext
 from control_plane.api.parameters import History, Window, step_of, window
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
-from control_plane.storage import readings
+from control_plane.storage import histories, readings
+from control_plane.storage.histories import Kept, Plan, Source
 from control_plane.storage.readings import Bucket, Selection
 from optiinfra.catalogue import TABLES, FieldSpec
 
@@ -24,6 +25,13 @@ USUAL_SAMPLING_SECONDS = 5.0
 MOST_ENTITIES = 50
 # The same for the points of an answer: 50 series of 20 fields of 10,000 points would be gigabytes.
 MOST_POINTS = 100_000
+UNITS = {Source.SAMPLES: "samples", Source.MINUTES: "minutes", Source.HOURS: "hours"}
+MADE_FROM = {
+    "type": "string",
+    "enum": [source.value for source in Source],
+    "description": "samples, or what rollups say of each minute or hour; points then begin at whole ones, and p95 is "
+    "the nearest rank within one percent",
+}
 
 POINT_SCHEMA = {
     "type": "object",
@@ -38,6 +46,12 @@ POINT_SCHEMA = {
         "samples": {"type": "integer"},
         "unknown": {"type": "string", "description": "why there is no value, or no rate, when there is none"},
     },
+}
+HISTORY: dict[str, dict[str, Any]] = {
+    "since": {"type": "string", "format": "date-time", "description": "where the first point begins"},
+    "until": {"type": "string", "format": "date-time"},
+    "resolution_seconds": {"type": "number", "description": "the width of a point that was used"},
+    "made_from": MADE_FROM,
 }
 
 
@@ -63,35 +77,67 @@ async def history(
 ) -> Response:
     """This will answer a history: for each entity and field, a point for each step of the window."""
     fields = scalar_fields(table, asked.field)
-    span = window(asked, context.clock.now(), DEFAULT_WINDOW)
-    step = step_of(asked, span)
     found = await readings.select_entities(context.database.engine, selection, MOST_ENTITIES + 1)
     shown, more = found[:MOST_ENTITIES], len(found) > MOST_ENTITIES
-    bound_rows(span, entities=len(shown), fields=len(fields))
-    bound_points(span, step, series=len(shown) * len(fields))
+    planned = plan_of(context, asked, entities=len(shown))
+    bound(planned, entities=len(shown), fields=len(fields))
     ids = [entity.entity_id for entity in shown]
     items = []
     for home, field in fields:
-        buckets = await readings.history(
-            context.database.engine, home, field, ids, since=span.since, until=span.until, step=step
-        )
+        buckets = await histories.history(context.database.engine, context.dictionaries, home, field, ids, planned)
         await context.dictionaries.load({b.unknown_set_id for b in buckets if b.unknown_set_id is not None}, set())
         by_entity: dict[int, dict[datetime, Bucket]] = {}
         for bucket in buckets:
             by_entity.setdefault(bucket.entity_id, {})[bucket.start] = bucket
         items += [
             dict(identify(entity)) | {"field": field.name} | {"points": _points(
-                context, field, by_entity.get(entity.entity_id, {}), span, step)}
+                context, field, by_entity.get(entity.entity_id, {}), planned)}
             for entity in shown
         ]  # fmt: skip
     return page(
         items,
         more=more,
         last_id=shown[-1].entity_id if shown else 0,
-        since=timestamp(span.since),
-        until=timestamp(span.until),
-        resolution_seconds=step.total_seconds(),
+        **described(planned),
     )
+
+
+def plan_of(context: ApiContext, asked: History, *, entities: int) -> Plan:
+    """This will settle what a history is made from, and where its points lie."""
+    now = context.clock.now()
+    span = window(asked, now, DEFAULT_WINDOW)
+    return histories.plan(
+        span.since, span.until, step_of(asked, span),
+        entities=entities, step_was_asked=asked.step is not None, kept=kept(context, now),
+    )  # fmt: skip
+
+
+def kept(context: ApiContext, now: datetime) -> Kept | None:
+    """This will say from when on there are samples and minutes."""
+    days = [context.capabilities.get(f"{what}_retention_days") for what in ("raw", "minute")]
+    samples, minutes = [now - timedelta(days=d) if isinstance(d, int) else None for d in days]
+    return Kept(samples_since=samples, minutes_since=minutes) if samples and minutes else None
+
+
+def described(planned: Plan) -> dict[str, Any]:
+    """This will say what an answer is about, and from what it was made."""
+    return {
+        "since": timestamp(planned.since),
+        "until": timestamp(planned.until),
+        "resolution_seconds": planned.step.total_seconds(),
+        "made_from": planned.source,
+    }
+
+
+def bound(planned: Plan, *, entities: int, fields: int = 1) -> None:
+    """This will refuse a question whose answer would be too large, or too long in the making. Raises InvalidRequest."""
+    span = Window(since=planned.since, until=planned.until)
+    bound_points(span, planned.step, series=entities * fields)
+    if planned.units * entities * fields > MOST_ROWS:
+        raise InvalidRequest(
+            f"about {planned.units * entities * fields:,.0f} {UNITS[planned.source]} would have to be read; name fewer "
+            "of them (node, gpu, server), fewer fields, or a shorter window"
+        )
 
 
 def bound_rows(span: Window, *, entities: int, fields: int = 1) -> None:
@@ -112,14 +158,10 @@ def bound_points(span: Window, step: timedelta, *, series: int) -> None:
 
 
 def _points(
-    context: ApiContext, field: FieldSpec, buckets: Mapping[datetime, Bucket], span: Window, step: timedelta
+    context: ApiContext, field: FieldSpec, buckets: Mapping[datetime, Bucket], planned: Plan
 ) -> list[dict[str, Any]]:
-    points = []
-    start = span.since
-    while start < span.until:
-        points.append({"at": timestamp(start)} | _point(context, field, buckets.get(start)))
-        start += step
-    return points
+    starts = [planned.since + n * planned.step for n in range(planned.points)]
+    return [{"at": timestamp(at)} | _point(context, field, buckets.get(at)) for at in starts]
 
 
 def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None) -> dict[str, Any]:
@@ -129,7 +171,7 @@ def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None) -> dict
     if bucket is None:
         return nothing | {"samples": 0, "unknown": "no_samples"}
     if bucket.known == 0:
-        why = context.dictionaries.reasons(bucket.unknown_set_id).get(field.name, "not_sent")
+        why = bucket.reason or context.dictionaries.reasons(bucket.unknown_set_id).get(field.name, "not_sent")
         return nothing | {"samples": bucket.samples, "unknown": why}
     shown: dict[str, Any] = {"min": bucket.minimum, "mean": bucket.mean, "max": bucket.maximum, "p95": bucket.p95}
     if field.is_counter:
@@ -137,5 +179,7 @@ def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None) -> dict
         shown["rate_per_second"] = round(bucket.rate, 6) if isinstance(bucket.rate, float) else None
         if shown["rate_per_second"] is None:
             shown["unknown"] = bucket.rate or "no_sample_before"
+        elif bucket.maximum is None:
+            shown["unknown"] = "rollups_keep_growth_only"
         shown["resets"] = bucket.resets
     return shown | {"samples": bucket.samples}

@@ -33,7 +33,6 @@ def increments(table: Table, field: FieldSpec, where: Sequence[Any]) -> Any:
             table.c.unknown_set_id,
             column.label("value"),
             growth.label("growth"),
-            cast(seconds, Float).label("growth_seconds"),
             case((is_steady, column - before), else_=None).label("steady"),
             cast(case((is_steady, seconds), else_=None), Float).label("steady_seconds"),
             case((column < before, 1), else_=0).label("reset"),
@@ -60,8 +59,13 @@ def steady(rows: Any) -> tuple[Any, ...]:
 
 def rate_of(row: Row[Any], why_none: str) -> float | str:
     """This will give a counter's growth per second, or why it is unknown: `why_none` where no two looks are."""
-    if row.steady is None:
-        return "counter_reset" if row.resets else why_none
-    if row.steady_seconds < _TOO_CLOSE_SECONDS:
+    return rate(row.steady, row.steady_seconds, row.resets, why_none)
+
+
+def rate(steady_growth: float | None, seconds: float | None, resets: float, why_none: str) -> float | str:
+    """This will give the same of steady growth, None where no pair of looks shows any, and its seconds."""
+    if steady_growth is None or seconds is None:
+        return "counter_reset" if resets else why_none
+    if seconds < _TOO_CLOSE_SECONDS:
         return "samples_too_close"
-    return float(row.steady) / float(row.steady_seconds)
+    return float(steady_growth) / float(seconds)

@@ -228,10 +228,10 @@ class Bucket:
     maximum: float | None
     p95: float | None
     increase: float | None  # counters: by how much it grew, what stands after a reset included
-    increase_seconds: float | None  # the time between the samples that show the growth
     rate: float | str | None  # counters: growth per second within its lives, or why that is unknown
     resets: int  # how often a counter fell: a new device, a restart, a wrap
     unknown_set_id: int | None  # of some row in which the field was unknown
+    reason: str | None = None  # the same where it is known already
 
 
 # A counter's growth needs the sample before the window; samples are never further apart than this
@@ -273,7 +273,6 @@ async def history(
             func.max(value).label("maximum"),
             func.percentile_cont(0.95).within_group(value).label("p95"),
             func.sum(rows.c.growth).label("increase"),
-            func.sum(rows.c.growth_seconds).label("increase_seconds"),
             *steady(rows),
             func.max(case((value.is_(None), rows.c.unknown_set_id))).label("unknown_set_id"),
         )
@@ -294,7 +293,6 @@ async def history(
             maximum=_plain(row.maximum),
             p95=_plain(row.p95),
             increase=_plain(row.increase) if field.is_counter else None,
-            increase_seconds=row.increase_seconds if field.is_counter else None,
             rate=rate_of(row, "no_sample_before") if field.is_counter else None,
             resets=row.resets if field.is_counter else 0,
             unknown_set_id=row.unknown_set_id,

@@ -16,11 +16,11 @@ from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import GpuHistory, GpuWindow, OfGpus, Window, window
 from control_plane.api.schemas import GPU, GPU_ATTRIBUTION, TEXT, UNKNOWN, reading_schema, scalar_names
-from control_plane.api.series import POINT_SCHEMA, bound_rows, history
+from control_plane.api.series import HISTORY, POINT_SCHEMA, bound, history, kept
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.sample import Reading
-from control_plane.storage import readings
+from control_plane.storage import histories, readings
 from optiinfra.catalogue import TABLES
 
 router = APIRouter(tags=["gpu"])
@@ -99,7 +99,11 @@ async def gpu_metrics(asked: Annotated[OfGpus, Query()], context: Context) -> Re
         "gpu_history",
         "Fields of GPUs over time",
         answer=listed(
-            {"type": "object", "properties": {**GPU, "field": TEXT, "points": {"type": "array", "items": POINT_SCHEMA}}}
+            {
+                "type": "object",
+                "properties": {**GPU, "field": TEXT, "points": {"type": "array", "items": POINT_SCHEMA}},
+            },
+            **HISTORY,
         ),
         errors=(404, 422, 503),
     ),
@@ -298,14 +302,15 @@ async def gpu_memory(asked: Annotated[OfGpus, Query()], context: Context) -> Res
 )
 async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> Response:
     """Mean and peak come from the driver's 20 ms samples; energy from its counter, over the asked window (1 h)."""
-    span = window(asked, context.clock.now(), timedelta(hours=1))
+    now = context.clock.now()
+    span = window(asked, now, timedelta(hours=1))
     found, more = await gpus.latest(context, asked)
-    bound_rows(span, entities=len(found))
+    planned = histories.whole_window(span.since, span.until, entities=len(found), kept=kept(context, now))
+    bound(planned, entities=len(found))
     energy = TABLES["gpu"].field("energy_joules_total")
-    buckets = await readings.history(
-        context.database.engine, "gpu", energy, [e.entity_id for e, _ in found],
-        since=span.since, until=span.until, step=timedelta(seconds=span.seconds + 1),
-    )  # fmt: skip
+    buckets = await histories.history(
+        context.database.engine, context.dictionaries, "gpu", energy, [e.entity_id for e, _ in found], planned
+    )
     grown = {bucket.entity_id: bucket.increase for bucket in buckets}
     items = []
     for entity, reading in found:
@@ -323,7 +328,7 @@ async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> R
         items,
         more=more,
         last_id=found[-1][0].entity_id if found else 0,
-        since=timestamp(span.since),
-        until=timestamp(span.until),
+        since=timestamp(planned.since),
+        until=timestamp(planned.until),
         nodes_without=await gpus.without(context, asked),
     )

@@ -18,10 +18,10 @@ from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import OfServers, ServerWindow, Window, window
 from control_plane.api.schemas import SERVER, UNKNOWN
-from control_plane.api.series import bound_rows
+from control_plane.api.series import bound_rows, kept
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Distribution, Reading
-from control_plane.storage import inference, readings
+from control_plane.storage import histories, inference, readings
 from control_plane.storage.readings import Selection
 from optiinfra.catalogue import TABLES
 
@@ -258,8 +258,8 @@ async def _mean_watts(context: ApiContext, gpus: Sequence[Entity], span: Window)
     """This will give each GPU's mean power over the window: a look at the newest sample would say nothing of it."""
     energy = TABLES["gpu"].field("energy_joules_total")
     ids = sorted({gpu.entity_id for gpu in gpus})
-    rates = await readings.rates(context.database.engine, "gpu", [energy], ids, since=span.since, until=span.until)
-    return {entity_id: found[energy.name] for entity_id, found in rates.items()}
+    planned = histories.whole_window(span.since, span.until, entities=len(ids), kept=kept(context, context.clock.now()))
+    return await histories.rates(context.database.engine, context.dictionaries, "gpu", energy, ids, planned)
 
 
 async def _gpus_behind(

@@ -8,6 +8,7 @@ import pytest
 
 from control_plane.storage.session import Database
 from node_agent.model import Reason, Value
+from optiinfra.catalogue import TABLES
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support import fleet
 from tests.support.fleet import GONE_URL, GPU_0, LLAMA, QWEN, QWEN_URL, RESTART_TICK, SGLANG_URL, URL, entity
@@ -302,7 +303,8 @@ async def test_histograms_and_scalars_are_two_questions(api: Api) -> None:
     assert "two questions" in body["detail"]
 
 
-@pytest.mark.parametrize("field", ["ttft_seconds", "up_flag"])
-async def test_a_history_too_large_to_answer_is_refused_with_what_to_do(api: Api, field: str) -> None:
-    body = await api.refused("/metrics/history", 422, field=field, since="3650d", limit=10_000)
+@pytest.mark.parametrize("kind", ["histograms", "scalars"])
+async def test_a_history_too_large_to_answer_is_refused_with_what_to_do(api: Api, kind: str) -> None:
+    fields = [field.name for field in getattr(TABLES["inference"], kind)][:10]
+    body = await api.refused("/metrics/history", 422, field=fields, since="3650d", limit=10_000)
     assert "shorter window" in body["detail"] or "longer step" in body["detail"]
