@@ -54,6 +54,11 @@ format: ## put every file into shape
 	@.venv-gen/bin/python -m pip install --quiet --require-hashes -r requirements/gen.lock
 	@touch $@
 
+.venv-bench/bin/python: requirements/bench.lock
+	@python3 -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --require-hashes -r requirements/bench.lock
+	@touch $@
+
 proto: .venv-gen/bin/python ## regenerate what derives from proto/
 	@.venv-gen/bin/python proto/generate.py
 
@@ -64,8 +69,8 @@ lock: ## resolve the locks again (needs uv)
 	@for extra in agent server dev; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-annotate --no-emit-index-url --extra $$extra pyproject.toml requirements/build.in \
 	    -o requirements/$$extra.lock; done
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url --extra gen pyproject.toml -o requirements/gen.lock
+	@for extra in gen bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-annotate --no-emit-index-url --extra $$extra pyproject.toml -o requirements/$$extra.lock; done
 
 configuration: ## rewrite docs/configuration.md from the settings
 	@.venv/bin/python scripts/write_configuration.py
@@ -81,4 +86,4 @@ bench: ## measure, and write docs/benchmarks.md
 	@.venv/bin/python -m benchmarks
 
 clean: ## remove environments and caches (no data)
-	@rm -rf .venv .venv-gen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@rm -rf .venv .venv-gen .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
