@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import agent_weight, api_latency, faults, gpu_recorded, ingest, recordings, startup
-from benchmarks.figures import Result, document, machine_line, section, versions_line
+from benchmarks import agent_weight, api_latency, faults, forecast, gpu_recorded, ingest, recordings, startup
+from benchmarks.figures import Result, document, machine_line, section, versions_line, with_section
 
 BENCHMARKS: dict[str, Callable[..., Result]] = {
     "startup": startup.measure,
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "ingest": ingest.measure,
     "api_latency": api_latency.measure,
     "faults": faults.measure,
+    "forecast": forecast.measure,
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -29,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", nargs="?", choices=sorted(BENCHMARKS), help="run this one and print it")
     parser.add_argument("--quick", action="store_true", help="short and rough, to see whether it runs")
+    parser.add_argument("--write", action="store_true", help="with a name: write its section into the document")
     parser.add_argument("--output", type=Path, default=DOCUMENT, help="where the document goes (default: %(default)s)")
     return parser
 
@@ -45,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """This will run one benchmark and print it, or all and write the document."""
     arguments = _parser().parse_args(argv)
     if arguments.name:
-        print(section(_run(arguments.name, quick=arguments.quick)))
+        result = _run(arguments.name, quick=arguments.quick)
+        print(section(result))
+        if arguments.write:
+            text = with_section(arguments.output.read_text(encoding="utf-8"), result)
+            arguments.output.write_text(text, encoding="utf-8")
         return 0
     from control_plane.storage.postgres_binaries import find_binaries
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ def section(result: Result) -> str:
         f"## {result.title}",
         result.explanation,
         f"`python -m benchmarks {result.name}`",
-        table(result),
+        *([table(result)] if result.figures else []),
         *map(cells, result.tables),
     ]
     if result.notes:
@@ -116,6 +117,17 @@ def document(results: Sequence[Result], *, machine: str, versions: str) -> str:
         f"Machine: {machine}.\n\nVersions: {versions}."
     )
     return "\n\n".join([head, *(section(result) for result in results)]) + "\n"
+
+
+def with_section(text: str, result: Result) -> str:
+    """This will give the document with this result's section written anew, at its place or at the end."""
+    parts = re.split(r"\n\n(?=## )", text.rstrip("\n"))
+    mine = [i for i, part in enumerate(parts) if f"`python -m benchmarks {result.name}`" in part.splitlines()]
+    if mine:
+        parts[mine[0]] = section(result)
+    else:
+        parts.append(section(result))
+    return "\n\n".join(parts) + "\n"
 
 
 def machine_line() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,20 @@ def test_with_a_name_one_runs_and_is_printed(
     monkeypatch.setitem(benchmarks.BENCHMARKS, "startup", lambda *, quick: RESULT)
     assert benchmarks.main(["startup"]) == 0
     assert capsys.readouterr().out.startswith("## An example\n")
+
+
+def test_with_a_name_its_section_alone_can_be_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "benchmarks.md"
+    others = [replace(RESULT, name="before", title="Before"), replace(RESULT, name="after", title="After")]
+    old = replace(RESULT, title="Old", notes=["An old remark."])
+    path.write_text(document([others[0], old, others[1]], machine="m", versions="v"))
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "startup", lambda *, quick: RESULT)
+    for _ in range(2):
+        assert benchmarks.main(["startup", "--write", "--output", str(path)]) == 0
+        assert path.read_text() == document([others[0], RESULT, others[1]], machine="m", versions="v")
+    path.write_text(document([others[0]], machine="m", versions="v"))
+    assert benchmarks.main(["startup", "--write", "--output", str(path)]) == 0
+    assert path.read_text() == document([others[0], RESULT], machine="m", versions="v")
+    assert capsys.readouterr().out
