@@ -68,7 +68,7 @@ class AttributionCollector:
             self._asked_at = now.monotonic_seconds
             await self._ask(now)
         pids, left_out = self._pids, self._pids_left_out
-        processes = await asyncio.to_thread(self._look, pids)
+        processes = await asyncio.to_thread(self._look, pids) if pids else {}
         self.ownership = Ownership(
             allocations=None if self._listing is None else self._listing.allocations,
             allocations_detail=self._detail,

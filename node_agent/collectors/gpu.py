@@ -52,7 +52,7 @@ class GpuCollector:
         self._proc_root = proc_root
         self._thread = NvmlThread()
         self._xids: deque[XidEvent] = deque(maxlen=MOST_WAITING)  # from the NVML thread to the loop
-        # Everything below up to _running belongs to the NVML thread.
+        # Everything below up to _running belongs to the NVML thread; the loop reads it only while that rests.
         self._readers: dict[str, GpuReader] = {}  # by GPU UUID
         self._known: dict[str, Entity] = {}  # every GPU ever opened, as last seen
         self._instances: dict[str, list[Entity]] = {}  # by GPU UUID, as last seen
@@ -93,6 +93,8 @@ class GpuCollector:
             return self._released()
         if self._running is not None and not self._running.done():
             return self._stalled(now, 0.0)
+        if self._down is not None and not self._retry.is_due(now):  # the thread rests, and would only say so again
+            return self._report_down(now, self._down)
         renew, self._was_silent = self._was_silent, False
         self._running, self._running_since = self._thread.submit(lambda: self._look(now, renew=renew)), now
         try:
@@ -219,7 +221,8 @@ class GpuCollector:
                 return collected
         except NvmlUnavailable as unavailable:
             self._shut(now, unavailable)
-        return self._report_down(now)
+        assert self._down is not None
+        return self._report_down(now, self._down)
 
     def _take_xids(self) -> None:
         if not self._watches_xids:
@@ -258,15 +261,14 @@ class GpuCollector:
             self._mismatched_at = now
         self._retry.schedule(now, NO_DRIVER)
 
-    def _report_down(self, now: Instant) -> Collected:
-        assert self._down is not None
+    def _report_down(self, now: Instant, down: NvmlUnavailable) -> Collected:
         known = [unseen(entity) for uuid in self._known for entity in self._as_known(uuid)]
         return Collected(
-            outcome=Outcome.ABSENT if self._down.absent and not known else Outcome.FAILED,
-            detail=str(self._down),
+            outcome=Outcome.ABSENT if down.absent and not known else Outcome.FAILED,
+            detail=str(down),
             entities=known,
             samples=[sample for entity in known for sample in silent(entity, Reason.ERROR)],
-            restart_because=str(self._down) if self._restart_helps(now) else "",
+            restart_because=str(down) if self._restart_helps(now) else "",
         )
 
     def _restart_helps(self, now: Instant) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -15,6 +16,7 @@ class Heartbeat:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._said: float | None = None  # the interval that stands in the file
         self._failing = False
 
     def beat(self, interval_seconds: float) -> None:
@@ -23,8 +25,11 @@ class Heartbeat:
         A file that cannot be written is the probe's business, not the samples': they go on.
         """
         try:
-            self._path.write_text(f"{interval_seconds:g}\n")
-            self._failing = False
+            if interval_seconds == self._said and self._path.exists():
+                os.utime(self._path)
+            else:
+                self._path.write_text(f"{interval_seconds:g}\n")
+            self._said, self._failing = interval_seconds, False
         except OSError as error:
             if not self._failing:
                 log.warning("%s cannot be written: %s; probes will fail", self._path, error.strerror)

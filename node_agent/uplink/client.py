@@ -255,7 +255,7 @@ class Uplink:
     async def _watch(self) -> None:
         """This will end the stream when what was sent is not acknowledged, even while a write is stuck."""
         while True:
-            await asyncio.sleep(min(1.0, self._ack_timeout_seconds / 4))
+            await asyncio.sleep(self._ack_timeout_seconds / 8)
             waiting = self._clock.now().monotonic_seconds - self._waiting_since
             if self._under_way and waiting > self._ack_timeout_seconds:
                 raise Disconnected(f"nothing was acknowledged for {self._ack_timeout_seconds:g} s")

@@ -85,7 +85,11 @@ class DiskSpool:
         self._serial = 0
         self._failed_at: float | None = None
         self._lock: int | None = None
-        self._dirty = asyncio.Event()
+        # What the control plane has needs no disk under it, so with a link that works nothing is ever synced.
+        self._unsynced_seq = 0  # the newest batch of the live epoch that is neither synced nor acknowledged; 0: none
+        self._unsynced_since = 0.0  # monotonic seconds, when the oldest such batch was written
+        self._unclosed: list[int] = []  # files that are whole, to be synced and closed off the loop
+        self._dirty = asyncio.Event()  # set when there is something to sync
 
     # -- what earlier processes left --------------------------------------------------------------
 
@@ -165,12 +169,15 @@ class DiskSpool:
         if self._failed_at is not None:
             log.warning("samples are kept on disk again")
             self._failed_at = None
+        if not self._unsynced_seq:
+            self._unsynced_since = now
+        self._unsynced_seq = entry.seq
         self._dirty.set()
         self._bound()
         return True
 
     def _rotate(self) -> None:
-        self._close_file()
+        self._end_file()
         self._serial += 1
         header = Header(epoch=self.epoch, boot_id=self._boot_id)
         path = self._folder / f"{self._serial:012d}.segment"
@@ -200,30 +207,30 @@ class DiskSpool:
         if self._failed_at is None:
             log.error("samples are kept in memory only, the disk spool %s fails: %s", self._folder, error)
         self._failed_at = self._clock.now().monotonic_seconds
-        with suppress(OSError):
-            self._close_file()
+        self._end_file()
         for segment in [s for s in self._segments if s.first_seq == 0]:
             self._segments.remove(segment)
             self._remove(segment)
 
-    def _close_file(self) -> None:
+    def _end_file(self) -> None:
+        """This will write no more to the live file; syncing and closing it may take a slow disk long."""
         if self._file is not None:
-            file, self._file = self._file, None
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+            self._unclosed.append(self._file)
+            self._file = None
+            self._dirty.set()
 
     def committed(self, seq: int) -> None:
         """This will let go of the live epoch's segments up to `seq`."""
+        if seq >= self._unsynced_seq:
+            self._unsynced_seq = 0
         self.acknowledged(self.epoch, seq)
 
     def close_epoch(self, losses: list[Loss]) -> None:
         """This will end the live epoch: what is on disk of it becomes backlog, and a new one begins."""
         for loss in losses:
             self._lose(self.epoch, loss)
-        with suppress(OSError):
-            self._close_file()
+        self._end_file()
+        self._unsynced_seq = 0
         self.epoch = secrets.token_bytes(16)
         self.backlog_changed.set()
 
@@ -314,32 +321,54 @@ class DiskSpool:
     # -- durability -------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """This will bring what was written to the disk itself, at most once a second, off the loop."""
+        """This will bring to the disk itself what was not acknowledged within a second, off the loop."""
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            files, self._unclosed = self._unclosed, []
             try:
-                if self._file is not None:
-                    await asyncio.to_thread(_sync, os.dup(self._file))
+                if files:
+                    await sync(files)
+                await self._sync_live()
             except OSError as error:
                 self._fail(error)
-            await asyncio.sleep(SYNC_SECONDS)
+
+    async def _sync_live(self) -> None:
+        while self._unsynced_seq and self._file is not None:
+            due = self._unsynced_since + SYNC_SECONDS - self._clock.now().monotonic_seconds
+            if due > 0:
+                await asyncio.sleep(due)
+                continue
+            self._unsynced_seq = 0  # before it begins: what is written meanwhile is not in it
+            await sync([os.dup(self._file)])  # the loop may close its own at any time
 
     def close(self) -> None:
         """This will end the live file; the next process finds what is left."""
+        self._end_file()
+        files, self._unclosed = self._unclosed, []
         with suppress(OSError):
-            self._close_file()
+            _sync_and_close(files)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
 
-def _sync(copy: int) -> None:
-    """This will sync a copy of the file's descriptor: the loop may close its own at any time."""
-    try:
-        os.fsync(copy)
-    finally:
-        os.close(copy)
+async def sync(files: list[int]) -> None:
+    """This will bring files to the disk and close them, off the loop. Raises OSError."""
+    await asyncio.to_thread(_sync_and_close, files)
+
+
+def _sync_and_close(files: list[int]) -> None:
+    """This will bring files to the disk. Raises the last OSError, after all of them are closed."""
+    failed: OSError | None = None
+    for file in files:
+        try:
+            os.fsync(file)
+        except OSError as error:
+            failed = error
+        os.close(file)
+    if failed is not None:
+        raise failed
 
 
 def _locked(path: Path) -> int:
