@@ -1,4 +1,4 @@
-"""Listening TCP sockets, and the processes that hold them, from /proc.
+"""Listening TCP sockets, and the processes that hold them, from the kernel's own list or /proc.
 
 The format of /proc/net/tcp: https://docs.kernel.org/networking/proc_net_tcp.html. Only the
 agent's own network namespace is seen.
@@ -12,6 +12,9 @@ import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from node_agent.host import sock_diag
+from node_agent.host.netlink import NetlinkUnavailable
 
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 MAX_SOCKETS = 4096  # listening ones; a busy host has a few hundred
@@ -29,6 +32,33 @@ class ListeningSocket:
 
 def listening(proc_root: str = "/proc") -> tuple[ListeningSocket, ...]:
     """This will give the listening sockets of IPv4 and IPv6; a missing or odd table gives none of its own."""
+    if _is_this_kernels(proc_root):
+        try:
+            return _by_netlink()
+        except NetlinkUnavailable:
+            pass  # /proc has the same, and takes longer
+    return _by_table(proc_root)
+
+
+def _is_this_kernels(proc_root: str) -> bool:
+    """This will say whether a /proc shows the network that we are in ourselves."""
+    try:
+        return Path(proc_root, "self", "ns", "net").samefile("/proc/self/ns/net")
+    except OSError:
+        return False
+
+
+def _by_netlink() -> tuple[ListeningSocket, ...]:
+    """Raises NetlinkUnavailable."""
+    found = [
+        ListeningSocket(address=_address(packed), port=port, inode=inode)
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for packed, port, inode in sock_diag.listening(family)
+    ]
+    return tuple(found[:MAX_SOCKETS])
+
+
+def _by_table(proc_root: str) -> tuple[ListeningSocket, ...]:
     found: list[ListeningSocket] = []
     for table in ("tcp", "tcp6"):
         try:
@@ -60,15 +90,18 @@ def _listening_in(lines: Iterable[str]) -> Iterable[ListeningSocket]:
             continue
         host, _, port = fields[1].partition(":")
         try:
-            yield ListeningSocket(address=_address(host), port=int(port, 16), inode=int(fields[9]))
+            yield ListeningSocket(address=_address(_packed(host)), port=int(port, 16), inode=int(fields[9]))
         except ValueError:
             continue
 
 
-def _address(text: str) -> str:
+def _packed(text: str) -> bytes:
     """This will read an address that the kernel printed as 32-bit words in the machine's byte order."""
     words = [socket.htonl(int(text[start : start + 8], 16)) for start in range(0, len(text), 8)]
-    packed = b"".join(word.to_bytes(4, "big") for word in words)
+    return b"".join(word.to_bytes(4, "big") for word in words)
+
+
+def _address(packed: bytes) -> str:
     address = ipaddress.ip_address(packed)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
