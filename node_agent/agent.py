@@ -120,6 +120,7 @@ async def run(settings: Settings) -> int:
         backoff=backoff(),
         door=_door(settings, clock),
         backlog=BacklogLane(disk, me, clock, backoff=backoff(), boot_id=boot_id(me)) if disk else None,
+        start_spread_seconds=settings.first_wait_seconds,
     )
     pages = await serve_pages(settings.prometheus_listen, newest, clock)
     stopped = stop_signal()

@@ -56,6 +56,7 @@ class Settings:
     buffer_bytes: int = 32 * 1024 * 1024
     spool_bytes: int = 256 * 1024 * 1024
     spool_age_seconds: float = 86_400.0
+    start_spread_seconds: float = 5.0  # a fleet may be restarted all at once; not waited for on loopback
     log_level: str = "info"
     prometheus_listen: str = ""  # host:port of a page for Prometheus; empty: none
 
@@ -89,6 +90,8 @@ class Settings:
             raise SettingsError("buffer_bytes is too small; one MiB is the least")
         if self.spool_bytes and self.spool_bytes < 1024 * 1024:
             raise SettingsError("spool_bytes is too small; one MiB is the least, and 0 keeps samples in memory only")
+        if not 0 <= self.start_spread_seconds <= 600:
+            raise SettingsError(f"start_spread_seconds is {self.start_spread_seconds:g}; 0 to 600 are accepted")
         if not self.spool_age_seconds >= 60:
             raise SettingsError(f"spool_age_seconds is {self.spool_age_seconds:g}; 60 is the least")
 
@@ -127,6 +130,11 @@ class Settings:
             gpu_monitoring_enabled=self.gpu_monitoring_enabled,
             discover_engines=self.discover_engines,
         )
+
+    @property
+    def first_wait_seconds(self) -> float:
+        """This will give from how long a time the first connection's moment is drawn; there is no fleet on loopback."""
+        return 0.0 if self.server.rpartition(":")[0] in LOOPBACK else self.start_spread_seconds
 
     @property
     def tls_dir(self) -> Path:

@@ -14,8 +14,9 @@ import grpc
 from node_agent.clock import Clock
 from node_agent.spool import Entry, Loss, Spool
 from node_agent.uplink import wire
-from node_agent.uplink.backoff import Backoff
+from node_agent.uplink.backoff import Backoff, Kind
 from node_agent.uplink.channel import Disconnected, Door, PlainDoor, Renewing, Unrecognised
+from node_agent.uplink.endings import HINTS, ending_of
 from node_agent.uplink.frames import Packed, Stream, announce_frame, batch_frame, open_stream
 from node_agent.uplink.requests import Handlers, answer_command, answer_configure
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
@@ -92,11 +93,14 @@ class Uplink:
         ack_timeout_seconds: float = ACK_TIMEOUT_SECONDS,
         door: Door | None = None,
         backlog: Backlog | None = None,
+        start_spread_seconds: float = 0.0,
     ) -> None:
         """`server` is host:port; `everything` announces all that any kept batch may name.
 
-        `door` opens the channel to it; None: without encryption.
+        `door` opens the channel to it; None: without encryption. The first attempt is made at a
+        moment drawn from `start_spread_seconds`.
         """
+        self._start_spread_seconds = start_spread_seconds
         self._backlog = backlog
         self._generation = 0  # the spool's, when the stream began
         self._door = door or PlainDoor(server)
@@ -114,13 +118,14 @@ class Uplink:
         self._under_way: deque[int] = deque()  # batches sent and not acknowledged; lost ones are not among them
         self._waiting_since = 0.0  # monotonic; the last progress while a batch is under way
         self._write_lock = asyncio.Lock()
-        self._told_of_outage = False
+        self._told_of: Kind | None = None  # what is known of the outage that lasts
         self.connected = asyncio.Event()
         self.sessions_total = 0  # streams that were welcomed
         self.acknowledged_at: float | None = None  # monotonic seconds of the last acknowledgement
 
     async def run(self) -> None:
         """This will connect, and connect again after every failure, until cancelled."""
+        await asyncio.sleep(self._backoff.start_seconds(self._start_spread_seconds))
         while True:
             started = self._clock.now().monotonic_seconds
             try:
@@ -130,12 +135,12 @@ class Uplink:
                 self.connected.clear()
             except (Disconnected, grpc.aio.AioRpcError, TimeoutError) as error:
                 self.connected.clear()
-                self._tell(error)
-                if isinstance(error, Unrecognised):
+                ending = ending_of(error)
+                self._tell(ending.kind, error)
+                if isinstance(error, Unrecognised):  # its own word: a proxy's might pass
                     self._door.refused()
-                asked = error.retry_after_seconds if isinstance(error, Disconnected) else None
                 lasted = self._clock.now().monotonic_seconds - started
-                await asyncio.sleep(self._backoff.delay_seconds(lasted_seconds=lasted, asked_seconds=asked))
+                await asyncio.sleep(self._backoff.delay_seconds(ending, lasted_seconds=lasted))
 
     async def drained(self) -> None:
         """This will return once everything in the spool has been acknowledged."""
@@ -143,12 +148,13 @@ class Uplink:
             self._spool.changed.clear()
             await self._spool.changed.wait()
 
-    def _tell(self, error: BaseException) -> None:
-        if isinstance(error, Renewing):
+    def _tell(self, kind: Kind, error: BaseException) -> None:
+        if kind is Kind.RENEWING:
             return
-        level = logging.DEBUG if self._told_of_outage else logging.WARNING  # once per outage
-        log.log(level, "no link to %s (%s); samples are kept and sent later", self._server, _reason(error))
-        self._told_of_outage = True
+        level = logging.DEBUG if kind is self._told_of else logging.WARNING  # once per outage and kind of reason
+        hint = HINTS.get(kind, "") if isinstance(error, grpc.aio.AioRpcError) else ""
+        log.log(level, "no link to %s (%s%s); samples are kept and sent later", self._server, _reason(error), hint)
+        self._told_of = kind
 
     async def _session(self) -> None:
         async with await self._door.open() as channel:
@@ -180,7 +186,7 @@ class Uplink:
         self._window = max(1, welcome.window_batches)
         self._spool.committed(self._committed_seq)
         log.info("linked to %s (control plane %s)", self._server, welcome.server_version)
-        self._told_of_outage = False
+        self._told_of = None
         self.sessions_total += 1
         self.connected.set()
 

@@ -10,7 +10,7 @@ import grpc
 
 from node_agent.clock import Clock
 from node_agent.uplink import wire
-from node_agent.uplink.backoff import Backoff
+from node_agent.uplink.backoff import Backoff, Ending
 from node_agent.uplink.channel import Disconnected
 from node_agent.uplink.client import (
     ACK_TIMEOUT_SECONDS,
@@ -21,6 +21,7 @@ from node_agent.uplink.client import (
     write,
 )
 from node_agent.uplink.disk import DiskSpool
+from node_agent.uplink.endings import ending_of
 from node_agent.uplink.frames import Stream, announce_frame, batch_frame, open_stream
 from node_agent.uplink.segment import Record
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
@@ -55,17 +56,17 @@ class BacklogLane:
             if not self.pending():
                 await self._disk.backlog_changed.wait()
                 continue
-            started, asked = self._clock.now().monotonic_seconds, None
+            started, ending = self._clock.now().monotonic_seconds, Ending()
             try:
                 await self.bring(channel, beside_live=True)
                 continue
             except (Disconnected, grpc.aio.AioRpcError, TimeoutError) as error:
                 log.debug("the backlog waits: %s", error)
-                asked = error.retry_after_seconds if isinstance(error, Disconnected) else None
+                ending = ending_of(error)
             except Exception:  # boundary: what is wrong with old samples must not stop the live ones
                 log.exception("the backlog cannot be brought")
             lasted = self._clock.now().monotonic_seconds - started
-            await asyncio.sleep(self._backoff.delay_seconds(lasted_seconds=lasted, asked_seconds=asked))
+            await asyncio.sleep(self._backoff.delay_seconds(ending, lasted_seconds=lasted))
 
     async def bring(self, channel: grpc.aio.Channel, *, beside_live: bool) -> None:
         """This will bring the closed epochs that there are. Without `beside_live` the stream is an ordinary one."""

@@ -8,7 +8,9 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
+import grpc
 import pytest
 
 from node_agent import assembly
@@ -16,7 +18,7 @@ from node_agent.clock import SystemClock
 from node_agent.model import Entity, EntityKind, Sample, Tick
 from node_agent.spool import Spool
 from node_agent.uplink import wire
-from node_agent.uplink.backoff import Backoff
+from node_agent.uplink.backoff import PACES, Backoff, Ending, Kind
 from node_agent.uplink.client import Identity, Uplink
 from node_agent.uplink.frames import Packed
 from node_agent.uplink.requests import Handlers
@@ -26,6 +28,7 @@ from tests.fakes.tcp_proxy import TcpProxy
 
 PATIENCE_SECONDS = 10.0  # on a loaded machine; what is waited for comes within milliseconds
 ACK_TIMEOUT_SECONDS = 0.4
+DETAILS = "grpc-status-details-bin"
 IDENTITY = Identity(
     agent_id="11111111-2222-3333-4444-555555555555",
     node_name="node-a",
@@ -61,7 +64,14 @@ class Agent:
             assembly.append(self.spool, assembly.encode(self.encoder, tick))
 
 
-def an_agent(port: int, *, max_bytes: int = 1 << 20, ack_timeout_seconds: float = PATIENCE_SECONDS) -> Agent:
+def an_agent(
+    port: int,
+    *,
+    max_bytes: int = 1 << 20,
+    ack_timeout_seconds: float = PATIENCE_SECONDS,
+    backoff: Backoff | None = None,
+    start_spread_seconds: float = 0.0,
+) -> Agent:
     spool: Spool[Packed] = Spool(max_bytes=max_bytes)
     encoder = wire.Encoder()
     asked: list[str] = []
@@ -81,7 +91,8 @@ def an_agent(port: int, *, max_bytes: int = 1 << 20, ack_timeout_seconds: float 
         SystemClock(),
         everything=encoder.everything,
         handlers=Handlers(collect_now=collect_now, set_interval=set_interval),
-        backoff=Backoff(random.Random(1), base_seconds=0.02, most_seconds=0.1),
+        backoff=backoff or Backoff(random.Random(1), base_seconds=0.02, most_seconds=0.1),
+        start_spread_seconds=start_spread_seconds,
         ack_timeout_seconds=ack_timeout_seconds,
     )
     return Agent(spool=spool, uplink=uplink, encoder=encoder, asked=asked)
@@ -333,6 +344,84 @@ async def test_the_reason_of_a_refusal_is_told_once_per_outage(
     told = [record.getMessage() for record in caplog.records if "no link" in record.getMessage()]
     assert len(told) == 2, "one outage by refusal, one by a dead server"
     assert "upgrade the agent" in told[0]
+
+
+class Noted(Backoff):
+    """The real policy, asked and noted, and not waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(random.Random(1))
+        self.endings: list[tuple[Ending, float]] = []
+
+    def delay_seconds(self, ending: Ending, *, lasted_seconds: float) -> float:
+        self.endings.append((ending, super().delay_seconds(ending, lasted_seconds=lasted_seconds)))
+        return 0.02
+
+
+class Refusing(grpc.GenericRpcHandler):
+    """Something that answers every call with one status, as a proxy or an API gateway does."""
+
+    def __init__(self, code: grpc.StatusCode, trailing: tuple[tuple[str, bytes], ...]) -> None:
+        self._code = code
+        self._trailing = trailing
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        async def refuse(requests: object, context: Any) -> None:
+            await context.abort(self._code, "said the gateway", trailing_metadata=self._trailing)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)  # type: ignore[arg-type]
+
+
+# google.rpc.Status with a RetryInfo of 7 s and 202 ns, as its own library writes it.
+RETRY_INFO = b"\x08\x08\x1a\x33\x0a\x28type.googleapis.com/google.rpc.RetryInfo\x12\x07\x0a\x05\x08\x07\x10\xca\x01"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "hint"),
+    [
+        (grpc.StatusCode.UNAUTHENTICATED, Kind.UNRECOGNISED, "make a join token"),
+        (grpc.StatusCode.PERMISSION_DENIED, Kind.UNRECOGNISED, "make a join token"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Kind.BUSY, "said the gateway"),
+        (None, Kind.FOREIGN, "no control plane"),
+    ],
+)
+async def test_whatever_answers_instead_of_a_control_plane_is_told_apart_and_outlived(
+    server: LinkServer, code: grpc.StatusCode | None, kind: Kind, hint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="node_agent")
+    other = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    if code is not None:  # without any service, every call is unimplemented: another program, or an old release
+        other.add_generic_rpc_handlers((Refusing(code, ((DETAILS, RETRY_INFO),)),))
+    port = other.add_insecure_port("127.0.0.1:0")
+    await other.start()
+    backoff = Noted()
+    one = an_agent(port, backoff=backoff)
+    one.see(3)
+    async with running(one):
+        await eventually(lambda: len(backoff.endings) >= 5, "five attempts")
+        await other.stop(None)
+        await server.stop()
+        server.port = port
+        await server.start()
+        await drained(one)
+    assert server.stored[IDENTITY.epoch] == [1, 2, 3]
+    asked = None if code is None else 7 + 202e-9
+    for ending, delay in backoff.endings[:5]:
+        assert ending == Ending(kind=kind, asked_seconds=asked)
+        assert delay >= (asked or PACES[kind].base_seconds / 2)
+    told = [record.getMessage() for record in caplog.records if "no link" in record.getMessage()]
+    assert hint in told[0]
+    assert sum(hint in line for line in told) == 1, "once"
+
+
+async def test_an_agent_of_a_fleet_waits_before_its_first_connection(server: LinkServer) -> None:
+    wait = Backoff(random.Random(1)).start_seconds(0.3)
+    one = an_agent(server.port, backoff=Noted(), start_spread_seconds=0.3)
+    one.see(1)
+    began = asyncio.get_running_loop().time()
+    async with running(one):
+        await drained(one)
+    assert server.sessions[0].connected_at - began >= wait > 0
 
 
 async def test_a_drain_is_honoured_and_loses_nothing(server: LinkServer) -> None:
