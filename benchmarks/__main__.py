@@ -8,7 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import agent_weight, api_latency, faults, forecast, gpu_recorded, ingest, recordings, startup
+from benchmarks import (
+    agent_weight,
+    api_latency,
+    faults,
+    fleet_scale,
+    forecast,
+    gpu_recorded,
+    ingest,
+    recordings,
+    startup,
+)
 from benchmarks.figures import Result, document, machine_line, section, versions_line, with_section
 
 BENCHMARKS: dict[str, Callable[..., Result]] = {
@@ -17,6 +27,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "gpu_recorded": gpu_recorded.measure,
     "recordings": recordings.measure,
     "ingest": ingest.measure,
+    "fleet_scale": fleet_scale.measure,
     "api_latency": api_latency.measure,
     "faults": faults.measure,
     "forecast": forecast.measure,

@@ -2,210 +2,298 @@
 
 Run as a process of its own, so that the load and what is loaded do not share an interpreter:
 `python -m benchmarks.fleet --server HOST:PORT --nodes 100 --interval 5 --seconds 20`. It says `connected`
-when every node is, and at the end prints when each batch was acknowledged and how long that took.
+when every node is, and at the end prints what was made, acknowledged and refused as JSON. When each batch was
+acknowledged, and how long that took, goes into the file that `--acknowledged` names, as pairs of doubles.
+
+A node keeps a tick until it is acknowledged, connects again when its stream ends, and sends what is left: what an
+agent does, without its disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import random
+import resource
+import struct
 import sys
 import time
 import uuid
-from collections import deque
-from collections.abc import Iterator
+from array import array
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
+import uvloop
 
-from node_agent.clock import Instant, SystemClock
-from node_agent.model import CollectorReport, Entity, EntityKind, Histogram, Outcome, Sample, Tick, Value
+from benchmarks.fleet_host import tick
+from benchmarks.fleet_identity import Identities, agent_id
+from node_agent.clock import SystemClock
 from node_agent.uplink import wire
-from optiinfra.catalogue import TABLES, FieldSpec
-from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
+from node_agent.uplink.channel import CHANNEL_OPTIONS
+from node_agent.uplink.enrolment import SERVER_NAME
+from optiinfra.telemetry.v1 import link_pb2
 
 METHOD = "/optiinfra.telemetry.v1.Link/Connect"
-GPUS, ENGINES, CORES = 8, 2, 64
-# vLLM's time to first token has 20 bounds, its other histograms fewer: 12 is their mean.
-BOUNDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-# Values beyond this would be no more telling: counters of a machine that has run for a while.
-LARGEST = 1e12
+# A connection of its own, as agents have.
+OPTIONS = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+CONNECT_SECONDS = 30.0
+AGAIN_SECONDS = (0.5, 3.0)  # between two attempts, by chance
+SETTLE_SECONDS = 60.0  # for what is not acknowledged when the time is over
 
 
-def _value(field: FieldSpec, chance: random.Random) -> Value:
-    if field.type == "histogram":
-        counts = tuple(chance.randrange(100_000) for _ in range(len(BOUNDS) + 1))
-        return Histogram(bounds=BOUNDS, counts=counts, sum=chance.random() * 1e5)
-    assert field.minimum is not None
-    assert field.maximum is not None
-    top = min(field.maximum, LARGEST)
-    if field.type == "real[]":
-        return tuple(chance.uniform(field.minimum, top) for _ in range(CORES))
-    if field.type == "bigint":
-        return chance.randrange(int(field.minimum), int(top))
-    return chance.uniform(field.minimum, top)
+def varint(number: int) -> bytes:
+    """This will write a number as protobuf does."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
-def _entities(node: int) -> Iterator[tuple[str, Entity]]:
-    yield "host", Entity(kind=EntityKind.NODE, key="node", attributes={"cpu": "a CPU"})
-    for gpu in range(GPUS):
-        attributes: dict[str, object] = {"index": gpu, "name": "NVIDIA H100 80GB HBM3"}
-        yield "gpu", Entity(kind=EntityKind.GPU, key=f"GPU-{node:06d}-{gpu}", attributes=attributes)
-    for engine in range(ENGINES):
-        attributes = {"engine": "vllm", "model": "a/model", "state": "up"}
-        url = f"http://127.0.0.1:{8000 + engine}"
-        yield "inference", Entity(kind=EntityKind.INFERENCE_SERVER, key=url, attributes=attributes)
+def batch_message(seq: int, unix_us: int, monotonic_us: int, rest: bytes) -> bytes:
+    """This will write an AgentMessage with one batch of one tick; `rest` is the tick without its two stamps."""
+    stamped = struct.pack("<Bq", 0x09, unix_us) + struct.pack("<Bq", 0x11, monotonic_us) + rest
+    batch = b"\x08" + varint(seq) + b"\x12" + varint(len(stamped)) + stamped
+    return b"\x1a" + varint(len(batch)) + batch
 
 
-def tick(node: int, now: Instant) -> Tick:
-    """This will make what a host with eight GPUs and two engines sees: some 700 values in 11 rows."""
-    chance = random.Random(node)
-    named = list(_entities(node))
-    return Tick(
-        taken_at=now,
-        entities=[entity for _, entity in named],
-        samples=[
-            Sample(
-                table=table,
-                entity=(entity.kind, entity.key),
-                values={field.name: _value(field, chance) for field in TABLES[table].fields},
-            )
-            for table, entity in named
-        ],
-        reports=[
-            CollectorReport(collector=name, outcome=Outcome.OK, duration_seconds=0.01)
-            for name in ("system", "gpu", "engine")
-        ],
-    )
+@dataclass(slots=True)
+class Tally:
+    """What the nodes of this process have done."""
+
+    acknowledged: array[float] = field(default_factory=lambda: array("d"))  # pairs: monotonic time, seconds it took
+    made: dict[int, int] = field(default_factory=dict)  # by node's number: ticks, and the same for those acknowledged
+    done: dict[int, int] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+    reconnects: int = 0
+    until: float = float("inf")  # when to stop making ticks; known when all are connected
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One tick that is not acknowledged."""
+
+    seq: int
+    unix_us: int
+    monotonic_us: int
+    made_at: float
 
 
 class Node:
     """One host's stream. It encodes once, and then only stamps."""
 
-    def __init__(self, number: int, server: str, acknowledged: list[tuple[float, float]]) -> None:
-        """`acknowledged` takes (monotonic time, seconds it took) of every batch."""
+    def __init__(self, number: int, server: str, identities: Identities | None, tally: Tally) -> None:
+        """`identities` hold its certificate; None: plain text."""
         self._number = number
+        self._server = server
+        self._identities = identities
         self._clock = SystemClock()
-        self._acknowledged = acknowledged
+        self._tally = tally
         announce, message = wire.Encoder().encode(tick(number, self._clock.now()))
         assert announce is not None
-        self._announce, self._message = announce, message
-        options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own, as agents have
-        self._channel = grpc.aio.insecure_channel(server, options=options)
-        self._in_flight: deque[tuple[int, float]] = deque()
-        self._window, self._seq = 1, 0
+        self._announce = link_pb2.AgentMessage(announce=announce).SerializeToString()
+        message.ClearField("taken_at_unix_us")
+        message.ClearField("taken_at_monotonic_us")
+        self._rest = message.SerializeToString()
+        self._epoch = uuid.uuid4().bytes
+        self._kept: deque[Kept] = deque()
+        self._seq = self._sent = self._acked = 0
+        self._window, self._heartbeat_seconds, self._next_heartbeat = 1, 10.0, 0.0
+        self._sending = False
+        self._stream: grpc.aio.StreamStreamCall[bytes, link_pb2.ServerMessage] | None = None
         self._room = asyncio.Event()
+        self.connected = asyncio.Event()
+        tally.made[number] = tally.done[number] = 0
 
-    async def connect(self) -> None:
-        """This will introduce the node and announce what it has."""
-        call = self._channel.stream_stream(
-            METHOD,
-            request_serializer=link_pb2.AgentMessage.SerializeToString,
-            response_deserializer=link_pb2.ServerMessage.FromString,
-        )
-        self._stream = call()
-        hello = link_pb2.Hello(
-            protocol_min=1, protocol_max=1, agent_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"bench-{self._number}")),
-            node_name=f"bench-{self._number:04d}", epoch=uuid.uuid4().bytes, agent_version="bench",
-            clock=wire.clock_reading(self._clock.now()), attributes_json=b'{"sampling_interval_seconds":5}',
-        )  # fmt: skip
-        await self._stream.write(link_pb2.AgentMessage(hello=hello))
-        self._window = (await self._read()).welcome.window_batches
-        await self._stream.write(link_pb2.AgentMessage(announce=self._announce))
-
-    async def _read(self) -> link_pb2.ServerMessage:
-        message: object = await self._stream.read()
-        if not isinstance(message, link_pb2.ServerMessage):
-            raise ConnectionError("the control plane closed the stream")
-        return message
-
-    async def send(self) -> None:
-        """This will send one tick, taken now, when the window has room."""
-        while len(self._in_flight) >= self._window:
-            self._room.clear()
-            await self._room.wait()
-        now = self._clock.now()
-        self._seq += 1
-        self._message.taken_at_unix_us = wire.unix_us(now)
-        self._message.taken_at_monotonic_us = wire.monotonic_us(now)
-        batch = telemetry_pb2.Batch(seq=self._seq, ticks=[self._message])
-        self._in_flight.append((self._seq, time.monotonic()))
-        await self._stream.write(link_pb2.AgentMessage(batch=batch))
-
-    async def receive(self) -> None:
-        """This will note acknowledgements until cancelled."""
+    async def live(self) -> None:
+        """This will connect, and connect again after every failure, until cancelled."""
         while True:
-            message = await self._read()
-            if not message.HasField("ack"):
-                continue
-            if message.ack.refused:
-                raise ValueError(f"refused: {message.ack.refused[0].reason}")
-            now = time.monotonic()
-            while self._in_flight and self._in_flight[0][0] <= message.ack.committed_seq:
-                _, sent = self._in_flight.popleft()
-                self._acknowledged.append((now, now - sent))
-            self._room.set()
+            try:
+                await self._session()
+            except (grpc.aio.AioRpcError, ConnectionError, TimeoutError, asyncio.InvalidStateError):
+                self._stream = None
+                self._tally.reconnects += 1
+                await asyncio.sleep(random.uniform(*AGAIN_SECONDS))
 
-    async def run(self, *, interval_seconds: float, ticks: int | None, until: float) -> None:
-        """This will send ticks, paced or, at an interval of 0, as fast as they are acknowledged.
+    async def _session(self) -> None:
+        async with self._channel() as channel:
+            stream: grpc.aio.StreamStreamCall[bytes, link_pb2.ServerMessage] = channel.stream_stream(
+                METHOD, response_deserializer=link_pb2.ServerMessage.FromString
+            )()
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await stream.write(self._hello())
+                welcome = (await _read(stream)).welcome
+                await stream.write(self._announce)
+            self._window, self._heartbeat_seconds = welcome.window_batches, welcome.heartbeat_interval_seconds
+            self._taken(welcome.committed_seq)
+            self._sent = self._acked
+            self._stream, self._sending = stream, False
+            self.connected.set()
+            await self._send_ready()
+            try:
+                while True:
+                    await self._hear(await _read(stream))
+            finally:
+                self._stream = None
 
-        It stops by itself at `until`: a write that is cancelled takes its stream along.
+    def _channel(self) -> grpc.aio.Channel:
+        if self._identities is None:
+            return grpc.aio.insecure_channel(self._server, options=OPTIONS)
+        options = (*OPTIONS, ("grpc.ssl_target_name_override", SERVER_NAME))
+        return grpc.aio.secure_channel(self._server, self._identities.credentials(self._number), options=options)
+
+    def _hello(self) -> bytes:
+        hello = link_pb2.Hello(
+            protocol_min=1, protocol_max=1, agent_id=agent_id(self._number), node_name=f"bench-{self._number:05d}",
+            epoch=self._epoch, agent_version="bench", clock=wire.clock_reading(self._clock.now()),
+            attributes_json=b'{"sampling_interval_seconds":5}',
+        )  # fmt: skip
+        return link_pb2.AgentMessage(hello=hello).SerializeToString()
+
+    async def _hear(self, message: link_pb2.ServerMessage) -> None:
+        if message.HasField("refusal"):
+            raise ConnectionError(message.refusal.detail)
+        if not message.HasField("ack"):
+            return
+        for refused in message.ack.refused:
+            self._tally.refused[refused.reason] += 1
+        self._taken(message.ack.committed_seq)
+        self._room.set()
+        if self._kept and self._sent < self._seq:
+            await self._send_ready()
+
+    def _taken(self, committed_seq: int) -> None:
+        now = time.monotonic()
+        while self._kept and self._kept[0].seq <= committed_seq:
+            made_at = self._kept.popleft().made_at
+            self._tally.acknowledged.extend((now, now - made_at))
+            self._tally.done[self._number] += 1
+        self._acked = max(self._acked, committed_seq)
+        self._sent = max(self._sent, self._acked)
+
+    async def _send_ready(self) -> None:
+        """This will send what the window has room for. One at a time: gRPC takes one write after the other."""
+        if self._sending or self._stream is None:
+            return
+        self._sending, stream = True, self._stream
+        try:
+            for kept in [k for k in self._kept if k.seq > self._sent][: self._window - (self._sent - self._acked)]:
+                if kept.seq <= self._sent:  # acknowledged meanwhile: another stream had brought it
+                    continue
+                self._sent = kept.seq
+                await stream.write(batch_message(kept.seq, kept.unix_us, kept.monotonic_us, self._rest))
+            if time.monotonic() >= self._next_heartbeat:
+                self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
+                heartbeat = link_pb2.Heartbeat(clock=wire.clock_reading(self._clock.now()), last_seq=self._seq)
+                await stream.write(link_pb2.AgentMessage(heartbeat=heartbeat).SerializeToString())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the reader sees it too, and connects again
+        finally:
+            if self._stream is stream:
+                self._sending = False
+
+    async def run(self, *, interval_seconds: float, ticks: int | None) -> None:
+        """This will make ticks, paced or, at an interval of 0, as fast as they are acknowledged.
+
+        It stops by itself when the time is over: a write that is cancelled takes its stream along.
         """
         if interval_seconds:
             await asyncio.sleep(interval_seconds * random.random())  # hosts do not tick together
-        due, sent = time.monotonic(), 0
-        while (ticks is None or sent < ticks) and time.monotonic() < until:
-            await self.send()
-            sent += 1
+        due = time.monotonic()
+        while (ticks is None or self._seq < ticks) and time.monotonic() < self._tally.until:
+            while not interval_seconds and len(self._kept) >= self._window:
+                self._room.clear()
+                await self._room.wait()
+            now = self._clock.now()
+            self._seq += 1
+            self._kept.append(Kept(self._seq, wire.unix_us(now), wire.monotonic_us(now), time.monotonic()))
+            self._tally.made[self._number] += 1
+            await self._send_ready()
             if interval_seconds:
                 due += interval_seconds
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     @property
     def is_drained(self) -> bool:
-        """This will say whether everything sent is acknowledged."""
-        return not self._in_flight
-
-    async def close(self) -> None:
-        """This will close the connection."""
-        await self._channel.close()
+        """This will say whether everything made is acknowledged."""
+        return not self._kept
 
 
-async def _run(arguments: argparse.Namespace) -> list[tuple[float, float]]:
-    acknowledged: list[tuple[float, float]] = []
-    nodes = [Node(arguments.first + n, arguments.server, acknowledged) for n in range(arguments.nodes)]
-    for node in nodes:
-        await node.connect()
-    print("connected", flush=True)
-    until = time.monotonic() + arguments.seconds
+async def _read(stream: grpc.aio.StreamStreamCall[bytes, link_pb2.ServerMessage]) -> link_pb2.ServerMessage:
+    message: object = await stream.read()
+    if not isinstance(message, link_pb2.ServerMessage):
+        raise ConnectionError("the control plane closed the stream")
+    if message.HasField("refusal"):
+        raise ConnectionError(message.refusal.detail)
+    return message
+
+
+async def _run(arguments: argparse.Namespace) -> Tally:
+    tally = Tally()
+    identities = Identities.read(arguments.identities) if arguments.identities else None
+    servers = arguments.server.split(",")
+    nodes = [
+        Node(arguments.first + n, servers[n % len(servers)], identities, tally) for n in range(arguments.nodes)
+    ]  # fmt: skip
+    gc.freeze()
     async with asyncio.TaskGroup() as tasks:
-        receiving = [tasks.create_task(node.receive()) for node in nodes]
-        sending = [
-            tasks.create_task(node.run(interval_seconds=arguments.interval, ticks=arguments.ticks, until=until))
-            for node in nodes
-        ]
+        living, sending = [], []
+        for node in nodes:
+            living.append(tasks.create_task(node.live()))
+            if arguments.interval:  # what is paced begins as it connects; the rest waits for all
+                sending.append(tasks.create_task(_paced(node, arguments)))
+            await asyncio.sleep(arguments.ramp / len(nodes))
+        for node in nodes:
+            await node.connected.wait()
+        print("connected", flush=True)
+        tally.until = time.monotonic() + arguments.seconds
+        if not arguments.interval:
+            sending = [tasks.create_task(node.run(interval_seconds=0.0, ticks=arguments.ticks)) for node in nodes]
         await asyncio.wait(sending)
-        while not all(node.is_drained for node in nodes):
-            await asyncio.sleep(0.01)
-        for task in receiving:
+        patience = time.monotonic() + SETTLE_SECONDS
+        while not all(node.is_drained for node in nodes) and time.monotonic() < patience:
+            await asyncio.sleep(0.05)
+        for task in living:
             task.cancel()
-    for node in nodes:
-        await node.close()
-    return acknowledged
+    return tally
+
+
+async def _paced(node: Node, arguments: argparse.Namespace) -> None:
+    await node.connected.wait()
+    await node.run(interval_seconds=arguments.interval, ticks=arguments.ticks)
+
+
+def raise_descriptor_limit() -> None:
+    """This will allow as many connections as the host does: each is a file descriptor."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> int:
     """This will play the fleet that the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--server", required=True, help="host:port of the agents' door")
+    parser.add_argument("--server", required=True, help="host:port of the agents' door; several, with commas")
     parser.add_argument("--nodes", type=int, required=True)
     parser.add_argument("--first", type=int, default=0, help="number of the first node")
     parser.add_argument("--interval", type=float, default=0.0, help="seconds between ticks; 0: as fast as it goes")
     parser.add_argument("--ticks", type=int, default=None, help="ticks of each node; default: until the time is over")
-    parser.add_argument("--seconds", type=float, default=600.0, help="stop sending after this long")
+    parser.add_argument("--seconds", type=float, default=600.0, help="stop this long after all are connected")
+    parser.add_argument("--ramp", type=float, default=0.0, help="seconds over which the nodes connect")
+    parser.add_argument("--identities", type=Path, default=None, help="file with the nodes' certificates")
+    parser.add_argument("--acknowledged", type=Path, default=None, help="file for when each batch was acknowledged")
     arguments = parser.parse_args()
-    json.dump(asyncio.run(_run(arguments)), sys.stdout)
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        tally = runner.run(_run(arguments))
+    if arguments.acknowledged:
+        arguments.acknowledged.write_bytes(tally.acknowledged.tobytes())
+    counts = {str(number): [made, tally.done[number]] for number, made in tally.made.items()}
+    json.dump({"nodes": counts, "refused": tally.refused, "reconnects": tally.reconnects}, sys.stdout)
     return 0
 
 

@@ -7,15 +7,17 @@ import statistics
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg.rows import TupleRow
 
 from benchmarks.figures import Figure, Result
-from benchmarks.processes import ControlPlane, control_plane, cpu_seconds, environment
+from benchmarks.processes import ControlPlane, control_plane, cpu_seconds, environment, folder
 
 RUNS, RUN_SECONDS = 3, 8.0
 # Enough that windows (16 batches each) hold more than one commit takes.
@@ -62,25 +64,71 @@ def _watch(server: ControlPlane, seconds: float) -> Window:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """What a fleet did, as its process tells at its end."""
+
+    acknowledged: Sequence[tuple[float, float]]  # (monotonic time, seconds it took) of every batch
+    nodes: Mapping[str, tuple[int, int]]  # by number: ticks made and ticks acknowledged
+    refused: Mapping[str, int]
+    reconnects: int
+
+
+class Fleet:
+    """A fleet in a process of its own."""
+
+    def __init__(self, server: str, acknowledged: Path, *arguments: str) -> None:
+        """`server` is host:port, or several with commas; `acknowledged` is a file that it may write."""
+        self._acknowledged = acknowledged
+        command = [
+            sys.executable, "-m", "benchmarks.fleet", f"--server={server}", f"--acknowledged={acknowledged}", *arguments
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
+
+    @property
+    def pid(self) -> int:
+        """This will give the process's id."""
+        return self._process.pid
+
+    def connected(self) -> None:
+        """This will return when every node is connected."""
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"connected\n":
+            raise RuntimeError("the fleet did not connect; it says why above")
+
+    def finish(self) -> Played:
+        """This will wait for the end."""
+        output, _ = self._process.communicate()
+        if self._process.returncode:
+            raise RuntimeError("the fleet did not come to its end; it says why above")
+        told = json.loads(output)
+        pairs = array("d")
+        pairs.frombytes(self._acknowledged.read_bytes())
+        return Played(acknowledged=list(zip(pairs[::2], pairs[1::2], strict=True)), **told)
+
+    def kill(self) -> None:
+        """This will end it at once."""
+        self._process.kill()
+        self._process.wait()
+
+
 @contextmanager
 def fleet(server: ControlPlane, *arguments: str) -> Iterator[Callable[[], list[tuple[float, float]]]]:
-    """This will run a fleet in a process of its own; what it gives waits for its end and tells the latencies."""
-    command = [sys.executable, "-m", "benchmarks.fleet", f"--server=127.0.0.1:{server.grpc_port}", *arguments]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == b"connected\n"
+    """This will run a fleet; what it gives waits for its end and tells the latencies."""
+    with folder() as path:
+        playing = Fleet(f"127.0.0.1:{server.grpc_port}", path / "acknowledged", *arguments)
+        try:
+            playing.connected()
 
-        def finish() -> list[tuple[float, float]]:
-            output, _ = process.communicate()
-            if process.returncode:
-                raise RuntimeError("the fleet did not come to its end; it says why above")
-            return [(at, took) for at, took in json.loads(output)]
+            def finish() -> list[tuple[float, float]]:
+                played = playing.finish()
+                if played.refused:
+                    raise ValueError(f"refused: {played.refused}")
+                return list(played.acknowledged)
 
-        yield finish
-    finally:
-        process.kill()
-        process.wait()
+            yield finish
+        finally:
+            playing.kill()
 
 
 def _copy_rates(server: ControlPlane, rows_per_commit: float, runs: int) -> tuple[list[float], list[float]]:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import fleet, fleet_host
 from benchmarks.figures import Figure, Result, document, machine_line, number, table, versions_line
+from node_agent.clock import SystemClock
+from node_agent.uplink import wire
+from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
 REPOSITORY = Path(__file__).parents[2]
 RESULT = Result(
@@ -96,3 +100,16 @@ def test_with_a_name_its_section_alone_can_be_written_anew(
     assert benchmarks.main(["startup", "--write", "--output", str(path)]) == 0
     assert path.read_text() == document([others[0], RESULT], machine="m", versions="v")
     assert capsys.readouterr().out
+
+
+def test_a_hand_written_batch_is_what_protobuf_writes() -> None:
+    _, message = wire.Encoder().encode(fleet_host.tick(7, SystemClock().now()))
+    rest = type(message)()
+    rest.CopyFrom(message)
+    rest.ClearField("taken_at_unix_us")
+    rest.ClearField("taken_at_monotonic_us")
+    written = fleet.batch_message(
+        70_000, message.taken_at_unix_us, message.taken_at_monotonic_us, rest.SerializeToString()
+    )
+    expected = link_pb2.AgentMessage(batch=telemetry_pb2.Batch(seq=70_000, ticks=[message]))
+    assert link_pb2.AgentMessage.FromString(written) == expected
