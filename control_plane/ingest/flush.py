@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
@@ -16,11 +16,14 @@ from control_plane.model.entity import AnnouncedEntity
 from control_plane.model.errors import StorageRefused
 from control_plane.model.event import AdmittedEvent
 from control_plane.model.node import NodeStatus, Refusal, SampleLoss
-from control_plane.storage import cursors, entities, events, nodes
+from control_plane.storage import cursors, entities, events, statuses
+from control_plane.storage.cursors import CursorKey
 from control_plane.storage.rollups import marks
 from control_plane.storage.samples import SampleWriter
 from control_plane.storage.session import SyncConnection
 
+# Ten fleets of the largest size that one replica takes; beyond it all are read again, once.
+MOST_POSITIONS = 100_000
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -88,13 +91,21 @@ class Outcome:
     command_ids: list[str] = field(default_factory=list)
 
 
+class _Overtaken(Exception):
+    """Another replica has moved a cursor: what this transaction was about to do is done in part already."""
+
+
+Look = Callable[[SyncConnection, set[CursorKey], datetime], dict[CursorKey, int]]
+
+
 class Flusher:
     """Writes items in one transaction each call. Owned by one thread."""
 
     def __init__(self) -> None:
-        """The partitions that exist are learnt as days are met."""
+        """The partitions that exist are learnt as days are met, and where the cursors stand as streams are."""
         self._samples = SampleWriter()
         self._days: set[date] = set()
+        self._positions: dict[CursorKey, int] = {}  # as this process committed them; others may have moved on
 
     def missing_days(self, items: Iterable[Item]) -> set[date]:
         """This will name the days for which a partition may still have to be made."""
@@ -110,38 +121,54 @@ class Flusher:
         """This will remember that the partitions of `days` exist."""
         self._days |= set(days)
 
-    def forget_partitions(self) -> None:
-        """This will look again next time: retention may have dropped some."""
+    def forget(self) -> None:
+        """This will look again next time: retention may have dropped partitions, and a commit that failed be done."""
         self._days.clear()
+        self._positions.clear()
 
     def flush(self, connection: SyncConnection, items: Sequence[Item], now: datetime) -> Outcome:
         """This will store `items`, in order, and commit. On any error nothing is stored."""
         try:
-            outcome = self._transaction(connection, items, now)
+            try:
+                outcome = self._transaction(connection, items, now, self._expected)
+            except _Overtaken:
+                connection.rollback()
+                self._samples.rolled_back()
+                outcome = self._transaction(connection, items, now, cursors.lock)
             connection.commit()
         except BaseException:
             self._samples.rolled_back()
             raise
         self._samples.committed()
+        if len(self._positions) > MOST_POSITIONS:
+            self._positions.clear()
+        self._positions |= outcome.positions
         return outcome
 
-    def _transaction(self, connection: SyncConnection, items: Sequence[Item], now: datetime) -> Outcome:
+    def _expected(self, connection: SyncConnection, keys: set[CursorKey], now: datetime) -> dict[CursorKey, int]:
+        """This will say where cursors stand as far as we know: nearly always nobody else has moved them."""
+        known = {key: self._positions[key] for key in keys & self._positions.keys()}
+        return known | cursors.read(connection, keys - known.keys(), now)
+
+    def _transaction(self, connection: SyncConnection, items: Sequence[Item], now: datetime, look: Look) -> Outcome:
         closed_until_us = marks.hold_open(connection)
         self._resolve_entities(connection, items, now)
         keys = {(item.stream.node_id, item.stream.epoch) for item in items if _numbered(item)}
-        positions = cursors.lock(connection, keys, now)
+        before = look(connection, keys, now)
+        positions = dict(before)
         plan = _plan(items, positions, now)
+        if not cursors.claim(connection, before, positions, now):
+            raise _Overtaken
         pieces = [
             piece for stream, batch in plan.batches for tick in batch.ticks for piece in _pieces(stream, batch, tick)
         ]
         blocks, impossible = decode(pieces)
         rows = self._samples.write(connection, blocks)
         marks.note_late(connection, blocks, closed_until_us)
-        nodes.update_status(connection, [_status(s, b, t) for s, b in plan.batches for t in b.ticks])
+        statuses.update(connection, [_status(s, b, t) for s, b in plan.batches for t in b.ticks])
         events.insert(connection, [row for s, b in plan.batches for t in b.ticks for row in _events(s, b, t)])
         cursors.record_losses(connection, plan.losses, now)
         cursors.record_refusals(connection, plan.refusals)
-        cursors.advance(connection, positions, now)
         return Outcome(
             positions=positions,
             rows=rows,

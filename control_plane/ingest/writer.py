@@ -28,7 +28,7 @@ from control_plane.ingest.flush import (
 from control_plane.model.errors import StorageRefused, StorageUnavailable
 from control_plane.runtime.clock import Clock
 from control_plane.storage.partitions import ensure_days
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage.session import LOOKUPS_ONLY, Database, SyncConnection, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class Writer:
         try:
             with storage_errors():
                 if self._connection is None or self._connection.closed:
-                    self._connection = self._database.connect()
+                    self._connection = self._database.connect(settings=LOOKUPS_ONLY)
                 days = self._flusher.missing_days(items)
                 if days:
                     with self._database.connect(autocommit=True) as connection:
@@ -185,7 +185,7 @@ class Writer:
                     self._flusher.partitions_made(days)
                 return self._flusher.flush(self._connection, items, self._clock.now())
         except BaseException:
-            self._flusher.forget_partitions()
+            self._flusher.forget()
             self._disconnect()
             raise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,7 +19,6 @@ from control_plane.storage.schema import (
     node_status,
     sample_loss,
 )
-from control_plane.storage.session import SyncConnection
 
 
 async def introduce(engine: AsyncEngine, hello: NodeIntroduction, now: datetime) -> int:
@@ -41,43 +39,6 @@ async def introduce(engine: AsyncEngine, hello: NodeIntroduction, now: datetime)
     )
     async with engine.begin() as connection:
         return int(await connection.scalar(statement) or 0)
-
-
-def _stored(state: CollectorState) -> dict[str, Any]:
-    """This will give a collector's state as it is stored. asdict() would copy deeply, for every node and commit."""
-    return {
-        "collector": state.collector,
-        "outcome": state.outcome,
-        "duration_seconds": state.duration_seconds,
-        "detail": state.detail,
-        "last_success_age_seconds": state.last_success_age_seconds,
-        "last_error": state.last_error,
-        "last_error_age_seconds": state.last_error_age_seconds,
-    }
-
-
-def update_status(connection: SyncConnection, statuses: Sequence[NodeStatus]) -> None:
-    """This will store the newest status of each node; an older one never replaces a newer one."""
-    newest: dict[int, NodeStatus] = {}
-    for status in statuses:
-        known = newest.get(status.node_id)
-        if known is None or status.taken_at >= known.taken_at:
-            newest[status.node_id] = status
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO node_status AS old VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (node_id) DO UPDATE SET "
-            "taken_at = excluded.taken_at, received_at = excluded.received_at, "
-            "clock_offset_seconds = excluded.clock_offset_seconds, "
-            "sampling_interval_seconds = coalesce(excluded.sampling_interval_seconds, old.sampling_interval_seconds), "
-            "collectors = excluded.collectors WHERE excluded.taken_at >= old.taken_at",
-            [
-                (
-                    s.node_id, s.taken_at, s.received_at, s.clock_offset_seconds, s.sampling_interval_seconds,
-                    json.dumps([_stored(c) for c in s.collectors]),
-                )
-                for _, s in sorted(newest.items())
-            ],
-        )  # fmt: skip
 
 
 def _from_row(row: Row[Any]) -> Node:

@@ -16,6 +16,14 @@ from optiinfra.catalogue import TABLES
 DAYS_AHEAD = 2
 _DAY_PARTITIONS = f"^({'|'.join(TABLES)})_sample_[0-9]{{8}}$"
 
+# Rows are only added, and leave with their partition: nothing to vacuum, and a second pass over every page is no use.
+# Statistics of sixty columns take seconds of CPU; when a partition has doubled is often enough.
+_RARELY_LOOKED_AFTER = sql.SQL(
+    " WITH (autovacuum_vacuum_insert_threshold = -1, "
+    "autovacuum_analyze_threshold = 1000000, autovacuum_analyze_scale_factor = 1)"
+)
+_AS_USUAL = sql.SQL("")
+
 
 def partition_name(table: str, day: date) -> str:
     """This will name the partition of `table` that holds `day`."""
@@ -30,7 +38,8 @@ def ensure_days(connection: SyncConnection, days: Iterable[date]) -> None:
     """
     for day in sorted(set(days)):
         for table in TABLES:
-            _ensure(connection, f"{table}_sample", partition_name(table, day), day, day + timedelta(days=1))
+            name, end = partition_name(table, day), day + timedelta(days=1)
+            _ensure(connection, f"{table}_sample", name, day, end, settings=_RARELY_LOOKED_AFTER)
 
 
 def ensure_rollups(connection: SyncConnection, days: Iterable[date]) -> None:
@@ -42,15 +51,18 @@ def ensure_rollups(connection: SyncConnection, days: Iterable[date]) -> None:
         _ensure(connection, "rollup_hour", f"rollup_hour_{month:%Y%m}", month, next_month)
 
 
-def _ensure(connection: SyncConnection, parent: str, name: str, first: date, end: date) -> None:
+def _ensure(
+    connection: SyncConnection, parent: str, name: str, first: date, end: date, settings: sql.SQL = _AS_USUAL
+) -> None:
     # IF NOT EXISTS looks before it waits for the parent's lock: the replica that had it was faster.
     with suppress(errors.DuplicateTable, errors.UniqueViolation):
         connection.execute(
-            sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
+            sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({}){}").format(
                 sql.Identifier(name),
                 sql.Identifier(parent),
                 sql.Literal(_midnight(first).isoformat()),
                 sql.Literal(_midnight(end).isoformat()),
+                settings,
             )
         )
 

@@ -13,7 +13,7 @@ from sqlalchemy import ARRAY
 from control_plane.model.errors import StorageRefused
 from control_plane.model.reason import Reason
 from control_plane.model.sample import KNOWN, SampleBlock
-from control_plane.storage import dictionaries
+from control_plane.storage import dictionaries, latest
 from control_plane.storage.copying import HEADER, TRAILER, CopyColumn, copy_rows
 from control_plane.storage.schema import sample_columns
 from control_plane.storage.session import SyncConnection
@@ -45,26 +45,11 @@ def null_patterns(codes: npt.NDArray[np.uint8]) -> Iterator[tuple[npt.NDArray[np
 
 
 @cache  # composed once, not for every commit: there are fifty names in it
-def _copy_statement(table: str, target: str) -> bytes:
+def _copy_statement(table: str) -> bytes:
     columns = sql.SQL(", ").join(sql.Identifier(name) for name, _ in COLUMNS[table])
-    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(target), columns).as_bytes()
-
-
-@cache
-def _latest_statements(table: str) -> tuple[bytes, bytes]:
-    """This will give the statements that make a table's stage, and that move the newest rows from it."""
-    names = [sql.Identifier(name) for name, _ in COLUMNS[table]]
-    stage, latest = sql.Identifier(f"{table}_stage"), sql.Identifier(f"{table}_latest")
-    make_stage = sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS")
-    upsert = sql.SQL(
-        "INSERT INTO {latest} ({columns}) SELECT DISTINCT ON (entity_id) {columns} FROM {stage} "
-        "ORDER BY entity_id, taken_at DESC ON CONFLICT (entity_id) DO UPDATE SET ({columns}) = ({excluded}) "
-        "WHERE excluded.taken_at >= {latest}.taken_at"
+    return (
+        sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(f"{table}_sample"), columns).as_bytes()
     )
-    excluded = sql.SQL(", ").join(sql.SQL("excluded.{}").format(name) for name in names)
-    return make_stage.format(stage, latest).as_bytes(), upsert.format(
-        latest=latest, stage=stage, columns=sql.SQL(", ").join(names), excluded=excluded
-    ).as_bytes()
 
 
 class SampleWriter:
@@ -82,8 +67,14 @@ class SampleWriter:
             if len(block):
                 by_table.setdefault(block.table.name, []).append(block)
         for table, group in sorted(by_table.items()):  # one order in every replica: no deadlock on latest rows
-            self._copy(connection, table, f"{table}_sample", group)
-            self._upsert_latest(connection, table, [newest_rows(block) for block in group])
+            self._copy(connection, table, group)
+            latest.advance(
+                connection,
+                table,
+                [name for name, _ in COLUMNS[table]],
+                np.concatenate([block.entity_ids for block in group]),
+                np.concatenate([block.taken_at_us for block in group]),
+            )
         return sum(len(block) for block in blocks)
 
     def committed(self) -> None:
@@ -96,19 +87,13 @@ class SampleWriter:
         self._unknown_sets.rolled_back()
         self._layouts.rolled_back()
 
-    def _copy(self, connection: SyncConnection, table: str, target: str, blocks: Sequence[SampleBlock]) -> None:
+    def _copy(self, connection: SyncConnection, table: str, blocks: Sequence[SampleBlock]) -> None:
         pieces = [piece for block in blocks for piece in self._pieces(connection, block)]
-        with connection.cursor() as cursor, cursor.copy(_copy_statement(table, target)) as copy:
+        with connection.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
             copy.write(HEADER)
             for piece in pieces:
                 copy.write(piece)
             copy.write(TRAILER)
-
-    def _upsert_latest(self, connection: SyncConnection, table: str, blocks: Sequence[SampleBlock]) -> None:
-        make_stage, upsert = _latest_statements(table)
-        connection.execute(make_stage)
-        self._copy(connection, table, f"{table}_stage", blocks)
-        connection.execute(upsert)
 
     def _pieces(self, connection: SyncConnection, block: SampleBlock) -> Iterator[bytes]:
         layout_id = self._layout_id(connection, block)
@@ -140,32 +125,6 @@ class SampleWriter:
             # One entry for all: readers only ask for the reasons of what is NULL.
             reasons = {spec.name: Reason.ERROR.label for spec in block.table.fields}
         return self._unknown_sets.id_of(connection, reasons, scope=scope)
-
-
-def newest_rows(block: SampleBlock) -> SampleBlock:
-    """This will give the newest row of each entity in `block`."""
-    order = np.lexsort((block.taken_at_us, block.entity_ids))
-    last = np.flatnonzero(np.append(np.diff(block.entity_ids[order]) != 0, True))
-    return take_rows(block, order[last])
-
-
-def take_rows(block: SampleBlock, rows: npt.NDArray[np.intp]) -> SampleBlock:
-    """This will give the named rows of `block`, in that order."""
-    if len(rows) == len(block) and (rows == np.arange(len(rows))).all():
-        return block
-    return SampleBlock(
-        table=block.table,
-        node_ids=block.node_ids[rows],
-        entity_ids=block.entity_ids[rows],
-        taken_at_us=block.taken_at_us[rows],
-        codes=block.codes[rows],
-        columns={name: values[rows] for name, values in block.columns.items()},
-        histograms={
-            name: type(h)(bounds=h.bounds, counts=h.counts[rows], sums=h.sums[rows])
-            for name, h in block.histograms.items()
-        },
-        extra={name: values[rows] for name, values in block.extra.items()},
-    )
 
 
 def _copy_columns(

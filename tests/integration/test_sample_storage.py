@@ -15,8 +15,9 @@ from control_plane.model.reason import Reason
 from control_plane.model.sample import KNOWN, HistogramColumn, Reading, SampleBlock
 from control_plane.storage import readings
 from control_plane.storage.dictionaries import RowDictionary, unknown_sets
+from control_plane.storage.latest import DAY_US, newest
 from control_plane.storage.partitions import ensure_days
-from control_plane.storage.samples import SampleWriter, newest_rows, null_patterns
+from control_plane.storage.samples import SampleWriter, null_patterns
 from control_plane.storage.schema import SAMPLE_TABLES
 from control_plane.storage.session import Database, SyncConnection, storage_errors
 from optiinfra.catalogue import TABLES
@@ -141,14 +142,37 @@ def test_rows_are_grouped_by_what_they_lack_and_every_row_is_in_one_group() -> N
     assert groups == {(0, 2), (1, 4), (3,)}
 
 
-def test_the_newest_row_of_each_entity_is_found_whatever_the_order() -> None:
-    found = block([1.0, 2.0, 3.0, 4.0])
-    found.entity_ids[:] = [7, 8, 7, 8]
-    found.taken_at_us[:] = START_US + np.array([5, 1, 3, 2])
-    newest = newest_rows(found)
-    assert dict(zip(newest.entity_ids.tolist(), newest.columns["power_draw_watts"].tolist(), strict=True)) == {
-        7: 1.0, 8: 4.0,
-    }  # fmt: skip
+def test_the_newest_moment_of_each_entity_is_found_whatever_the_order() -> None:
+    ids, moments = newest(np.array([8, 7, 8, 7], np.int32), np.array([5, 1, 3, 2], np.int64))
+    assert (ids.tolist(), moments.tolist()) == ([7, 8], [2, 5])
+
+
+def latest_rows(connection: SyncConnection) -> dict[int, float]:
+    return dict(connection.execute("SELECT entity_id, power_draw_watts FROM gpu_latest").fetchall())
+
+
+def test_the_newest_row_of_an_entity_is_kept_over_writes_and_days_and_an_older_one_changes_nothing(
+    connection: SyncConnection,
+) -> None:
+    writer = SampleWriter()
+    first, later, older = block([1.0, 2.0]), block([3.0], entity=2), block([9.0])
+    later.taken_at_us[:] = START_US + DAY_US
+    older.taken_at_us[:] = START_US - 5_000_000
+    with psycopg.connect(connection.info.dsn, password=connection.info.password, autocommit=True) as other:
+        ensure_days(other, [START.date() + timedelta(days=1)])
+    writer.write(connection, [first, later])
+    assert latest_rows(connection) == {1: 2.0, 2: 3.0}
+    writer.write(connection, [older, block([4.0], entity=3)])
+    assert latest_rows(connection) == {1: 2.0, 2: 3.0, 3: 4.0}
+    again = block([5.0])
+    again.taken_at_us[:] = START_US + DAY_US
+    writer.write(connection, [again])
+    assert latest_rows(connection) == {1: 5.0, 2: 3.0, 3: 4.0}
+
+
+def test_two_rows_of_one_entity_and_moment_do_not_stop_its_newest_row(connection: SyncConnection) -> None:
+    SampleWriter().write(connection, [block([1.0]), block([1.0])])
+    assert latest_rows(connection) == {1: 1.0}
 
 
 # -- growth of counters -------------------------------------------------------------------------
