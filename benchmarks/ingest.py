@@ -237,9 +237,9 @@ def _paced(server: ControlPlane, runs: int, seconds: float) -> list[Figure]:
 
 
 def _gather_milliseconds() -> float:
-    from control_plane.ingest.writer import GATHER_SECONDS
+    from control_plane.ingest.writer import gather_seconds
 
-    return GATHER_SECONDS * 1000
+    return gather_seconds(PACED_NODES, 0.0) * 1000
 
 
 def measure(*, quick: bool) -> Result:

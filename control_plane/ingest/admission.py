@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,22 +26,35 @@ from control_plane.model.event import AdmittedEvent
 from control_plane.model.node import CollectorState
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
+MAX_BATCH_BYTES = 1024 * 1024
 MOST_SCHEMAS = 1024
 MOST_ENTITIES = 16_384
 MOST_TICKS_PER_BATCH = 600  # ten minutes at 1 s, an hour at 6 s
 MOST_REPORTS_PER_TICK = 64  # an agent has some five collectors
 MOST_EVENTS_PER_TICK = 256  # an agent sends at most 50 of each collector
 OLDEST_EVENT_US = 366 * 86_400_000_000  # an agent may tell late; older than any history is a wrong clock
+MOST_ROSTERS = 4096  # a stream has one for each kind of device; a hostile one starts over again
+OVERHEAD_BYTES = 256  # of a report or an event, about
 KINDS = {kind.name.lower(): kind for kind in EntityKind}
+ENTITY = np.dtype("<u4")  # what each record begins with; all that follows comes in fours too
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdmittedRows:
+@dataclass(slots=True)
+class Roster:
+    """Which entities some rows are about, checked once: they are the same tick after tick."""
+
+    local_ids: npt.NDArray[np.uint32]  # the agent's, one per record
+    # The database's, and the stream's table of them that they were looked up in; the flush's own.
+    entity_ids: npt.NDArray[np.int32] | None = None
+    looked_up_in: npt.NDArray[np.int32] | None = None
+
+
+class AdmittedRows(NamedTuple):
     """Whole records of a known schema about known entities."""
 
     layout: Layout
     records: bytes
-    local_ids: npt.NDArray[np.uint32]  # the agent's entity ids, one per record
+    roster: Roster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +101,12 @@ class StreamState:
     entities: dict[int, tuple[EntityKind, str]] = field(default_factory=dict)
     # Schemas that a newer agent may have and we cannot read: their rows are passed over.
     foreign: set[int] = field(default_factory=set)
+    rosters: dict[tuple[int, bytes], Roster] = field(default_factory=dict)  # by schema and entity ids
+    distinct: set[tuple[int, ...]] = field(default_factory=set)  # rosters that may stand in one tick, by identity
 
     def announce(self, message: link_pb2.Announce) -> Announcement:
         """This will learn schemas and entities. An entry that is refused does not take the others along."""
+        self._forget_rosters()
         announced: list[tuple[int, AnnouncedEntity]] = []
         refused: list[RefusedMessage] = []
         for schema in message.schemas:
@@ -134,12 +151,13 @@ class StreamState:
         """This will check a batch against what was announced. Raises RefusedMessage."""
         if len(batch.ticks) > MOST_TICKS_PER_BATCH:
             raise RefusedMessage("too_large", f"{len(batch.ticks)} ticks in a batch; at most {MOST_TICKS_PER_BATCH}")
-        return AdmittedBatch(
-            seq=batch.seq,
-            received_at_us=arrived.unix_us,
-            ticks=[self._tick(tick, arrived) for tick in batch.ticks],
-            size_bytes=batch.ByteSize(),
-        )
+        # Of the rows alone: what else there is has bounds of its own, and asking protobuf would encode all of it.
+        size = sum([len(rows.records) for tick in batch.ticks for rows in tick.rows])
+        if size > MAX_BATCH_BYTES:
+            raise RefusedMessage("too_large", f"a batch has {size} bytes; at most {MAX_BATCH_BYTES}")
+        ticks = [self._tick(tick, arrived) for tick in batch.ticks]
+        size += OVERHEAD_BYTES * sum([1 + len(tick.collectors) + len(tick.events) for tick in ticks])
+        return AdmittedBatch(seq=batch.seq, received_at_us=arrived.unix_us, ticks=ticks, size_bytes=size)
 
     def _tick(self, tick: telemetry_pb2.Tick, arrived: Arrival) -> AdmittedTick:
         stamp = self.clock.stamp(
@@ -151,31 +169,42 @@ class StreamState:
                 "too_old",
                 f"a sample is {age_us / 86_400e6:.1f} days old; history keeps {self.retention_us / 86_400e6:.0f} days",
             )
-        if len(tick.collectors) > MOST_REPORTS_PER_TICK:
-            raise RefusedMessage("too_large", f"a tick has {len(tick.collectors)} collector reports")
+        reports = [collector_state(report) for report in _bounded(tick.collectors)]
         rows = [self._rows(rows) for rows in tick.rows if rows.schema_id not in self.foreign]
-        _require_one_row_each(rows)
+        self._require_one_row_each(rows)
         return AdmittedTick(
             taken_at_us=stamp.taken_at_us,
             clock_offset_seconds=stamp.clock_offset_seconds,
             clock_corrected=stamp.corrected,
             rows=rows,
-            collectors=[collector_state(report) for report in tick.collectors],
+            collectors=reports,
             command_id=tick.command_id,
             events=_events(tick, stamp.taken_at_us),
         )
 
     def _rows(self, rows: telemetry_pb2.Rows) -> AdmittedRows:
-        layout = self.layouts.get(rows.schema_id)
+        schema_id = rows.schema_id
+        layout = self.layouts.get(schema_id)
         if layout is None:
-            raise RefusedMessage("unknown_schema", f"schema {rows.schema_id} was not announced on this stream")
-        if len(rows.records) % layout.record_bytes:
+            raise RefusedMessage("unknown_schema", f"schema {schema_id} was not announced on this stream")
+        records = rows.records
+        if len(records) % layout.record_bytes:
             raise RefusedMessage(
                 "truncated",
-                f"{len(rows.records)} bytes are not whole records of {layout.record_bytes} bytes "
-                f"({layout.table.name}, schema {rows.schema_id})",
+                f"{len(records)} bytes are not whole records of {layout.record_bytes} bytes "
+                f"({layout.table.name}, schema {schema_id})",
             )
-        local_ids = np.frombuffer(rows.records, layout.dtype)["entity"]
+        local_ids = np.frombuffer(records, ENTITY)[:: layout.record_bytes // ENTITY.itemsize]
+        key = (schema_id, local_ids.tobytes())
+        roster = self.rosters.get(key)
+        if roster is None:
+            self._require_announced(layout, local_ids)
+            if len(self.rosters) >= MOST_ROSTERS:
+                self._forget_rosters()
+            roster = self.rosters[key] = Roster(local_ids.copy())
+        return AdmittedRows(layout, records, roster)
+
+    def _require_announced(self, layout: Layout, local_ids: npt.NDArray[np.uint32]) -> None:
         wanted = KINDS[layout.table.entity]
         for local_id in set(local_ids.tolist()):
             kind, _ = self.entities.get(local_id, (None, ""))
@@ -183,11 +212,37 @@ class StreamState:
                 raise RefusedMessage(
                     "unknown_entity", f"entity {local_id} was not announced as a {layout.table.entity} on this stream"
                 )
-        return AdmittedRows(layout=layout, records=rows.records, local_ids=local_ids)
+
+    def _require_one_row_each(self, rows: Sequence[AdmittedRows]) -> None:
+        """This will refuse a tick that says two things about one entity: each would count."""
+        together = tuple([id(some.roster) for some in rows])
+        if together in self.distinct:
+            return
+        seen: set[tuple[str, int]] = set()
+        for some in rows:
+            for local_id in some.roster.local_ids.tolist():
+                if (some.layout.table.name, local_id) in seen:
+                    raise RefusedMessage("repeated_row", f"a tick has two {some.layout.table.name} rows of one entity")
+                seen.add((some.layout.table.name, local_id))
+        if len(self.distinct) < MOST_ROSTERS:
+            self.distinct.add(together)
+
+    def _forget_rosters(self) -> None:
+        """This will check all anew: another schema may have a number by now."""
+        self.rosters.clear()
+        self.distinct.clear()
+
+
+def _bounded(reports: Sequence[telemetry_pb2.CollectorReport]) -> Sequence[telemetry_pb2.CollectorReport]:
+    if len(reports) > MOST_REPORTS_PER_TICK:
+        raise RefusedMessage("too_large", f"a tick has {len(reports)} collector reports")
+    return reports
 
 
 def _events(tick: telemetry_pb2.Tick, taken_at_us: int) -> list[AdmittedEvent]:
     """This will read a tick's events. Their times keep their distance from the tick's, whatever its clock says."""
+    if not tick.events:
+        return []
     if len(tick.events) > MOST_EVENTS_PER_TICK:
         raise RefusedMessage("too_large", f"a tick has {len(tick.events)} events; at most {MOST_EVENTS_PER_TICK}")
     return [
@@ -197,13 +252,3 @@ def _events(tick: telemetry_pb2.Tick, taken_at_us: int) -> list[AdmittedEvent]:
         )
         for event in tick.events
     ]
-
-
-def _require_one_row_each(rows: Sequence[AdmittedRows]) -> None:
-    """This will refuse a tick that says two things about one entity: each would count."""
-    seen: set[tuple[str, int]] = set()
-    for some in rows:
-        for local_id in some.local_ids.tolist():
-            if (some.layout.table.name, local_id) in seen:
-                raise RefusedMessage("repeated_row", f"a tick has two {some.layout.table.name} rows of one entity")
-            seen.add((some.layout.table.name, local_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,7 @@ PAYLOAD_MASK = 0xFF
 HIGHEST_PAYLOAD = KNOWN - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(NamedTuple):
     """Admitted records of one schema from one tick of one node."""
 
     layout: Layout

@@ -15,12 +15,13 @@ from control_plane.ingest.decode import Piece, decode
 from control_plane.model.entity import AnnouncedEntity
 from control_plane.model.errors import StorageRefused
 from control_plane.model.event import AdmittedEvent
-from control_plane.model.node import NodeStatus, Refusal, SampleLoss
+from control_plane.model.node import Refusal, SampleLoss
 from control_plane.storage import cursors, entities, events, statuses
 from control_plane.storage.cursors import CursorKey
 from control_plane.storage.rollups import marks
 from control_plane.storage.samples import SampleWriter
 from control_plane.storage.session import SyncConnection
+from control_plane.storage.statuses import Status
 
 # Ten fleets of the largest size that one replica takes; beyond it all are read again, once.
 MOST_POSITIONS = 100_000
@@ -38,6 +39,8 @@ class Stream(Protocol):
     node_id: int
     epoch: bytes
     sampling_interval_seconds: float | None
+    backlog: bool  # brings what was sampled before, beside the live stream
+    pending_bytes: int  # of it, and not committed yet
     entity_ids: npt.NDArray[np.int32]  # by the agent's ids; written by the flush, read by it
 
 
@@ -182,11 +185,11 @@ class Flusher:
         announced = [(item.stream, pair) for item in items if isinstance(item, Announced) for pair in item.entities]
         ids = entities.upsert(connection, [entity for _, (_, entity) in announced], now)
         for stream, (local_id, entity) in announced:
-            if local_id >= len(stream.entity_ids):
-                grown = np.full(max(64, 2 * local_id), -1, np.int32)
-                grown[: len(stream.entity_ids)] = stream.entity_ids
-                stream.entity_ids = grown
-            stream.entity_ids[local_id] = ids[(entity.node_id, entity.kind, entity.key)]
+            # Another array each time: what was looked up in the one before is seen to be old.
+            known = np.full(max(64, len(stream.entity_ids), 2 * local_id), -1, np.int32)
+            known[: len(stream.entity_ids)] = stream.entity_ids
+            known[local_id] = ids[(entity.node_id, entity.kind, entity.key)]
+            stream.entity_ids = known
 
 
 @dataclass(slots=True)
@@ -255,15 +258,18 @@ def _note_gap(plan: _Plan, key: tuple[int, bytes], position: int, seq: int) -> N
 
 
 def _pieces(stream: Stream, batch: AdmittedBatch, tick: AdmittedTick) -> Iterable[Piece]:
-    for rows in tick.rows:
+    for layout, records, roster in tick.rows:
+        if roster.entity_ids is None or roster.looked_up_in is not stream.entity_ids:
+            roster.entity_ids = _resolved(stream, roster.local_ids)
+            roster.looked_up_in = stream.entity_ids
         yield Piece(
-            layout=rows.layout,
-            records=rows.records,
-            entity_ids=_resolved(stream, rows.local_ids),
-            node_id=stream.node_id,
-            taken_at_us=tick.taken_at_us,
-            received_at_us=batch.received_at_us,
-            clock_offset_seconds=tick.clock_offset_seconds,
+            layout,
+            records,
+            roster.entity_ids,
+            stream.node_id,
+            tick.taken_at_us,
+            batch.received_at_us,
+            tick.clock_offset_seconds,
         )
 
 
@@ -282,14 +288,14 @@ def _events(
         yield stream.node_id, to_datetime(event.taken_at_us), to_datetime(batch.received_at_us), event
 
 
-def _status(stream: Stream, batch: AdmittedBatch, tick: AdmittedTick) -> NodeStatus:
-    return NodeStatus(
-        node_id=stream.node_id,
-        taken_at=to_datetime(tick.taken_at_us),
-        received_at=to_datetime(batch.received_at_us),
-        clock_offset_seconds=tick.clock_offset_seconds,
-        sampling_interval_seconds=stream.sampling_interval_seconds,
-        collectors=tick.collectors,
+def _status(stream: Stream, batch: AdmittedBatch, tick: AdmittedTick) -> Status:
+    return Status(
+        stream.node_id,
+        tick.taken_at_us,
+        batch.received_at_us,
+        tick.clock_offset_seconds,
+        stream.sampling_interval_seconds,
+        tick.collectors,
     )
 
 

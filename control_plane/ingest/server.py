@@ -11,13 +11,14 @@ import grpc
 
 from control_plane import __version__
 from control_plane.ingest import wire
-from control_plane.ingest.admission import StreamState
+from control_plane.ingest.admission import MAX_BATCH_BYTES, StreamState
+from control_plane.ingest.bursts import in_bursts
 from control_plane.ingest.clocks import Arrival, NodeClock
 from control_plane.ingest.configurations import Configurations
 from control_plane.ingest.counters import IngestCounters
 from control_plane.ingest.enrolment import EnrolmentService, NotAdmitted, listen_for_enrolments
 from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
-from control_plane.ingest.sessions import Context, RefusedConnection, Session, read_message, write_message
+from control_plane.ingest.sessions import LOOK_SECONDS, Context, RefusedConnection, Session, read_message, write_message
 from control_plane.ingest.writer import StreamKey, Writer
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
@@ -32,12 +33,24 @@ log = logging.getLogger(__name__)
 PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
 # Batches an agent may have unacknowledged: a minute and more of 5 s samples, a quarter minute of 1 s ones.
 WINDOW_BATCHES = 16
-MAX_BATCH_BYTES = 1024 * 1024
-HEARTBEAT_SECONDS = 10
+# A sign of life from agents that sample rarely, and a fresh look at their clocks; acknowledgements are others.
+HEARTBEAT_SECONDS = 30
 HELLO_TIMEOUT_SECONDS = 10
-# Three heartbeats missed: the link is dead, whatever TCP still believes.
-SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS + 5
+# Two heartbeats missed: the link is dead, whatever TCP still believes.
+SILENCE_SECONDS = 2 * HEARTBEAT_SECONDS + 5
 COMMAND_VALID_SECONDS = 30
+
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", 4 * MAX_BATCH_BYTES),
+    # Agents ping when idle; grpc's own tolerance, one ping in five minutes, would cut them off.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.so_reuseport", 0),  # a second control plane must fail to start, not share the port by chance
+    # A ping with every message, to learn how much a stream may send ahead. 64 KiB are enough, and a bound: a stream
+    # that is not read holds no more of our memory.
+    ("grpc.http2.bdp_probe", 0),
+)
+# What arrives is taken in bursts from so many streams on; a tenth of the shortest gathering is not felt.
+MANY_STREAMS, PAUSE_SECONDS = 64, 0.025
 
 
 class LinkService(link_pb2_grpc.LinkServicer):
@@ -65,9 +78,14 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._retention_us = retention_days * 86_400 * 1_000_000
         self._sessions: dict[int, Session] = {}
         self._backlogs: dict[StreamKey, Session] = {}
+        self._streams: dict[int, Session] = {}  # all, also those that others have taken the place of
         self._commands: dict[str, asyncio.Future[None]] = {}
         self._draining = False
         self.writer = Writer(database, clock, self.counters, self._committed, self._commands_done)
+
+    def pause_seconds(self) -> float:
+        """This will say how long to let messages wait for more of them."""
+        return PAUSE_SECONDS if self.counters.streams >= MANY_STREAMS else 0.0
 
     # -- what others ask ------------------------------------------------------------------------
 
@@ -77,21 +95,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     def figures(self) -> Mapping[str, float]:
         """This will give ingest's counters by name."""
-        counters = self.counters
-        return {
-            "streams": counters.streams,
-            "batches_committed": counters.batches_committed,
-            "rows_committed": counters.rows_committed,
-            "batches_duplicate": counters.batches_duplicate,
-            "batches_refused": counters.batches_refused.total(),
-            "values_impossible": counters.values_impossible,
-            "ticks_lost": counters.ticks_lost,
-            "stamps_corrected": counters.stamps_corrected,
-            "commits": counters.commits,
-            "commit_seconds": counters.commit_seconds,
-            "commit_failures": counters.commit_failures,
-            "pending_bytes": counters.pending_bytes,
-        }
+        return self.counters.figures()
 
     def last_error(self) -> str | None:
         """This will give why commits fail at the moment; None when they do not."""
@@ -152,11 +156,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._draining = True
         for session in self._all_sessions():
             session.send(wire.drain(reconnect_after_ms=1000))
+        self.writer.hurry()
         await self.writer.drained()
         await asyncio.sleep(0.05)  # lets the last acknowledgements leave
         for session in self._all_sessions():
-            session.ended.set()
-            session.wake.set()
+            session.end()
 
     # -- the stream -----------------------------------------------------------------------------
 
@@ -264,7 +268,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         older = self._backlogs.get(key) if session.backlog else self._sessions.get(session.node_id)
         if older is not None:
             older.send(wire.refusal("SUPERSEDED", "the same agent connected again", 30))
-            older.ended.set()
+            older.end()
         if session.backlog:
             self._backlogs[key] = session
         else:
@@ -274,50 +278,69 @@ class LinkService(link_pb2_grpc.LinkServicer):
         return [*self._sessions.values(), *self._backlogs.values()]
 
     async def _serve(self, session: Session, context: Context) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            sender = tasks.create_task(self._send(session, context))
-            reader = tasks.create_task(self._read(session, context))
-            ended = tasks.create_task(session.ended.wait())
-            done, _ = await asyncio.wait(
-                (sender, reader, ended), timeout=session.lasts_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not done:  # TLS looks at the dates when a connection begins, and never again
-                session.send(wire.refusal("IDENTITY", "the certificate has expired; renew it", 1))
-            session.ended.set()
-            session.wake.set()  # the sender flushes its outbox and ends
-            await asyncio.wait((sender,), timeout=1.0)
-            for task in (sender, reader, ended):
-                task.cancel()
+        """This will read and write until either ends. Silence and expiry are looked after by `run`."""
+        loop = asyncio.get_running_loop()
+        session.heard_at = loop.time()
+        if session.lasts_seconds is not None:
+            session.expires_at = session.heard_at + session.lasts_seconds
+        self._streams[id(session)] = session
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                session.reading = tasks.create_task(self._read(session, context))
+                session.sending = tasks.create_task(self._send(session, context))
+        finally:
+            del self._streams[id(session)]
 
     async def _send(self, session: Session, context: Context) -> None:
-        while True:
-            await session.wake.wait()
-            session.wake.clear()
-            if session.ack_due:
-                session.ack_due = False
-                refused, session.refused = session.refused, {}
-                if not await write_message(context, wire.ack(session.acked_seq, WINDOW_BATCHES, refused)):
+        try:
+            while True:
+                await session.wake.wait()
+                session.wake.clear()
+                if session.ack_due:
+                    session.ack_due = False
+                    refused, session.refused = session.refused, {}
+                    if not await write_message(context, wire.ack(session.acked_seq, WINDOW_BATCHES, refused)):
+                        return
+                while session.outbox:
+                    if not await write_message(context, session.outbox.popleft()):
+                        return
+                if session.ended.is_set():
                     return
-            while session.outbox:
-                if not await write_message(context, session.outbox.popleft()):
-                    return
-            if session.ended.is_set():
-                return
+        finally:
+            assert session.reading is not None
+            session.reading.cancel()
 
     async def _read(self, session: Session, context: Context) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(SILENCE_SECONDS):
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                try:
                     message = await read_message(context)
-            except TimeoutError:
-                log.info("node %d has been silent for %d s; its stream is closed", session.node_id, SILENCE_SECONDS)
-                return
-            except wire.RefusedMessage as error:
-                await self._refuse(session, error)
-                continue
-            if message is None:
-                return  # the agent closed its side
-            await self._handle(session, message)
+                except wire.RefusedMessage as error:
+                    await self._refuse(session, error)
+                    continue
+                if message is None:
+                    return  # the agent closed its side
+                session.heard_at = loop.time()
+                await self._handle(session, message)
+        finally:
+            session.end()
+
+    async def run(self) -> None:
+        """This will commit what arrives and look after streams, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.writer.run())
+            tasks.create_task(self._look_after_streams())
+
+    async def _look_after_streams(self) -> None:
+        """This will end what is silent, expired, or has ended and does not go. One look for all costs less than a
+        timer for each message."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(LOOK_SECONDS, SILENCE_SECONDS))
+            now = loop.time()
+            for session in list(self._streams.values()):
+                session.look_after(now, silence_seconds=SILENCE_SECONDS)
 
     async def _handle(self, session: Session, message: link_pb2.AgentMessage) -> None:
         seq = message.batch.seq if message.WhichOneof("body") == "batch" else 0
@@ -364,8 +387,6 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def _admit(self, session: Session, batch: telemetry_pb2.Batch, arrived: Arrival) -> None:
         if not 0 < batch.seq < wire.HIGHEST_SEQ:
             raise wire.RefusedMessage("bad_sequence", f"batches are numbered from 1 to 2^62, not {batch.seq}")
-        if batch.ByteSize() > MAX_BATCH_BYTES:
-            raise wire.RefusedMessage("too_large", f"a batch has {batch.ByteSize()} bytes; at most {MAX_BATCH_BYTES}")
         admitted = session.state.admit(batch, arrived)
         self.counters.stamps_corrected += sum(tick.clock_corrected for tick in admitted.ticks)
         await self.writer.submit(Arrived(stream=session, batch=admitted))
@@ -376,7 +397,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         live = self._sessions.get(key[0])
         for session in (live if live is not None and live.epoch == key[1] else None, self._backlogs.get(key)):
             if session is not None:
-                _acknowledge(session, seq, refused)
+                session.acknowledge(seq, refused)
 
     def _commands_done(self, command_ids: Sequence[str]) -> None:
         for command_id in command_ids:
@@ -388,13 +409,6 @@ class LinkService(link_pb2_grpc.LinkServicer):
         return Arrival(
             unix_us=int(self._clock.now().timestamp() * 1e6), monotonic_us=int(self._clock.monotonic() * 1e6)
         )
-
-
-def _acknowledge(session: Session, seq: int, refused: Mapping[int, str]) -> None:
-    session.acked_seq = max(session.acked_seq, seq)
-    session.refused |= refused
-    session.ack_due = True
-    session.wake.set()
 
 
 def _loss(session: Session, loss: link_pb2.Loss) -> SampleLoss:
@@ -428,14 +442,8 @@ async def start_server(
     With `enrolment` it asks everybody there for a certificate, and gives them out at `enrolment_address`.
     Raises ConfigurationError when the port is taken.
     """
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", 4 * MAX_BATCH_BYTES),
-            # Agents ping when idle; grpc's own tolerance, one ping in five minutes, would cut them off.
-            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ("grpc.so_reuseport", 0),  # a second control plane must fail to start, not share the port by chance
-        ]
-    )
+    with in_bursts(asyncio.get_running_loop(), service.pause_seconds):
+        server = grpc.aio.server(options=SERVER_OPTIONS)
     link_pb2_grpc.add_LinkServicer_to_server(service, server)
     try:
         if enrolment is None:

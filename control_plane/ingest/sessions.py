@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import grpc
@@ -17,6 +19,11 @@ from control_plane.model.configuration import ConfigurationAnswer, NodeConfigura
 from optiinfra.telemetry.v1 import link_pb2
 
 Context = grpc.aio.ServicerContext[link_pb2.AgentMessage, link_pb2.ServerMessage]
+
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0  # how often streams are looked after
 
 
 @dataclass(slots=True)
@@ -45,6 +52,12 @@ class Session:
     entity_ids: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(64, -1, np.int32))
     lasts_seconds: float | None = None  # until its certificate expires; None: it needs none
     acked_seq: int = 0
+    pending_bytes: int = 0
+    heard_at: float = 0.0  # loop time of the last message
+    expires_at: float = float("inf")  # loop time at which its certificate does
+    ended_at: float | None = None  # loop time at which it was seen to have ended
+    reading: asyncio.Task[None] | None = None
+    sending: asyncio.Task[None] | None = None
     refused: dict[int, str] = field(default_factory=dict)
     ack_due: bool = False
     outbox: deque[link_pb2.ServerMessage] = field(default_factory=lambda: deque(maxlen=64))
@@ -56,6 +69,33 @@ class Session:
         """This will queue a message; a peer that reads nothing loses the oldest, never the newest."""
         self.outbox.append(message)
         self.wake.set()
+
+    def end(self) -> None:
+        """This will let the stream end once what is queued has been sent."""
+        self.ended.set()
+        self.wake.set()
+
+    def acknowledge(self, seq: int, refused: Mapping[int, str]) -> None:
+        """This will let the agent know that everything up to `seq` is committed, or refused for a reason."""
+        self.acked_seq = max(self.acked_seq, seq)
+        self.refused |= refused
+        self.ack_due = True
+        self.wake.set()
+
+    def look_after(self, now: float, *, silence_seconds: float) -> None:
+        """This will end the stream if it is silent, if its certificate has expired, or if it ended and does not go."""
+        if self.ended.is_set():
+            self.ended_at = self.ended_at or now
+            if now - self.ended_at >= LOOK_SECONDS:  # it had its time to send what was left; its peer does not read
+                for task in (self.reading, self.sending):
+                    if task is not None:
+                        task.cancel()
+        elif now - self.heard_at > silence_seconds:
+            log.info("node %d has been silent for %d s; its stream is closed", self.node_id, silence_seconds)
+            self.end()
+        elif now >= self.expires_at:  # TLS looks at the dates when a connection begins, and never again
+            self.send(wire.refusal("IDENTITY", "the certificate has expired; renew it", 1))
+            self.end()
 
 
 class RefusedConnection(Exception):
@@ -74,10 +114,10 @@ async def read_message(context: Context) -> link_pb2.AgentMessage | None:
     """
     try:
         message: object = await context.read()
-    except grpc.aio.BaseError:  # a server that was stopped under the call says so by an error, not by the end
-        return None
     except DecodeError as error:
         raise wire.RefusedMessage("undecodable", f"a message cannot be decoded: {error}") from error
+    except grpc.aio.BaseError:  # a server that was stopped under the call says so by an error, not by the end
+        return None
     return message if isinstance(message, link_pb2.AgentMessage) else None
 
 

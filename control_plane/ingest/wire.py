@@ -30,6 +30,10 @@ _TYPES = {
     telemetry_pb2.VALUE_TYPE_HISTOGRAM: "histogram",
 }
 
+_OUTCOMES = {
+    number: name.removeprefix("COLLECTOR_OUTCOME_").lower() for name, number in telemetry_pb2.CollectorOutcome.items()
+}
+
 
 class RefusedMessage(OptiInfraError):
     """A message from an agent cannot be used. `cause` is a stable word to count by."""
@@ -147,15 +151,11 @@ def entity_kind(number: int) -> EntityKind:
 
 def collector_state(report: telemetry_pb2.CollectorReport) -> CollectorState:
     """This will read how a collector's run went. Raises RefusedMessage."""
-    try:
-        name = telemetry_pb2.CollectorOutcome.Name(report.outcome)
-    except ValueError:  # an outcome of a newer agent
-        name = "unspecified"
     if not 0 <= report.duration_seconds < inf:
         raise RefusedMessage("bad_report", f"a collector ran for {report.duration_seconds} seconds")
     return CollectorState(
         collector=clean_text(report.collector, 64),
-        outcome=name.removeprefix("COLLECTOR_OUTCOME_").lower(),
+        outcome=_OUTCOMES.get(report.outcome, "unspecified"),  # or one of a newer agent
         duration_seconds=float(report.duration_seconds),
         detail=clean_text(report.detail, 1000),
         last_success_age_seconds=_age(report, "last_success_age_seconds"),

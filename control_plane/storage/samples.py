@@ -95,7 +95,7 @@ class SampleWriter:
                 copy.write(piece)
             copy.write(TRAILER)
 
-    def _pieces(self, connection: SyncConnection, block: SampleBlock) -> Iterator[bytes]:
+    def _pieces(self, connection: SyncConnection, block: SampleBlock) -> Iterator[memoryview]:
         layout_id = self._layout_id(connection, block)
         for codes, rows in null_patterns(block.codes):
             unknown_set_id = self._unknown_set_id(connection, block, codes)

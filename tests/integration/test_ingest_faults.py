@@ -124,7 +124,7 @@ async def test_a_postgres_that_crashes_in_the_middle_loses_nothing_that_was_ackn
                 # One backend that dies by SIGKILL takes all with it, and Postgres recovers from its log.
                 (victim, *_) = store.rows("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
                 os.kill(victim[0], signal.SIGKILL)
-                await until(lambda: plane.service.counters.commit_failures > 0, "the writer notices")
+        await until(lambda: plane.service.counters.commit_failures > 0, "the writer notices")
         await agent.drained()
     assert store.watts() == [float(n) for n in range(1, 31)]
     assert store.rows("SELECT * FROM sample_loss") == []

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from control_plane.ingest import server
+from control_plane.ingest import admission
 from control_plane.model.entity import EntityKind
 from control_plane.storage import nodes, readings
 from control_plane.storage.session import Database
@@ -370,7 +370,7 @@ async def test_an_unexpected_message_is_counted_and_the_stream_goes_on(
 async def test_a_batch_that_is_too_large_is_refused(
     plane: ControlPlane, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_BATCH_BYTES", 1000)
+    monkeypatch.setattr(admission, "MAX_BATCH_BYTES", 1000)
     async with RawAgent(plane, clock) as agent:
         await agent.connect()
         await agent.send(batch=agent.stream.batch([(0, b"x" * 1001)]))

@@ -57,7 +57,7 @@ async def replayed(database: Database, name: str) -> AsyncIterator[Replayed]:
     server, port = await start_server(service, "127.0.0.1:0")
     played = recording.load(RECORDINGS / name)
     async with asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(service.writer.run())
+        writing = tasks.create_task(service.run())
         try:
             acknowledged = await recordings.replay(
                 played, f"127.0.0.1:{port}", speed=0, keep_times=False, node_name=None, progress=lambda _: None

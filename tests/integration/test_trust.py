@@ -78,7 +78,7 @@ async def running(plane: Plane) -> AsyncIterator[Plane]:
     server, plane.port = await start_server(
         plane.service, "127.0.0.1:0", enrolment=plane.enrolment, enrolment_address="127.0.0.1:0"
     )
-    writing = asyncio.create_task(plane.service.writer.run())
+    writing = asyncio.create_task(plane.service.run())
     yield plane
     await stop_server(plane.service, server)
     writing.cancel()

@@ -452,7 +452,7 @@ async def ingesting(database: Database, clock: FakeClock) -> AsyncIterator[tuple
     server, port = await start_server(service, "127.0.0.1:0")
     try:
         async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(service.writer.run())
+            writing = tasks.create_task(service.run())
             try:
                 yield service, f"127.0.0.1:{port}"
             finally:

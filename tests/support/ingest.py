@@ -74,7 +74,7 @@ class ControlPlane:
         self._database = Database(self._url)
         self.service = LinkService(self._database, self._clock, retention_days=RETENTION_DAYS)
         self._server, self._port = await start_server(self.service, self.address)
-        self._writing = asyncio.create_task(self.service.writer.run())
+        self._writing = asyncio.create_task(self.service.run())
 
     async def stop(self) -> None:
         """This will end in order, as at a SIGTERM."""

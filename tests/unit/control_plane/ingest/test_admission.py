@@ -76,7 +76,7 @@ class Door:
 
     def admitted_rows(self, rows: list[tuple[int, bytes]]) -> int:
         batch = self.state.admit(self.stream.batch(rows), arrival(self.clock))
-        return sum(len(r.local_ids) for t in batch.ticks for r in t.rows)
+        return sum(len(r.roster.local_ids) for t in batch.ticks for r in t.rows)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def pieces_of(batch: AdmittedBatch) -> list[Piece]:
         Piece(
             layout=rows.layout,
             records=rows.records,
-            entity_ids=rows.local_ids.astype(np.int32),
+            entity_ids=rows.roster.local_ids.astype(np.int32),
             node_id=7,
             taken_at_us=tick.taken_at_us,
             received_at_us=batch.received_at_us,
