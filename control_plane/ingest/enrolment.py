@@ -7,6 +7,7 @@ import hmac
 import logging
 import secrets
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +63,14 @@ class Pace:
         return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What an agent's certificate says of its stream."""
+
+    enrolment_id: str
+    lasts_seconds: float
+
+
 def shown_identity(context: Context) -> AgentIdentity | None:
     """This will give whom the client's certificate names; TLS has checked it against our authority and its dates."""
     for uri in context.auth_context().get("x509_subject_alternative_name", ()):
@@ -106,19 +115,19 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServicer):
         token = f"{TOKEN_VERSION}.{self.enrolment_port}.{secret}.{self._authority.fingerprint}"
         return JoinToken(token=token, expires_at=expires_at, max_uses=max_uses, node_name=node_name)
 
-    async def admit(self, context: Context, agent_id: str) -> float:
-        """This will give the seconds that the stream's certificate still lasts.
+    def shown(self, context: Context, agent_id: str) -> Shown:
+        """This will read the certificate that a stream came with; whether it is in force, the database knows.
 
-        Raises NotAdmitted, and StorageUnavailable.
+        Raises NotAdmitted.
         """
         identity = shown_identity(context)
         if identity is None:
             raise NotAdmitted("this port takes agents with a certificate only; enrol the node with a join token")
         if identity.agent_id != agent_id:
             raise NotAdmitted("the certificate is another agent's; does this host share a state folder with another?")
-        await self._key_in_force(identity)
         certificate = b"".join(context.auth_context().get("x509_pem_cert", ()))
-        return (authority.expiry(certificate) - self._clock.now()).total_seconds()
+        lasts_seconds = (authority.expiry(certificate) - self._clock.now()).total_seconds()
+        return Shown(enrolment_id=identity.enrolment_id, lasts_seconds=lasts_seconds)
 
     async def Enrol(self, request: enrolment_pb2.EnrolRequest, context: Context) -> enrolment_pb2.Enrolled:
         """This will give a certificate for a join token."""

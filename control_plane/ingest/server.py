@@ -16,16 +16,17 @@ from control_plane.ingest.bursts import in_bursts
 from control_plane.ingest.clocks import Arrival, NodeClock
 from control_plane.ingest.configurations import Configurations
 from control_plane.ingest.counters import IngestCounters
-from control_plane.ingest.enrolment import EnrolmentService, NotAdmitted, listen_for_enrolments
+from control_plane.ingest.enrolment import NOT_IN_FORCE, EnrolmentService, NotAdmitted, listen_for_enrolments
 from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
+from control_plane.ingest.reception import Reception
 from control_plane.ingest.sessions import LOOK_SECONDS, Context, RefusedConnection, Session, read_message, write_message
 from control_plane.ingest.writer import StreamKey, Writer
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
 from control_plane.model.node import SampleLoss
 from control_plane.runtime.clock import Clock
-from control_plane.storage import cursors, nodes
-from control_plane.storage.session import Database, storage_errors
+from control_plane.storage.introductions import Caller
+from control_plane.storage.session import Database
 from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._enrolment = enrolment
         self.configurations = Configurations(database, clock, fleet_interval_seconds=fleet_interval_seconds)
         self.counters = IngestCounters()
-        self._database = database
+        self._reception = Reception(database, clock)
         self._clock = clock
         self._retention_us = retention_days * 86_400 * 1_000_000
         self._sessions: dict[int, Session] = {}
@@ -206,9 +207,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 300,
             )
         try:
-            lasts_seconds = await self._identified(hello, context)
-            session = await self._open(hello, arrived)
-            session.lasts_seconds = lasts_seconds
+            session = await self._open(hello, arrived, context)
         except NotAdmitted as error:
             raise RefusedConnection("IDENTITY", str(error), 60) from error
         except (wire.RefusedMessage, StorageRefused) as error:
@@ -230,9 +229,6 @@ class LinkService(link_pb2_grpc.LinkServicer):
         )
         return session, welcome
 
-    async def _identified(self, hello: link_pb2.Hello, context: Context) -> float | None:
-        return None if self._enrolment is None else await self._enrolment.admit(context, hello.agent_id)
-
     async def _hello(self, context: Context) -> link_pb2.Hello:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
@@ -245,21 +241,28 @@ class LinkService(link_pb2_grpc.LinkServicer):
             raise RefusedConnection("INVALID_HELLO", "the first message must be a Hello", 60)
         return message.hello
 
-    async def _open(self, hello: link_pb2.Hello, arrived: Arrival) -> Session:
+    async def _open(self, hello: link_pb2.Hello, arrived: Arrival, context: Context) -> Session:
         introduction = wire.introduction_from(hello)
-        with storage_errors():
-            node_id = await nodes.introduce(self._database.engine, introduction, self._clock.now())
-            committed = await cursors.committed_seq(self._database.engine, node_id, hello.epoch)
+        shown = None if self._enrolment is None else self._enrolment.shown(context, hello.agent_id)
+        enrolment_id = None if shown is None else shown.enrolment_id
+        known = await self._reception.introduce(
+            Caller(introduction=introduction, epoch=bytes(hello.epoch), enrolment_id=enrolment_id)
+        )
+        if known is None:
+            raise NotAdmitted(NOT_IN_FORCE)
         clock = NodeClock()
         clock.reading(node_monotonic_us=hello.clock.monotonic_us, arrived=arrived)
         return Session(
-            node_id=node_id,
+            node_id=known.node_id,
             epoch=bytes(hello.epoch),
             sampling_interval_seconds=wire.sampling_interval_seconds(introduction.attributes),
             backlog=hello.backlog,
             takes_configuration=hello.takes_configuration and not hello.replayed,
-            state=StreamState(node_id=node_id, clock=clock, retention_us=self._retention_us, backlog=hello.backlog),
-            acked_seq=committed,
+            state=StreamState(
+                node_id=known.node_id, clock=clock, retention_us=self._retention_us, backlog=hello.backlog
+            ),
+            lasts_seconds=None if shown is None else shown.lasts_seconds,
+            acked_seq=known.committed_seq,
         )
 
     def _replace(self, session: Session) -> None:
@@ -328,9 +331,13 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def run(self) -> None:
         """This will commit what arrives and look after streams, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.writer.run())
-            tasks.create_task(self._look_after_streams())
+        self._reception.open()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.writer.run())
+                tasks.create_task(self._look_after_streams())
+        finally:
+            self._reception.close()
 
     async def _look_after_streams(self) -> None:
         """This will end what is silent, expired, or has ended and does not go. One look for all costs less than a

@@ -9,11 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from control_plane.model.node import Refusal, SampleLoss
-from control_plane.storage.schema import ingest_cursor
 from control_plane.storage.session import SyncConnection, byte_strings, integers
 
 CursorKey = tuple[int, bytes]  # node id, epoch
@@ -104,12 +100,3 @@ def record_refusals(connection: SyncConnection, refusals: Sequence[Refusal]) -> 
             "count = r.count + excluded.count, last_detail = excluded.last_detail, last_at = excluded.last_at",
             [(r.node_id, r.cause, r.count, r.detail, r.at) for r in refusals],
         )
-
-
-async def committed_seq(engine: AsyncEngine, node_id: int, epoch: bytes) -> int:
-    """This will give the last committed batch of a node's epoch; 0 when there is none."""
-    query = select(func.coalesce(func.max(ingest_cursor.c.committed_seq), 0)).where(
-        ingest_cursor.c.node_id == node_id, ingest_cursor.c.epoch == epoch
-    )
-    async with engine.connect() as connection:
-        return int(await connection.scalar(query) or 0)

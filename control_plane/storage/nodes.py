@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from control_plane.model.node import CollectorState, Node, NodeIntroduction, NodeStatus
+from control_plane.model.node import CollectorState, Node, NodeStatus
 from control_plane.storage.schema import (
     enrolment,
     ingest_refusal,
@@ -19,26 +18,6 @@ from control_plane.storage.schema import (
     node_status,
     sample_loss,
 )
-
-
-async def introduce(engine: AsyncEngine, hello: NodeIntroduction, now: datetime) -> int:
-    """This will store an agent's introduction and give its node's id."""
-    values: Mapping[str, Any] = {
-        "name": hello.name,
-        "agent_version": hello.agent_version,
-        "replayed": hello.replayed,
-        "attributes": hello.attributes,
-        "connected_at": now,
-        "forgotten_at": None,  # one that comes back is known again, under its old id
-    }
-    statement = (
-        insert(node)
-        .values(agent_id=hello.agent_id, first_seen_at=now, **values)
-        .on_conflict_do_update(index_elements=[node.c.agent_id], set_=dict(values))
-        .returning(node.c.node_id)
-    )
-    async with engine.begin() as connection:
-        return int(await connection.scalar(statement) or 0)
 
 
 def _from_row(row: Row[Any]) -> Node:

@@ -15,7 +15,8 @@ from control_plane.ingest import configurations as ingest_configurations
 from control_plane.ingest.configurations import TOO_OLD
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.node import NodeIntroduction
-from control_plane.storage import configurations, nodes
+from control_plane.storage import configurations
+from control_plane.storage.introductions import Caller, introduce
 from control_plane.storage.session import Database
 from node_agent.collectors.engine import EngineCollector
 from node_agent.commands.configure import Configurator
@@ -93,9 +94,11 @@ async def put(api: Api, body: dict[str, Any], status: int = 200, node: str = "ho
 async def known(database: Database, clock: FakeClock, agent_id: str = "host-a", **more: Any) -> int:
     """A node that was connected once."""
     said: dict[str, Any] = {"agent_version": "0.1", "replayed": False, "attributes": {}, **more}
-    return await nodes.introduce(
-        database.engine, NodeIntroduction(agent_id=agent_id, name=agent_id, **said), clock.now()
-    )
+    caller = Caller(introduction=NodeIntroduction(agent_id=agent_id, name=agent_id, **said), epoch=b"e" * 16)
+    with database.connect(autocommit=True) as connection:
+        (introduced,) = introduce(connection, [caller], clock.now())
+    assert introduced is not None
+    return introduced.node_id
 
 
 # -- a request and its answer ---------------------------------------------------------------------

@@ -58,6 +58,7 @@ async def test_a_node_with_nothing_waiting_is_let_in_when_the_others_have_filled
         await noisy.send(announce=link_pb2.Announce(schemas=[PADDED]))
         await quiet.connect()
         await quiet.settled()
+        await until(lambda: not plane.service.counters.pending_bytes, "what they announced is stored")
         async with commits_held_back(database_url):
             flooding = asyncio.create_task(flood(noisy, 100))
             await until(lambda: plane.service.counters.streams_held_back == 1, "the memory is full")
