@@ -21,7 +21,7 @@ from control_plane.storage import nodes
 
 router = APIRouter(tags=["inference metrics"])
 
-GAUGES = ("streams", "pending_bytes")
+GAUGES = ("streams", "pending_bytes", "streams_held_back")
 HELP = {
     "streams": "Agents connected to this replica.",
     "batches_committed": "Batches stored.",
@@ -35,6 +35,10 @@ HELP = {
     "commit_seconds": "Time spent committing.",
     "commit_failures": "Transactions that failed and were tried again.",
     "pending_bytes": "Batches received and not yet committed.",
+    "times_held_back": "Times that a stream was not read because too much of it, or of all, waited to be committed.",
+    "nodes_held_back": "Nodes of which a stream was ever held back.",
+    "streams_held_back": "Streams that are held back now.",
+    "held_back_seconds": "Time for which streams were held back, of all of them together.",
 }
 
 

@@ -185,7 +185,7 @@ async def test_the_exposition_is_what_prometheus_reads_and_knows_every_figure(ap
     for name in api.context.ingest.figures():
         family = families[f"optiinfra_ingest_{name}"]
         assert family.documentation != name, "say what it means"
-        assert family.type == ("gauge" if name in ("streams", "pending_bytes") else "counter")
+        assert family.type == ("gauge" if name in ("streams", "pending_bytes", "streams_held_back") else "counter")
     assert families["optiinfra_build_info"].samples[0].labels.keys() == {"version"}
 
 
