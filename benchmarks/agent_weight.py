@@ -134,8 +134,9 @@ def measure(*, quick: bool) -> Result:
             "quarter of that. The first floor is a Python that only imports the agent's libraries (grpc, protobuf, "
             "pynvml, h11); the second additionally turns an event loop and holds an open gRPC channel, but "
             "neither looks nor sends. Beside them runs Debian's node_exporter, scraped at the same intervals; it "
-            "looks at the host only and keeps nothing. Flatness is the memory of a process with the agent's "
-            "collectors, encoder and spool that takes samples back to back, each acknowledged at once."
+            "looks at the host only and keeps nothing. Flatness is the memory of a whole agent (collectors, encoder, "
+            "disk spool, stream) that takes its next sample as soon as few are under way, towards a server that "
+            "acknowledges at once and keeps nothing."
         ),
         figures=[
             *(

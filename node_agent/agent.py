@@ -95,7 +95,7 @@ async def run(settings: Settings) -> int:
     await configurator.restore()
     me = identity(settings, interval_seconds=sampler.interval_seconds)
     disk = disk_spool(settings, me, clock, encoder)
-    spool: Spool[Packed] = Spool(max_bytes=settings.buffer_bytes, store=disk)
+    spool: Spool[Packed] = Spool(max_bytes=settings.ring_bytes, store=disk)
     heartbeat = Heartbeat(settings.state_dir / HEARTBEAT_FILE)
     newest = NewestTick(settings.node_name)
     code = 0

@@ -137,6 +137,11 @@ class Settings:
         return 0.0 if self.server.rpartition(":")[0] in LOOPBACK else self.start_spread_seconds
 
     @property
+    def ring_bytes(self) -> int:
+        """This will give what is kept in memory: on disk that much is live, so it has to fit into half of the spool."""
+        return min(self.buffer_bytes, self.spool_bytes // 2) if self.spool_bytes else self.buffer_bytes
+
+    @property
     def tls_dir(self) -> Path:
         """This will give where the agent's key and certificate are kept."""
         return self.state_dir / "tls"

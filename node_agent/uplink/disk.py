@@ -6,20 +6,24 @@ Only closed epochs are read back: those of earlier processes, and what a long ou
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
-import json
 import logging
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.clock import Clock
 from node_agent.spool import Entry, Loss
+from node_agent.uplink.damage import understood
 from node_agent.uplink.frames import Packed
-from node_agent.uplink.segment import Header, Record, SegmentDamaged, header_bytes, read_header, record_bytes, records
+from node_agent.uplink.loss_book import LossBook
+from node_agent.uplink.room import KEEP_FREE_SHARE, Room, allowed_bytes
+from node_agent.uplink.segment import Header, Record, SegmentDamaged, header_bytes, read_header, record_bytes, scan
 from optiinfra.telemetry.v1 import link_pb2
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,11 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 # After the disk failed, how long the samples stay in memory alone before it is tried again.
 RETRY_SECONDS = 5.0
 SYNC_SECONDS = 1.0
+# Files that could not be read at all: enough to see why, and never more than a share of the spool.
+SET_ASIDE = ".damaged"
+MOST_SET_ASIDE = 4
+ASIDE_SHARE = 8
+_NAME = re.compile(r"(\d+)(?:-([0-9a-f]{32}))?\.segment")  # serial number, and the epoch since the second release
 TOO_MUCH = "the agent's disk spool was full while the control plane was away"
 DAMAGED = "the agent's disk spool was damaged"
 TOO_OLD = "the agent's disk spool keeps no sample for longer"
@@ -44,6 +53,7 @@ class _Segment:
     last_seq: int = 0
     first_us: int = 0
     last_us: int = 0
+    lost_seq: int = 0  # a last record that is damaged
 
     def note(self, record: Record) -> None:
         """This will widen the range by a record."""
@@ -80,7 +90,8 @@ class DiskSpool:
         self._max_age_seconds = max_age_seconds
         self._everything = everything
         self._segments: list[_Segment] = []  # oldest first
-        self._losses: dict[bytes, list[Loss]] = {}
+        self._losses = LossBook(folder)
+        self._aside_bytes = 0
         self._file: int | None = None
         self._serial = 0
         self._failed_at: float | None = None
@@ -98,49 +109,63 @@ class DiskSpool:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self._folder / "lock")
-            for path in sorted(self._folder.glob("*.losses")):
-                self._recover_losses(path)
+            self._losses.recover()
             for path in sorted(self._folder.glob("*.segment")):
-                self._serial = max(self._serial, int(path.stem) if path.stem.isdecimal() else 0)
+                named = _NAME.match(path.name)
+                self._serial = max(self._serial, int(named[1]) if named else 0)
                 self._recover_segment(path)
+            self._note_lost_ends()
+            self._bound_damaged()
         except OSError as error:
             self._fail(error)
 
     def _recover_segment(self, path: Path) -> None:
         try:
             data = path.read_bytes()
-            segment = _Segment(
-                path=path, header=read_header(data), size_bytes=len(data), last_written_at=self._written_at(path)
-            )
+            header, written_at = _header(path, data), self._written_at(path)
         except (SegmentDamaged, OSError) as error:
             log.error("%s is set aside: %s", path, error)
             with suppress(OSError):
-                path.rename(path.with_suffix(".damaged"))
+                path.rename(path.with_suffix(SET_ASIDE))
             return
-        for record in records(data):
+        found = scan(data, after_seq=self._last_seq(header.epoch))
+        segment = _Segment(path=path, header=header, size_bytes=len(data), last_written_at=written_at)
+        for record in found.records:
             segment.note(record)
-        if segment.first_seq:
+        segment.lost_seq = found.lost_seq
+        if segment.first_seq or segment.lost_seq:
             self._segments.append(segment)
         else:
             self._remove(segment)
+
+    def _last_seq(self, epoch: bytes) -> int:
+        return max((s.last_seq for s in self._segments if s.header.epoch == epoch), default=0)
+
+    def _note_lost_ends(self) -> None:
+        """A damaged record within an epoch is a gap in the numbers; at its very end nobody would miss it."""
+        for segment in {s.header.epoch: s for s in self._segments}.values():  # the last one of each
+            if segment.lost_seq:
+                when = segment.last_us
+                self._lose(segment, first_seq=segment.lost_seq, last_seq=segment.lost_seq, when=when, reason=DAMAGED)
+                if not segment.first_seq:
+                    self._segments.remove(segment)
+                    self._remove(segment)
+
+    def _bound_damaged(self) -> None:
+        """This will keep the newest files that could not be read, for whoever wants to know why."""
+        aside = sorted(self._folder.glob(f"*{SET_ASIDE}"), reverse=True)
+        self._aside_bytes = 0
+        for count, path in enumerate(aside):
+            size = path.stat().st_size
+            if count < MOST_SET_ASIDE and self._aside_bytes + size <= self._max_bytes // ASIDE_SHARE:
+                self._aside_bytes += size
+            else:
+                path.unlink(missing_ok=True)
 
     def _written_at(self, path: Path) -> float:
         """This will place a file's last write on this process's clock; one of the future counts as now."""
         now = self._clock.now()
         return now.monotonic_seconds - max(0.0, now.wall.timestamp() - path.stat().st_mtime)
-
-    def _recover_losses(self, path: Path) -> None:
-        try:
-            epoch = bytes.fromhex(path.stem)
-            found = [Loss(**json.loads(line)) for line in path.read_text().splitlines()]
-        except (
-            ValueError,
-            TypeError,
-            OSError,
-        ) as error:  # its last line may be torn: the gap in the numbers still tells
-            log.error("%s cannot be read: %s", path, error)
-            return
-        self._losses[epoch] = found
 
     # -- the live epoch ---------------------------------------------------------------------------
 
@@ -160,6 +185,7 @@ class DiskSpool:
             tick=entry.payload.tick,
         )
         try:
+            self._make_room()
             if self._file is None or self._segments[-1].size_bytes >= self._segment_bytes:
                 self._rotate()
             self._write(record)
@@ -173,14 +199,13 @@ class DiskSpool:
             self._unsynced_since = now
         self._unsynced_seq = entry.seq
         self._dirty.set()
-        self._bound()
         return True
 
     def _rotate(self) -> None:
         self._end_file()
         self._serial += 1
         header = Header(epoch=self.epoch, boot_id=self._boot_id)
-        path = self._folder / f"{self._serial:012d}.segment"
+        path = self._folder / f"{self._serial:012d}-{self.epoch.hex()}.segment"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         now = self._clock.now().monotonic_seconds
         self._segments.append(_Segment(path=path, header=header, size_bytes=0, last_written_at=now))
@@ -199,7 +224,7 @@ class DiskSpool:
         written = write(self._file, data)
         self._segments[-1].size_bytes += written
         if written < len(data):
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     def _fail(self, error: OSError) -> None:
         """This will go on in memory. What was torn is at its file's end, where no reader minds it."""
@@ -228,7 +253,7 @@ class DiskSpool:
     def close_epoch(self, losses: list[Loss]) -> None:
         """This will end the live epoch: what is on disk of it becomes backlog, and a new one begins."""
         for loss in losses:
-            self._lose(self.epoch, loss)
+            self._losses.add(self.epoch, loss)
         self._end_file()
         self._unsynced_seq = 0
         self.epoch = secrets.token_bytes(16)
@@ -238,29 +263,38 @@ class DiskSpool:
 
     def backlog_epochs(self) -> list[bytes]:
         """This will give the closed epochs that have something to send, oldest first."""
-        epochs = dict.fromkeys([s.header.epoch for s in self._segments] + list(self._losses))
+        epochs = dict.fromkeys([s.header.epoch for s in self._segments] + self._losses.epochs())
         return [epoch for epoch in epochs if epoch != self.epoch]
 
-    def stored(self, epoch: bytes) -> Iterator[tuple[Header, list[Record]]]:
-        """This will give an epoch's segments, one at a time. One that cannot be read any more is a gap."""
+    def stored(self, epoch: bytes) -> Iterator[tuple[Header, Sequence[Record]]]:
+        """This will give an epoch's segments, one at a time. What cannot be read any more is lost, and said so."""
+        after_seq = 0
         for segment in [s for s in self._segments if s.header.epoch == epoch]:
-            try:
-                data = segment.path.read_bytes()
-                header, found = read_header(data), list(records(data))
-            except (OSError, SegmentDamaged) as error:
-                log.error("%s cannot be read: %s", segment.path, error)
-                self._drop(segment, reason=DAMAGED)
-                continue
+            found = self._read(segment, after_seq=after_seq)
             last = max((record.seq for record in found), default=0)
             if last < segment.first_seq:
                 self._drop(segment, reason=DAMAGED)
                 continue
-            segment.last_seq = last  # what was torn off since is a gap that the control plane sees
-            yield header, found
+            if last < segment.last_seq:
+                when = segment.last_us
+                self._lose(segment, first_seq=last + 1, last_seq=segment.last_seq, when=when, reason=DAMAGED)
+                segment.last_seq = last
+            after_seq = last
+            yield segment.header, found
+
+    def _read(self, segment: _Segment, *, after_seq: int) -> Sequence[Record]:
+        try:
+            data = segment.path.read_bytes()
+        except OSError as error:
+            log.error("%s cannot be read: %s", segment.path, error)
+            return ()
+        found = scan(data, after_seq=max(after_seq, segment.first_seq - 1))
+        begins_whole = bool(found.records) and found.records[0].seq == 0
+        return found.records if begins_whole and not found.is_damaged else list(understood(found.records))
 
     def losses(self, epoch: bytes) -> list[Loss]:
         """This will give what of a closed epoch was dropped, oldest first."""
-        return sorted(self._losses.get(epoch, []), key=lambda loss: loss.first_seq)
+        return self._losses.of(epoch)
 
     def acknowledged(self, epoch: bytes, seq: int) -> None:
         """This will let go of an epoch up to `seq`; the file that is being written stays."""
@@ -269,50 +303,54 @@ class DiskSpool:
         for segment in done:
             self._segments.remove(segment)
             self._remove(segment)
-        if epoch in self._losses:
-            left = [rest for loss in self._losses[epoch] if (rest := loss.after(seq)) is not None]
-            self._losses[epoch] = left
-            if not left:
-                self.forget_losses(epoch)
+        self._losses.acknowledged(epoch, seq)
 
-    def forget_losses(self, epoch: bytes) -> None:
-        """This will let go of losses that the control plane knows."""
-        self._losses.pop(epoch, None)
-        with suppress(OSError):
-            (self._folder / f"{epoch.hex()}.losses").unlink(missing_ok=True)
+    def _make_room(self) -> None:
+        """This will drop the oldest segments of closed epochs; the live one is bounded by memory.
 
-    def _bound(self) -> None:
-        """This will drop the oldest segments of closed epochs; the live one is bounded by memory."""
+        Raises OSError when that is not enough.
+        """
         oldest_allowed = self._clock.now().monotonic_seconds - self._max_age_seconds
-        total = sum(s.size_bytes for s in self._segments)
+        held, allowed = self._held_bytes(), self._allowed_bytes()
         for segment in [s for s in self._segments if s.header.epoch != self.epoch]:
             too_old = segment.last_written_at < oldest_allowed
-            if total <= self._max_bytes and not too_old:
-                return
-            total -= segment.size_bytes
+            if held <= allowed and not too_old:
+                break
+            held -= segment.size_bytes
             self._drop(segment, reason=TOO_OLD if too_old else TOO_MUCH)
+        self._losses.settle()
+        if held > allowed:  # others fill the disk, and there is nothing left to drop
+            raise OSError(errno.ENOSPC, f"less than {KEEP_FREE_SHARE:.0%} of the disk is free")
+
+    def _held_bytes(self) -> int:
+        return self._aside_bytes + sum(s.size_bytes for s in self._segments)
+
+    def _allowed_bytes(self) -> int:
+        seen = os.statvfs(self._folder)
+        room = Room(total_bytes=seen.f_blocks * seen.f_frsize, available_bytes=seen.f_bavail * seen.f_frsize)
+        return allowed_bytes(room, held_bytes=self._held_bytes(), most_bytes=self._max_bytes)
 
     def _drop(self, segment: _Segment, *, reason: str) -> None:
         if segment not in self._segments:
             return
-        self._lose(
-            segment.header.epoch,
-            Loss(
-                first_seq=segment.first_seq,
-                last_seq=segment.last_seq,
-                first_taken_at_unix_us=segment.first_us,
-                last_taken_at_unix_us=segment.last_us,
-                reason=reason,
-            ),
-        )
+        when = segment.last_us
+        self._lose(segment, first_seq=segment.first_seq, last_seq=segment.last_seq, when=when, reason=reason)
         self._segments.remove(segment)
         self._remove(segment)
         self.backlog_changed.set()
 
-    def _lose(self, epoch: bytes, loss: Loss) -> None:
-        self._losses.setdefault(epoch, []).append(loss)
-        with suppress(OSError), (self._folder / f"{epoch.hex()}.losses").open("a") as file:
-            file.write(json.dumps(asdict(loss)) + "\n")
+    def _lose(self, segment: _Segment, *, first_seq: int, last_seq: int, when: int, reason: str) -> None:
+        first_us = segment.first_us if first_seq <= segment.first_seq else when
+        self._losses.add(
+            segment.header.epoch,
+            Loss(
+                first_seq=first_seq,
+                last_seq=last_seq,
+                first_taken_at_unix_us=first_us,
+                last_taken_at_unix_us=when,
+                reason=reason,
+            ),
+        )
 
     def _remove(self, segment: _Segment) -> None:
         with suppress(OSError):
@@ -351,6 +389,22 @@ class DiskSpool:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _header(path: Path, data: bytes) -> Header:
+    """This will say who wrote a file. Raises SegmentDamaged.
+
+    The epoch is in its name too: records prove themselves, and need not be lost with the header. From which boot they
+    are is then unknown, so that they are stamped by their wall time.
+    """
+    try:
+        return read_header(data)
+    except SegmentDamaged:
+        named = _NAME.match(path.name)
+        if named is None or named[2] is None or not scan(data).records:
+            raise
+        log.error("the header of %s is damaged; its records are read by the epoch in its name", path)
+        return Header(epoch=bytes.fromhex(named[2]), boot_id="")
 
 
 async def sync(files: list[int]) -> None:

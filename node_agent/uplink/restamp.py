@@ -50,6 +50,11 @@ class Restamper:
             self._moments[schema.id] = position, tuple(offsets)
 
 
+def row_bytes(schema: telemetry_pb2.Schema) -> int:
+    """This will give the bytes of one record of a schema."""
+    return _ENTITY_BYTES + sum(_width(field) for field in schema.fields)
+
+
 def _width(field: telemetry_pb2.Field) -> int:
     """This will give the bytes that a field takes in a record; telemetry.proto says how they lie."""
     if field.type == telemetry_pb2.VALUE_TYPE_F32:

@@ -2,14 +2,14 @@
 
 A file begins with its epoch and boot, and its first record announces all that the others name, so
 each can be read alone. What a kill tore off at the end is not there; a record that fails its
-checksum in the midst is passed over, and its missing number tells the control plane.
+checksum in the midst is passed over, whatever is wrong with it, and its missing number tells the control plane.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 MAGIC = b"OISPOOL1"
@@ -18,6 +18,11 @@ _HEADER = struct.Struct("<8s16s36s")
 _CRC = struct.Struct("<I")
 # Bytes after the checksum, number, when it was taken (µs since 1970), how many of the bytes are the announcement.
 _RECORD = struct.Struct("<IQqI")
+_HEAD_BYTES = _RECORD.size + _CRC.size
+_SEQ = struct.Struct("<Q")
+_SEQ_OFFSET = 4  # behind the length
+# Records in a row that may be unreadable; behind more of them the rest of a file is given up.
+_NUMBERS_AHEAD = 256
 # The same bound as the control plane's largest message; a longer one is a damaged length.
 LARGEST_RECORD = 4 * 1024 * 1024
 
@@ -68,16 +73,70 @@ def read_header(data: bytes) -> Header:
     return Header(epoch=epoch, boot_id=boot_id.rstrip(b"\0").decode("ascii", "replace"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What is in a file."""
+
+    records: Sequence[Record]
+    is_damaged: bool  # something that was whole once is not: announcements may be missing
+    lost_seq: int  # the number of a last record that is there in its length and fails its checksum; 0: there is none
+
+
 def records(data: bytes) -> Iterator[Record]:
     """This will give the whole records of a file."""
-    position = _HEADER.size + _CRC.size
-    while position + _RECORD.size + _CRC.size <= len(data):
-        length, seq, taken_at, announced = _RECORD.unpack_from(data, position)
-        start = position + _RECORD.size + _CRC.size
-        if length > LARGEST_RECORD or announced > length or start + length > len(data):
-            return
-        payload = data[start : start + length]
-        checksum = zlib.crc32(payload, zlib.crc32(data[position : position + _RECORD.size]))
-        if checksum == _CRC.unpack_from(data, position + _RECORD.size)[0]:
-            yield Record(seq=seq, taken_at_unix_us=taken_at, announce=payload[:announced], tick=payload[announced:])
-        position = start + length
+    yield from scan(data).records
+
+
+def scan(data: bytes, *, after_seq: int = 0) -> Scan:
+    """This will find the whole records of a file, over anything in it that is damaged.
+
+    `after_seq` is the last number of the epoch's file before, for one whose own beginning is damaged.
+    """
+    found: list[Record] = []
+    position, last, is_damaged, lost_seq = _HEADER.size + _CRC.size, after_seq, False, 0
+    while position + _HEAD_BYTES <= len(data):
+        record, end = _record_at(data, position)
+        if record is not None:
+            found.append(record)
+            last, lost_seq = max(last, record.seq), 0
+            position = end
+            continue
+        if end <= len(data):  # its length may be right, and the next one stand behind it
+            is_damaged = True
+            seq = _RECORD.unpack_from(data, position)[1]
+            lost_seq = seq if seq == last + 1 else 0
+            if end == len(data) or _record_at(data, end)[0] is not None:
+                position = end
+                continue
+        behind = _next_whole(data, position + 1, last)
+        if behind is None:
+            break  # torn off by a kill, or nothing whole is left
+        position, is_damaged = behind, True
+    return Scan(records=found, is_damaged=is_damaged, lost_seq=lost_seq)
+
+
+def _record_at(data: bytes, position: int) -> tuple[Record | None, int]:
+    """This will give the record at a place, None when there is no whole one, and where it would end."""
+    if position + _HEAD_BYTES > len(data):
+        return None, len(data) + 1
+    length, seq, taken_at, announced = _RECORD.unpack_from(data, position)
+    start = position + _HEAD_BYTES
+    if length > LARGEST_RECORD or announced > length or start + length > len(data):
+        return None, len(data) + 1
+    payload = data[start : start + length]
+    checksum = zlib.crc32(payload, zlib.crc32(data[position : position + _RECORD.size]))
+    if checksum != _CRC.unpack_from(data, position + _RECORD.size)[0]:
+        return None, start + length
+    whole = Record(seq=seq, taken_at_unix_us=taken_at, announce=payload[:announced], tick=payload[announced:])
+    return whole, start + length
+
+
+def _next_whole(data: bytes, position: int, last: int) -> int | None:
+    """This will find the next whole record by its number, which is one of the few that can come."""
+    for seq in range(last + 1, last + 1 + _NUMBERS_AHEAD):  # numbers grow along a file: the lowest comes first
+        wanted, place = _SEQ.pack(seq), position + _SEQ_OFFSET
+        while (place := data.find(wanted, place)) >= 0:
+            if _record_at(data, place - _SEQ_OFFSET)[0] is not None:
+                return place - _SEQ_OFFSET
+            place += 1
+    return None

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from control_plane.ingest import wire, writer
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support.ingest import ControlPlane, Store
 
 
@@ -35,6 +35,12 @@ async def plane(
     """One replica of the door, listening."""
     async with ControlPlane(database_url, clock) as plane:
         yield plane
+
+
+@pytest.fixture
+def node(clock: FakeClock) -> FakeNodeClock:
+    """The clock of one machine, which runs on while its agents come and go."""
+    return FakeNodeClock(clock)
 
 
 @pytest.fixture

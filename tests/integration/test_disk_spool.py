@@ -19,12 +19,6 @@ from tests.fakes.tcp_proxy import TcpProxy
 from tests.support.ingest import Agent, ControlPlane, Store, until
 
 
-@pytest.fixture
-def node(clock: FakeClock) -> FakeNodeClock:
-    """The clock of one machine, which runs on while its agents come and go."""
-    return FakeNodeClock(clock)
-
-
 def sample(agent: Agent, clock: FakeClock, first: int, last: int) -> None:
     """Take the samples `first` to `last`, one a second; the number is the value."""
     for number in range(first, last + 1):
