@@ -17,21 +17,13 @@ from pathlib import Path
 
 from benchmarks.acknowledger import acknowledger
 from benchmarks.processes import environment, folder, resident_bytes
-from node_agent import agent, assembly
+from benchmarks.whole_agent import WholeAgent
 from node_agent.clock import SystemClock
-from node_agent.model import Tick
-from node_agent.prometheus.page import NewestTick
 from node_agent.settings import LONGEST_INTERVAL_SECONDS, Settings
-from node_agent.spool import Spool
-from node_agent.uplink import wire
-from node_agent.uplink.client import Uplink
-from node_agent.uplink.frames import Packed
-from node_agent.uplink.requests import refusing
 
 MARKS = (1_000, 10_000, 50_000, 100_000)
 QUICK_MARKS = (100, 500, 1_000)
 UNDER_WAY = 8  # batches; half of the window, so that the ring is never a backlog
-VALID_SECONDS = 60.0
 
 
 def measure(marks: tuple[int, ...]) -> Mapping[int, float]:
@@ -47,42 +39,16 @@ async def _run(server: str, state: Path, marks: list[int]) -> None:
     settings = Settings(
         server=server, node_name="flat", state_dir=state, sampling_interval_seconds=LONGEST_INTERVAL_SECONDS
     )
-    clock, encoder, newest = SystemClock(), wire.Encoder(), NewestTick("flat")
-    me = assembly.identity(settings, interval_seconds=LONGEST_INTERVAL_SECONDS)
-    disk = agent.disk_spool(settings, me, clock, encoder)
-    assert disk is not None
-    spool: Spool[Packed] = Spool(max_bytes=settings.buffer_bytes, store=disk)
-    sampler = assembly.build_sampler(
-        settings, assembly.build_gpus(settings), backlog=lambda: agent.backlog_of(spool, uplink)
-    )
-    uplink = Uplink(
-        server, me, spool, clock,
-        everything=encoder.everything, handlers=refusing("this is a benchmark"), backoff=assembly.backoff(),
-    )  # fmt: skip
-    count, taken = 0, asyncio.Event()
-
-    def keep(tick: Tick) -> None:
-        nonlocal count
-        count += 1
-        newest.keep(tick, settings.sampling_interval_seconds)
-        assembly.append(spool, assembly.encode(encoder, tick))
-        if count in marks:
-            print(count, resident_bytes(os.getpid()), flush=True)
-        taken.set()
-
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(work) for work in (sampler.run(keep), uplink.run(), disk.run())]
-        while count < marks[-1]:
-            await taken.wait()
-            taken.clear()
-            while len(spool) >= UNDER_WAY:
-                spool.changed.clear()
-                await spool.changed.wait()
-            sampler.request("next", valid_for_seconds=VALID_SECONDS)  # at once, not at the next point of the grid
-        for task in running:
-            task.cancel()
-    disk.close()
-    await sampler.close()
+    agent = WholeAgent(settings, SystemClock())
+    async with agent.running(linked=True):
+        while agent.count < marks[-1]:
+            while len(agent.spool) >= UNDER_WAY:
+                agent.spool.changed.clear()
+                await agent.spool.changed.wait()
+            await agent.sample(1, lambda: None)
+            if agent.count in marks:
+                print(agent.count, resident_bytes(os.getpid()), flush=True)
+    await agent.close()
 
 
 if __name__ == "__main__":

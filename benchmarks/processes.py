@@ -50,12 +50,12 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours and not name.startswith(PREFIX)}
 
 
-def until(look: Callable[[], Any], what: str) -> Any:
+def until(look: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS) -> Any:
     """This will look every few milliseconds until there is something, and give it."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not (seen := look()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come within {PATIENCE_SECONDS:g} s")
+            raise TimeoutError(f"{what} did not come within {seconds:g} s")
         time.sleep(POLL_SECONDS)
     return seen
 

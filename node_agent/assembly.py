@@ -13,7 +13,7 @@ from pathlib import Path
 
 from node_agent import __version__
 from node_agent.attribution.step import AttributionStep
-from node_agent.clock import SystemClock
+from node_agent.clock import Clock, SystemClock
 from node_agent.collectors.agent import AgentCollector
 from node_agent.collectors.attribution import AttributionCollector
 from node_agent.collectors.engine import EngineCollector
@@ -63,10 +63,10 @@ def build_gpus(settings: Settings) -> GpuCollector | None:
     return GpuCollector(PynvmlDriver(), proc_root=settings.host_proc) if settings.gpu_monitoring_enabled else None
 
 
-def build_engines(settings: Settings) -> EngineCollector:
+def build_engines(settings: Settings, clock: Clock | None = None) -> EngineCollector:
     """This will build what watches the inference servers."""
     return EngineCollector(
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         timeout_seconds=engine_timeout_seconds(settings.sampling_interval_seconds),
         targets=settings.scrape_targets,
         discover=settings.discover_engines,
@@ -81,12 +81,13 @@ def build_sampler(
     *,
     engines: EngineCollector | None = None,
     backlog: Callable[[], Backlog] | None = None,
+    clock: Clock | None = None,
 ) -> Sampler:
     """This will build the collectors that the settings ask for, those that are not given, and what runs them.
 
     `backlog` says what has not been delivered yet, where something is delivered at all.
     """
-    clock, itself = SystemClock(), AgentCollector()
+    clock, itself = clock or SystemClock(), AgentCollector()
     system = SystemCollector(settings.host_proc, sys_root=settings.host_sys, own_sys_root=Path("/sys"))
     collectors: list[Collector] = [system, itself]
     disabled, finish = [], None
@@ -100,7 +101,7 @@ def build_sampler(
         finish = AttributionStep(lambda: owners.ownership, owners.watch)
     else:
         disabled.append("gpu")
-    collectors.append(engines or build_engines(settings))
+    collectors.append(engines or build_engines(settings, clock))
     sampler = Sampler(
         collectors, clock, interval_seconds=settings.sampling_interval_seconds, disabled=disabled, finish=finish
     )

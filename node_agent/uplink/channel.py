@@ -10,6 +10,8 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    # Else the next channel to the same address would be given the connection that we gave up because it is dead.
+    ("grpc.use_local_subchannel_pool", 1),
     # Only acknowledgements come back: no window to be measured, and no ping for each of them.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.enable_http_proxy", 0),  # an HTTP proxy meant for package downloads would break the stream

@@ -108,7 +108,7 @@ def scan(data: bytes, *, after_seq: int = 0) -> Scan:
             if end == len(data) or _record_at(data, end)[0] is not None:
                 position = end
                 continue
-        behind = _next_whole(data, position + 1, last)
+        behind = _next_whole(data, position + 1 if found else 0, last)  # its beginning may have been cut off
         if behind is None:
             break  # torn off by a kill, or nothing whole is left
         position, is_damaged = behind, True

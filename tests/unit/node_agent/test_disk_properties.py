@@ -61,8 +61,8 @@ class Epoch:
         self.committed[seq] = tick
         self.cursor = seq
 
-    def loss(self, first: int, last: int) -> None:
-        self.lost |= set(range(max(first, self.cursor + 1), last + 1))
+    def loss(self, last: int) -> None:
+        self.lost |= set(range(self.cursor + 1, last + 1))  # with the gap before it, as the control plane does
         self.cursor = max(self.cursor, last)
 
 
@@ -100,7 +100,7 @@ class Stream:
                         assert int.from_bytes(rows.records[start : start + 4], "little") in self._entities
                 self._known.batch(message.batch.seq, tick.SerializeToString())
             case "loss":
-                self._known.loss(message.loss.first_seq, message.loss.last_seq)
+                self._known.loss(message.loss.last_seq)
         ack = link_pb2.Ack(committed_seq=self._known.cursor, window_batches=8)
         self._answers.append(link_pb2.ServerMessage(ack=ack))
 
@@ -211,7 +211,7 @@ class SpoolOnDisk(RuleBasedStateMachine):
             if entry is None:
                 break
             for loss in self.spool.losses():
-                known.loss(loss.first_seq, loss.last_seq)
+                known.loss(loss.last_seq)
             known.batch(entry.seq, entry.payload.tick)
         self.spool.committed(known.cursor)
 
@@ -270,12 +270,20 @@ class SpoolOnDisk(RuleBasedStateMachine):
         path.write_bytes(path.read_bytes()[: data.draw(st.integers(0, 200))])
 
     def _damaged(self, data: st.DataObject) -> Path:
-        """One of the files, and everything in it is excused from being accounted for."""
+        """One of the files; what is in it, and what only its numbers tell of, is excused from being accounted for."""
         segment = self._drawn(data, "*.segment")
         for known in self.disk._segments:
             if known.path == segment:
                 epoch = known.header.epoch
-                self.excused |= {(epoch, seq) for seq in range(known.first_seq, known.last_seq + 1)}
+                before = max(
+                    (
+                        s.last_seq
+                        for s in self.disk._segments[: self.disk._segments.index(known)]
+                        if s.header.epoch == epoch
+                    ),
+                    default=0,
+                )
+                self.excused |= {(epoch, seq) for seq in range(before + 1, known.last_seq + 1)}
         return segment
 
     def _drawn(self, data: st.DataObject, pattern: str) -> Path:
