@@ -126,6 +126,19 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The machine in the kernel's own detail: for the host's own page. It is not sent, so there is no field for it."""
+
+    # Jiffies and not seconds: hundreds of CPUs are read at every tick, and the page is asked for now and then.
+    cpu_ticks: Mapping[int, Sequence[int]] | None = None  # by CPU, in the order of cpu_modes; None: unknown
+    cpu_modes: Sequence[str] = ()
+    ticks_per_second: int = 100
+    memory_bytes: Mapping[str, int] | None = None  # as /proc/meminfo names it
+    booted_unix_seconds: int | None = None
+    kernel: Mapping[str, str] = field(default_factory=dict)  # as uname(1) says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
     """What one collector saw in one run."""
 
@@ -135,6 +148,7 @@ class Collected:
     samples: Sequence[Sample] = ()
     events: Sequence[Event] = ()
     restart_because: str = ""  # only a new process can see more; the agent ends once this is queued
+    machine: Machine | None = None
 
 
 class Collector(Protocol):
@@ -226,3 +240,4 @@ class Tick:
     command_id: str = ""
     events: Sequence[Event] = ()
     restart_because: str = ""
+    machine: Machine | None = None

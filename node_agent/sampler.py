@@ -17,6 +17,7 @@ from node_agent.model import (
     Entity,
     EntityKind,
     Event,
+    Machine,
     Outcome,
     Reason,
     Sample,
@@ -238,8 +239,10 @@ class Sampler:
         elapsed = self._clock.now().monotonic_seconds - now.monotonic_seconds
         ends = [seat.running.result()[0] for seat in seats if seat.running and seat.running.done()]
         restart_because = next((end.restart_because for end in ends if end.restart_because), "")
+        machine: Machine | None = None
         for seat in seats:
-            report, seen, said = _taken(seat, now, elapsed, was_late=seat.collector.name in late_before)
+            report, seen, said, detail = _taken(seat, now, elapsed, was_late=seat.collector.name in late_before)
+            machine = machine or detail
             reports.append(report)
             entities += seen
             samples += said
@@ -260,6 +263,7 @@ class Sampler:
             command_id=command_id,
             events=events,
             restart_because=restart_because,
+            machine=machine,
         )
 
     async def _run(self, collector: Collector, now: Instant) -> tuple[Collected, float]:
@@ -273,19 +277,19 @@ class Sampler:
 
 def _taken(
     seat: _Seat, now: Instant, elapsed_seconds: float, *, was_late: bool
-) -> tuple[CollectorReport, Sequence[Entity], Sequence[Sample]]:
+) -> tuple[CollectorReport, Sequence[Entity], Sequence[Sample], Machine | None]:
     """This will take from a seat what belongs to this tick: what came, or that it is unknown and why."""
     assert seat.running is not None
     if not seat.running.done():
         report = seat.report(Outcome.TIMED_OUT, elapsed_seconds, f"did not finish within {elapsed_seconds:.1f} s", now)
-        return report, *seat.silent(Reason.TIMED_OUT)
+        return report, *seat.silent(Reason.TIMED_OUT), None
     collected, seconds = seat.running.result()
     seat.running = None
     seat.remember(collected)
     if was_late:  # it answered, but about an earlier moment: its values do not belong to this tick
         report = seat.report(Outcome.TIMED_OUT, seconds, "answered after its deadline", now)
-        return report, *seat.silent(Reason.TIMED_OUT)
+        return report, *seat.silent(Reason.TIMED_OUT), None
     report = seat.report(collected.outcome, seconds, collected.detail, now)
     if collected.outcome is Outcome.FAILED and not collected.samples:
-        return report, *seat.silent(Reason.ERROR)
-    return report, collected.entities, collected.samples
+        return report, *seat.silent(Reason.ERROR), None
+    return report, collected.entities, collected.samples, collected.machine

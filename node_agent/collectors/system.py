@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 from node_agent.clock import Instant
 from node_agent.collectors import system_values as values_of
-from node_agent.collectors.system_values import CpuReading, attempt
+from node_agent.collectors.system_values import attempt
 from node_agent.host import links, procfs
 from node_agent.host.identity import node_attributes
 from node_agent.host.mounts import Mount, MountReader, Usage, UsageReader
@@ -31,7 +32,8 @@ _LARGEST_GROUP = 64
 class _Look:
     """What one pass over /proc gave: quick reads of the kernel's memory, all of them in one thread."""
 
-    cpu: CpuReading | Reason
+    cpu: procfs.CpuReading | Reason
+    memory: procfs.Memory | Reason
     values: Mapping[str, Value]
     disks: Sequence[procfs.DiskCounters] | Reason
     interfaces: Sequence[tuple[Entity, Sample]] | Reason
@@ -77,7 +79,11 @@ class SystemCollector:
         self._disks = DiskReader()
         self._mounts = MountReader()
         self._attributes: Mapping[str, object] | None = None
-        self._cpu_before: CpuReading | None = None
+        self._cpu_before: procfs.CpuReading | None = None
+        system = os.uname()
+        self._kernel = {
+            "sysname": system.sysname, "release": system.release, "version": system.version, "machine": system.machine
+        }  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -107,6 +113,7 @@ class SystemCollector:
             detail="; ".join(missing),
             entities=entities,
             samples=samples,
+            machine=values_of.machine(look.cpu, look.memory, self._kernel),
         )
 
     async def close(self) -> None:
@@ -118,6 +125,7 @@ class SystemCollector:
         mounts = attempt(lambda: self._mounts.read(root, self._own_proc_root))
         return _Look(
             cpu=attempt(lambda: procfs.read_cpu_ticks(root)),
+            memory=memory,
             values={
                 **values_of.load(root),
                 **values_of.memory(memory),
@@ -149,7 +157,7 @@ class SystemCollector:
         looked_at = [values_of.port(one) for one in found[:_LARGEST_GROUP]]
         return looked_at + [values_of.unread_port(one) for one in found[_LARGEST_GROUP:]]
 
-    def _cpu_values(self, reading: CpuReading | Reason) -> dict[str, Value]:
+    def _cpu_values(self, reading: procfs.CpuReading | Reason) -> dict[str, Value]:
         """The baseline changes here, on the loop: an abandoned look, still in its thread, leaves it alone."""
         before, self._cpu_before = self._cpu_before, None if isinstance(reading, Reason) else reading
         return values_of.cpu(reading, before)

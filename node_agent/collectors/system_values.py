@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,13 +11,12 @@ from typing import TypeVar
 from node_agent.host import cgroup, links, procfs
 from node_agent.host.mounts import Mount, Usage
 from node_agent.host.own_process import ProcessUsage
-from node_agent.model import Entity, EntityKind, Reason, Sample, Value
+from node_agent.model import Entity, EntityKind, Machine, Reason, Sample, Value
 from node_agent.untrusted import clean_mapping, clean_text
 
 _T = TypeVar("_T")
 
-CpuReading = tuple[procfs.CpuTicks, Mapping[int, procfs.CpuTicks]]
-
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _IDLE, _IOWAIT = procfs.CPU_MODES.index("idle"), procfs.CPU_MODES.index("iowait")
 _CPU_SHARES = ("cpu_busy_ratio", "cpu_user_ratio", "cpu_system_ratio", "cpu_iowait_ratio", "cpu_steal_ratio")
 _CPU_FIELDS = (*_CPU_SHARES, "cpu_core_busy_ratio", "cpu_logical_count")
@@ -47,18 +47,18 @@ def attempt(read: Callable[[], _T]) -> _T | Reason:
         return procfs.why_unknown(error)
 
 
-def cpu(reading: CpuReading | Reason, before: CpuReading | None) -> dict[str, Value]:
+def cpu(reading: procfs.CpuReading | Reason, before: procfs.CpuReading | None) -> dict[str, Value]:
     """This will give the CPU's shares of the time between two readings."""
     if isinstance(reading, Reason):
         return dict.fromkeys(_CPU_FIELDS, reading)
-    together, cores = reading
+    cores = reading.cores
     values: dict[str, Value] = dict.fromkeys(_CPU_FIELDS, Reason.FIRST_SAMPLE)
     values["cpu_logical_count"] = len(cores)
     if before is None:
         return values
-    values.update(_cpu_shares(procfs.since(together, before[0])))
-    if cores.keys() == before[1].keys():  # a CPU that came or went would move the others to other places
-        values["cpu_core_busy_ratio"] = _core_shares([procfs.since(cores[n], before[1][n]) for n in sorted(cores)])
+    values.update(_cpu_shares(procfs.since(reading.together, before.together)))
+    if cores.keys() == before.cores.keys():  # a CPU that came or went would move the others to other places
+        values["cpu_core_busy_ratio"] = _core_shares([procfs.since(cores[n], before.cores[n]) for n in sorted(cores)])
     return values
 
 
@@ -81,6 +81,19 @@ def _core_shares(spent: Sequence[procfs.CpuTicks]) -> Value:
     if not all(totals):
         return Reason.NOT_A_NUMBER
     return tuple([(total - core[_IDLE] - core[_IOWAIT]) / total for core, total in zip(spent, totals, strict=True)])
+
+
+def machine(reading: procfs.CpuReading | Reason, memory: procfs.Memory | Reason, kernel: Mapping[str, str]) -> Machine:
+    """This will give the machine in detail; what could not be read is not there."""
+    look = None if isinstance(reading, Reason) else reading
+    return Machine(
+        cpu_ticks=None if look is None else look.cores,
+        cpu_modes=procfs.CPU_MODES,
+        ticks_per_second=_TICKS_PER_SECOND,
+        memory_bytes=None if isinstance(memory, Reason) else memory.sizes,
+        booted_unix_seconds=None if look is None else look.booted_unix_seconds,
+        kernel=kernel,
+    )
 
 
 def load(root: Path) -> dict[str, Value]:

@@ -73,7 +73,7 @@ def _cpu_model(proc_root: Path) -> str | None:
 
 def _cpu_count(proc_root: Path) -> int | None:
     try:
-        return len(read_cpu_ticks(proc_root)[1])
+        return len(read_cpu_ticks(proc_root).cores)
     except (OSError, ValueError):
         return None
 

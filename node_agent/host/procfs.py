@@ -56,11 +56,21 @@ def since(after: CpuTicks, before: CpuTicks) -> CpuTicks:
     return tuple([a - b if a > b else 0 for a, b in zip(after, before, strict=True)])
 
 
-def read_cpu_ticks(root: Path) -> tuple[CpuTicks, Mapping[int, CpuTicks]]:
-    """This will read /proc/stat: all CPUs together, and each one that is online by its number."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuReading:
+    """/proc/stat."""
+
+    together: CpuTicks
+    cores: Mapping[int, CpuTicks]  # by number, those that are online
+    booted_unix_seconds: int | None
+
+
+def read_cpu_ticks(root: Path) -> CpuReading:
+    """This will read where CPU time went, and when the machine was started."""
     together: CpuTicks | None = None
     cores: dict[int, CpuTicks] = {}
-    for line in text_of(root / "stat").splitlines():
+    text = text_of(root / "stat")
+    for line in text.splitlines():
         if not line.startswith("cpu"):
             break  # the cpu lines come first; the interrupt counts after them can be long
         parts = line.split()
@@ -73,7 +83,8 @@ def read_cpu_ticks(root: Path) -> tuple[CpuTicks, Mapping[int, CpuTicks]]:
             cores[int(name[3:])] = ticks
     if together is None:
         raise ValueError("no cpu line")
-    return together, cores
+    booted = text.partition("\nbtime ")[2].partition("\n")[0].strip()
+    return CpuReading(together=together, cores=cores, booted_unix_seconds=int(booted) if booted.isdecimal() else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,21 @@
 """Which of our fields is which metric of dcgm-exporter and node_exporter, and in whose unit. Data, and nothing else.
 
-Left out is what those tools count otherwise than we do: node_cpu_seconds_total (we keep shares, not ticks), Cached
-(ours includes reclaimable slab), throttle times and NVLink's bandwidth (their units differ between releases of DCGM).
+Left out is what those tools count otherwise than we do: NVLink's bandwidth (its unit differs between releases of DCGM).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_MEMORY_NAME = re.compile(r"[a-zA-Z0-9_]+")
 _MIB = 1 / 2**20
 _PERCENT = 100.0
 _MILLI = 1000.0
+# Older headers of DCGM call the unit of violations µs; NVML's counters behind them, newer headers, and dcgm-exporter's
+# own help texts say ns (dcgm_fields.h; github.com/NVIDIA/dcgm-exporter/pull/589).
+_NANO = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,7 @@ GPU = Family(
         "pcie_receive_bytes_per_second": _gauge("DCGM_FI_PROF_PCIE_RX_BYTES"),
         "nvlink_transmit_bytes_per_second": _gauge("DCGM_FI_PROF_NVLINK_TX_BYTES"),
         "nvlink_receive_bytes_per_second": _gauge("DCGM_FI_PROF_NVLINK_RX_BYTES"),
+        "power_limit_watts": _gauge("DCGM_FI_DEV_ENFORCED_POWER_LIMIT"),
     },
     labels=_GPU_LABELS,
     prefixes={"device": "nvidia"},
@@ -83,6 +88,21 @@ GPU = Family(
 # The same file; its names for what is in our slow tier.
 GPU_HEALTH = Family(
     metrics={
+        "throttled_power_cap_seconds_total": _counter("DCGM_FI_DEV_POWER_VIOLATION", _NANO),
+        "throttled_thermal_seconds_total": _counter("DCGM_FI_DEV_THERMAL_VIOLATION", _NANO),
+        "throttled_sync_boost_seconds_total": _counter("DCGM_FI_DEV_SYNC_BOOST_VIOLATION", _NANO),
+        "throttled_board_limit_seconds_total": _counter("DCGM_FI_DEV_BOARD_LIMIT_VIOLATION", _NANO),
+        "low_utilization_seconds_total": _counter("DCGM_FI_DEV_LOW_UTIL_VIOLATION", _NANO),
+        "throttled_reliability_seconds_total": _counter("DCGM_FI_DEV_RELIABILITY_VIOLATION", _NANO),
+        "throttled_software_thermal_seconds_total": _counter(
+            "DCGM_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN_NS", _NANO
+        ),
+        "throttled_hardware_thermal_seconds_total": _counter(
+            "DCGM_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN_NS", _NANO
+        ),
+        "throttled_power_brake_seconds_total": _counter(
+            "DCGM_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN_NS", _NANO
+        ),
         "pcie_replays_total": _counter("DCGM_FI_DEV_PCIE_REPLAY_COUNTER"),
         "ecc_corrected_volatile_total": _counter("DCGM_FI_DEV_ECC_SBE_VOL_TOTAL"),
         "ecc_uncorrected_volatile_total": _counter("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"),
@@ -139,6 +159,21 @@ HOST = Family(
     labels={},
     prefixes={},
 )
+
+# collector/{cpu,boot_time,uname,time}.go: of the machine itself, beside its samples.
+CPU_SECONDS = _counter("node_cpu_seconds_total")  # labels cpu and mode
+BOOT_TIME = _gauge("node_boot_time_seconds")
+TIME = _gauge("node_time_seconds")
+UNAME = _gauge("node_uname_info")
+
+
+def memory_metric(line: str) -> Metric | None:
+    """This will name a line of /proc/meminfo as meminfo_linux.go does; None where a sample shows it already."""
+    name = f"node_memory_{line.replace('(', '_').replace(')', '')}_bytes"
+    if _MEMORY_NAME.fullmatch(name) is None or name in {metric.name for metric in HOST.metrics.values()}:
+        return None
+    return _gauge(name)
+
 
 # collector/diskstats_linux.go
 DISK = Family(

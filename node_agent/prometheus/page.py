@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from node_agent.clock import Instant
-from node_agent.model import CollectorReport, Entity, EntityKind, Sample, Tick, Value
-from node_agent.prometheus.names import FAMILIES, Family, Metric
+from node_agent.model import CollectorReport, Entity, EntityKind, Machine, Sample, Tick, Value
+from node_agent.prometheus.names import BOOT_TIME, CPU_SECONDS, FAMILIES, TIME, UNAME, Family, Metric, memory_metric
 from node_agent.untrusted import clean_text
 from optiinfra.catalogue import TABLES
 
@@ -73,6 +73,8 @@ def render(tick: Tick, *, hostname: str, held: Sequence[tuple[Instant, Sample]] 
             _add_sample(lines, family, sample, entities.get(sample.entity), hostname)
         elif sample.table == "agent":
             _add_own(lines, sample)
+    if tick.machine is not None:
+        _add_machine(lines, tick.machine, tick.taken_at, hostname)
     for report in tick.reports:
         _add_report(lines, report)
     _add(lines, Metric(name=f"{OWN_PREFIX}tick_timestamp_seconds", kind="gauge"), {}, tick.taken_at.wall.timestamp())
@@ -97,6 +99,19 @@ def _add_sample(
         labels["Hostname"] = hostname
     for field, metric in family.metrics.items():
         _add(lines, metric, labels, sample.values.get(field), read_at_milliseconds)
+
+
+def _add_machine(lines: _Lines, machine: Machine, taken_at: Instant, hostname: str) -> None:
+    for number, ticks in (machine.cpu_ticks or {}).items():
+        for mode, count in zip(machine.cpu_modes, ticks, strict=True):
+            _add(lines, CPU_SECONDS, {"cpu": str(number), "mode": mode}, count / machine.ticks_per_second)
+    for line, size in (machine.memory_bytes or {}).items():
+        if (metric := memory_metric(line)) is not None:
+            _add(lines, metric, {}, size)
+    _add(lines, BOOT_TIME, {}, machine.booted_unix_seconds)
+    _add(lines, TIME, {}, taken_at.wall.timestamp())
+    if machine.kernel:
+        _add(lines, UNAME, {**machine.kernel, "nodename": hostname}, 1)
 
 
 def _add_own(lines: _Lines, sample: Sample) -> None:

@@ -67,7 +67,7 @@ def test_the_machine_is_seen_and_not_the_container(inside: Any) -> None:
     disks = procfs.DiskReader().read(Path("/proc"), Path("/sys"), now_seconds=0.0)
     assert inside["keys"]["disk"] == sorted(one.name for one in disks)
     assert inside["values"]["memory_total_bytes"] == procfs.read_memory(Path("/proc")).sizes["MemTotal"]
-    assert inside["values"]["cpu_logical_count"] == len(procfs.read_cpu_ticks(Path("/proc"))[1])
+    assert inside["values"]["cpu_logical_count"] == len(procfs.read_cpu_ticks(Path("/proc")).cores)
     assert "network" not in inside["detail"]
 
 

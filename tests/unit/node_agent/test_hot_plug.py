@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from node_agent.clock import Instant
 from node_agent.collectors import system_values
 from node_agent.collectors.system import SystemCollector
-from node_agent.host.procfs import CPU_MODES
+from node_agent.host.procfs import CPU_MODES, CpuReading
 from node_agent.model import Reason, Value
 
 NOW = Instant(wall=datetime(2026, 1, 1, tzinfo=UTC), monotonic_seconds=1.0)
@@ -69,13 +69,16 @@ async def test_more_ports_than_are_looked_at_are_counted(tmp_path: Path) -> None
 
 
 times = st.tuples(*[st.integers(0, 2**40)] * len(CPU_MODES))
-readings = st.tuples(times, st.dictionaries(st.integers(0, 3), times, max_size=4))
+readings = st.builds(
+    CpuReading,
+    together=times,
+    cores=st.dictionaries(st.integers(0, 3), times, max_size=4),
+    booted_unix_seconds=st.none(),
+)
 
 
 @given(readings, readings)
-def test_whatever_the_ticks_do_every_share_is_between_nothing_and_all(
-    after: system_values.CpuReading, before: system_values.CpuReading
-) -> None:
+def test_whatever_the_ticks_do_every_share_is_between_nothing_and_all(after: CpuReading, before: CpuReading) -> None:
     said = system_values.cpu(after, before)
     shares = [said[name] for name in ("cpu_user_ratio", "cpu_system_ratio", "cpu_iowait_ratio", "cpu_steal_ratio")]
     numbers = [share for share in shares if isinstance(share, float)]

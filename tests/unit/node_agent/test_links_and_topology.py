@@ -133,7 +133,7 @@ def test_this_machines_huge_pages_and_kills_are_those_of_its_proc() -> None:
 
 
 def test_this_machines_numa_nodes_hold_all_its_cpus() -> None:
-    _, cores = procfs.read_cpu_ticks(Path("/proc"))
+    cores = procfs.read_cpu_ticks(Path("/proc")).cores
     held = [cpu for node in read_topology(Path("/sys")).get("numa_nodes", ()) for cpu in _cpus(node["cpus"])]
     assert not held or sorted(held) == sorted(cores)
 

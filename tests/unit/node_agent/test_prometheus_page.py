@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from node_agent.clock import Instant, SystemClock
 from node_agent.collectors.system import NODE, SystemCollector
 from node_agent.host.http import get
 from node_agent.host.http_server import Page, PageServer
-from node_agent.model import CollectorReport, Entity, EntityKind, Outcome, Reason, Sample, Tick, Value
+from node_agent.model import CollectorReport, Entity, EntityKind, Machine, Outcome, Reason, Sample, Tick, Value
 from node_agent.prometheus.names import FAMILIES
 from node_agent.prometheus.page import NewestTick, render
 from node_agent.settings import SettingsError
@@ -135,7 +137,9 @@ def test_the_agents_own_figures_are_on_the_page() -> None:
 
 async def test_this_machine_is_on_the_page_as_its_proc_says() -> None:
     collected = await SystemCollector().collect(NOW)
-    now = Tick(taken_at=NOW, entities=collected.entities, samples=collected.samples, reports=[])
+    now = Tick(
+        taken_at=NOW, entities=collected.entities, samples=collected.samples, reports=[], machine=collected.machine
+    )
     found = read(render(now, hostname="h"))
     with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
         total = int(file.readline().split()[1]) * 1024
@@ -143,6 +147,50 @@ async def test_this_machine_is_on_the_page_as_its_proc_says() -> None:
     links = {sample.entity[1] for sample in collected.samples if sample.table == "network"}
     shown = {dict(labels)["device"] for name, labels in found if name == "node_network_receive_bytes_total"}
     assert shown == links
+
+
+async def test_the_machine_is_on_the_page_as_node_exporter_shows_it() -> None:
+    collected = await SystemCollector().collect(NOW)
+    found = read(
+        render(Tick(taken_at=NOW, entities=[], samples=[], reports=[], machine=collected.machine), hostname="h")
+    )
+    times, names = psutil.cpu_times(percpu=True), {name for name, _ in found}
+    shown = {
+        tuple(sorted(labels)): value for (name, labels), value in found.items() if name == "node_cpu_seconds_total"
+    }
+    assert len(shown) == 8 * len(times)
+    for cpu, spent in enumerate(times):
+        for mode in ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"):
+            value = shown[("cpu", str(cpu)), ("mode", mode)]
+            assert value == pytest.approx(getattr(spent, mode), abs=30)
+    assert one(found, "node_boot_time_seconds") == psutil.boot_time()
+    assert one(found, "node_time_seconds") == NOW.wall.timestamp()
+    assert {"node_memory_MemFree_bytes", "node_memory_Active_anon_bytes", "node_memory_SwapFree_bytes"} <= names
+    assert one(found, "node_memory_Cached_bytes") > 0
+    ((_, uname),) = (key for key in found if key[0] == "node_uname_info")
+    assert dict(uname)["nodename"] == "h"
+    assert dict(uname)["release"] == os.uname().release
+
+
+async def test_no_metric_stands_twice_on_the_page_of_this_machine() -> None:
+    collected = await SystemCollector().collect(NOW)
+    now = Tick(
+        taken_at=NOW, entities=collected.entities, samples=collected.samples, reports=[], machine=collected.machine
+    )
+    series = [line.rpartition(" ")[0] for line in render(now, hostname="h").splitlines() if not line.startswith("#")]
+    assert len(series) == len(set(series))
+
+
+def test_a_machine_that_could_not_be_read_is_absent_and_not_zero() -> None:
+    page = render(Tick(taken_at=NOW, entities=[], samples=[], reports=[], machine=Machine()), hostname="h")
+    for name in ("node_cpu", "node_memory", "node_boot", "node_uname"):
+        assert name not in page
+
+
+def test_throttled_time_is_in_nanoseconds_as_newer_dcgm_says() -> None:
+    found = read(render(tick({"throttled_power_cap_seconds_total": 1.5}, table="gpu_health"), hostname="h"))
+    assert one(found, "DCGM_FI_DEV_POWER_VIOLATION_total") == 1_500_000_000
+    assert not any("THERMAL" in name for name, _ in found), "what is unknown is not on the page"
 
 
 def test_an_old_tick_never_passes_for_now() -> None:
