@@ -185,15 +185,14 @@ def load(command: str, folder: Path) -> dict[str, Any]:
 
 
 def engine_core(session: int) -> int:
-    """This will give the pid of the process that runs the model."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ProcessLookupError):
-            name = (entry / "comm").read_text().strip()
-            if name.startswith("VLLM::EngineCo") and os.getsid(int(entry.name)) == session:
-                return int(entry.name)
-    raise SystemExit("no engine core is running")
+    """This will give the pid of the process that runs the model: the server's one that holds the GPU."""
+    query = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
+    holders = subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()
+    for pid in map(int, holders):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == session:
+                return pid
+    raise SystemExit(f"no process of the server holds a GPU; those that do: {', '.join(holders) or 'none'}")
 
 
 def faults(arguments: argparse.Namespace, server: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:
@@ -241,9 +240,14 @@ def engine(arguments: argparse.Namespace) -> dict[str, Any]:
                 for name in figures[False][0]
             }
             result["runs"] = {"without": figures[False], "with": figures[True]}
+            _write(arguments.output, result)  # what was measured stays, whatever becomes of the rest
             if arguments.recording:
                 result["faults"] = faults(arguments, server, folder)
     return result
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -256,7 +260,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     result = matmul(arguments) if arguments.what == "matmul" else engine(arguments)
-    arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _write(arguments.output, result)
     print(json.dumps({k: v for k, v in result.items() if k not in ("runs", "rates")}, indent=1))
 
 
