@@ -54,6 +54,7 @@ class PynvmlDriver:
         self._is_open = False
         self._handles: dict[int, Any] = {}
         self._gpm: dict[int, GpmWindow] = {}
+        self._identities: dict[int, GpuIdentity] = {}
         self._links: dict[int, list[NvLink]] = {}
         self._instances: dict[int, MigInstances] = {}
         self._xids: XidWatch | None = None
@@ -79,7 +80,7 @@ class PynvmlDriver:
     def close(self) -> None:
         """This will let go of NVML, so that the driver can be reset or upgraded. It never raises."""
         windows, self._gpm, self._handles, self._links = list(self._gpm.values()), {}, {}, {}
-        instances, self._instances = list(self._instances.values()), {}
+        instances, self._instances, self._identities = list(self._instances.values()), {}, {}
         if not self._is_open:
             return
         self._is_open = False
@@ -100,8 +101,10 @@ class PynvmlDriver:
         return self._xids.take()
 
     def identity(self, index: int) -> GpuIdentity:
-        """This will give what the GPU is and how it is set up now. Costs several milliseconds."""
-        return read_identity(self._handle(index), index, self._versions)
+        """This will give what the GPU is and how it is set up now. The first time costs several milliseconds."""
+        before = self._identities.get(index)
+        identity = self._identities[index] = read_identity(self._handle(index), index, self._versions, before)
+        return identity
 
     def utilization(self, index: int) -> Utilization:
         """This will give the classic utilisation."""

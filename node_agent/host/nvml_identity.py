@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pynvml
@@ -24,40 +24,73 @@ def read_versions() -> tuple[str | None, str | None]:
     return optional("nvmlSystemGetDriverVersion"), None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}"
 
 
-def read_identity(handle: Any, index: int, versions: tuple[str | None, str | None]) -> GpuIdentity:
-    """This will read one GPU's identity; `versions` are those of the driver and of CUDA."""
+def _bus_id(handle: Any) -> str | None:
+    pci = optional("nvmlDeviceGetPciInfo", handle)
+    return None if pci is None else str(pci.busId)
+
+
+def _capability(handle: Any) -> str | None:
     capability = optional("nvmlDeviceGetCudaComputeCapability", handle)
+    return capability and f"{capability[0]}.{capability[1]}"
+
+
+def _threshold(kind: int) -> Callable[[Any], Any]:
+    return lambda handle: optional("nvmlDeviceGetTemperatureThreshold", handle, kind)
+
+
+def _plain(function: str, *arguments: Any) -> Callable[[Any], Any]:
+    return lambda handle: optional(function, handle, *arguments)
+
+
+_OF_THE_BOARD: Mapping[str, Callable[[Any], Any]] = {  # what a GPU is made of does not change while NVML is open
+    "name": _plain("nvmlDeviceGetName"),
+    "pci_bus_id": _bus_id,
+    "serial": _plain("nvmlDeviceGetSerial"),
+    "vbios_version": _plain("nvmlDeviceGetVbiosVersion"),
+    "architecture": lambda handle: _ARCHITECTURES.get(optional("nvmlDeviceGetArchitecture", handle)),
+    "compute_capability": _capability,
+    "cuda_cores": _plain("nvmlDeviceGetNumGpuCores"),
+    "memory_bus_width_bits": _plain("nvmlDeviceGetMemoryBusWidth"),
+    "sm_clock_maximum_megahertz": _plain("nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_SM),
+    "memory_clock_maximum_megahertz": _plain("nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_MEM),
+    "power_limit_default_watts": lambda handle: _watts(optional("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
+    "temperature_shutdown_celsius": _threshold(pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN),
+    "temperature_slowdown_celsius": _threshold(pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
+    "temperature_memory_maximum_celsius": _threshold(pynvml.NVML_TEMPERATURE_THRESHOLD_MEM_MAX),
+    "temperature_gpu_maximum_celsius": _threshold(pynvml.NVML_TEMPERATURE_THRESHOLD_GPU_MAX),
+    "pcie_link_generation_maximum": _plain("nvmlDeviceGetMaxPcieLinkGeneration"),
+    "pcie_link_width_maximum": _plain("nvmlDeviceGetMaxPcieLinkWidth"),
+}
+
+
+def read_identity(
+    handle: Any, index: int, versions: tuple[str | None, str | None], before: GpuIdentity | None = None
+) -> GpuIdentity:
+    """This will read one GPU's identity; `versions` are those of the driver and of CUDA.
+
+    What the GPU is made of is taken from `before`, the same GPU's identity since NVML was opened: on an H200 its
+    clocks and thresholds alone cost 5 ms. What could not be read then is asked again.
+    """
+    uuid = ask("nvmlDeviceGetUUID", handle)
+    known = before if before is not None and before.uuid == uuid else None
+    board = {}
+    for name, read in _OF_THE_BOARD.items():
+        value = getattr(known, name, None)
+        board[name] = read(handle) if value is None else value
     memory = optional("nvmlDeviceGetMemoryInfo", handle)
     support = optional("nvmlGpmQueryDeviceSupport", handle)
     minimum, maximum = optional("nvmlDeviceGetPowerManagementLimitConstraints", handle) or (None, None)
-    pci = optional("nvmlDeviceGetPciInfo", handle)
     mig, ecc = _mode(optional("nvmlDeviceGetMigMode", handle)), _mode(optional("nvmlDeviceGetEccMode", handle))
     persistence = optional("nvmlDeviceGetPersistenceMode", handle)
     return GpuIdentity(
-        uuid=ask("nvmlDeviceGetUUID", handle),
+        **board,
+        uuid=uuid,
         index=index,
-        name=optional("nvmlDeviceGetName", handle),
-        pci_bus_id=pci and pci.busId,
-        serial=optional("nvmlDeviceGetSerial", handle),
-        vbios_version=optional("nvmlDeviceGetVbiosVersion", handle),
         driver_version=versions[0],
         cuda_version=versions[1],
-        architecture=_ARCHITECTURES.get(optional("nvmlDeviceGetArchitecture", handle)),
-        compute_capability=capability and f"{capability[0]}.{capability[1]}",
-        cuda_cores=optional("nvmlDeviceGetNumGpuCores", handle),
         memory_total_bytes=memory and memory.total,
-        memory_bus_width_bits=optional("nvmlDeviceGetMemoryBusWidth", handle),
-        sm_clock_maximum_megahertz=optional("nvmlDeviceGetMaxClockInfo", handle, pynvml.NVML_CLOCK_SM),
-        memory_clock_maximum_megahertz=optional("nvmlDeviceGetMaxClockInfo", handle, pynvml.NVML_CLOCK_MEM),
-        power_limit_default_watts=_watts(optional("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
         power_limit_minimum_watts=_watts(minimum),
         power_limit_maximum_watts=_watts(maximum),
-        temperature_shutdown_celsius=_threshold(handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN),
-        temperature_slowdown_celsius=_threshold(handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
-        temperature_memory_maximum_celsius=_threshold(handle, pynvml.NVML_TEMPERATURE_THRESHOLD_MEM_MAX),
-        temperature_gpu_maximum_celsius=_threshold(handle, pynvml.NVML_TEMPERATURE_THRESHOLD_GPU_MAX),
-        pcie_link_generation_maximum=optional("nvmlDeviceGetMaxPcieLinkGeneration", handle),
-        pcie_link_width_maximum=optional("nvmlDeviceGetMaxPcieLinkWidth", handle),
         pcie_link_width=optional("nvmlDeviceGetCurrPcieLinkWidth", handle),
         mig_enabled=mig[0],
         mig_enabled_after_reset=mig[1],
@@ -75,8 +108,3 @@ def _watts(milliwatts: int | None) -> float | None:
 def _mode(modes: Sequence[int] | None) -> tuple[bool | None, bool | None]:
     """This will read a mode that is told as [now, after the next reset]."""
     return (None, None) if modes is None else (bool(modes[0]), bool(modes[1]))
-
-
-def _threshold(handle: Any, kind: int) -> int | None:
-    threshold: int | None = optional("nvmlDeviceGetTemperatureThreshold", handle, kind)
-    return threshold

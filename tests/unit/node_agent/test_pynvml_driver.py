@@ -56,6 +56,25 @@ def test_the_identity_of_a_recorded_h200(driver: PynvmlDriver) -> None:
     assert identity.gpm_supported is True
 
 
+def test_what_a_board_is_made_of_is_read_once_and_what_failed_again(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
+    h200.errors["nvmlDeviceGetSerial"] = pynvml.NVML_ERROR_TIMEOUT
+    first = driver.identity(0)
+    assert first.serial is None
+    del h200.errors["nvmlDeviceGetSerial"]
+    h200.answers["nvmlDeviceGetPersistenceMode"] = 0
+    h200.calls.clear()
+    second = driver.identity(0)
+    assert "nvmlDeviceGetMaxClockInfo" not in h200.calls
+    assert "nvmlDeviceGetTemperatureThreshold" not in h200.calls
+    assert second.serial is not None
+    assert second.sm_clock_maximum_megahertz == first.sm_clock_maximum_megahertz is not None
+    assert (first.persistence_enabled, second.persistence_enabled) == (True, False)
+    h200.answers["nvmlDeviceGetUUID"] = "GPU-another"  # another board at this index
+    h200.calls.clear()
+    driver.identity(0)
+    assert "nvmlDeviceGetMaxClockInfo" in h200.calls
+
+
 def test_units_are_converted_once(h200: RecordedPynvml, driver: PynvmlDriver) -> None:
     h200.fields[74]["value"] = 1_500_000_000  # ns
     h200.gpm[pynvml.NVML_GPM_METRIC_SM_UTIL] = (0, 96.313)  # percent
