@@ -16,6 +16,7 @@ from benchmarks import (
     forecast,
     gpu_recorded,
     ingest,
+    phases,
     recordings,
     startup,
 )
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "fleet_scale": fleet_scale.measure,
     "api_latency": api_latency.measure,
     "faults": faults.measure,
+    "phases": phases.measure,
     "forecast": forecast.measure,
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"

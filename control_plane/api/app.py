@@ -20,6 +20,7 @@ from control_plane.api.resources import (
     gpu_attribution,
     gpu_health,
     gpu_instances,
+    gpu_utilization,
     health,
     inference,
     join_tokens,
@@ -51,8 +52,8 @@ def build_app(context: ApiContext) -> FastAPI:
     problems.install(app)
     docs_page.install(app)
     for resource in (
-        health, gpu, gpu_attribution, gpu_health, gpu_instances, system, join_tokens, nodes, node_config, events,
-        inference, lmcache, metrics, metrics_history, collect, configuration,
+        health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
+        node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration,
     ):  # fmt: skip
         app.include_router(resource.router)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import fleet, fleet_host
+from benchmarks import fleet, fleet_host, phases
 from benchmarks.figures import Figure, Result, document, machine_line, number, table, versions_line
 from node_agent.clock import SystemClock
 from node_agent.uplink import wire
@@ -113,3 +113,17 @@ def test_a_hand_written_batch_is_what_protobuf_writes() -> None:
     )
     expected = link_pb2.AgentMessage(batch=telemetry_pb2.Batch(seq=70_000, ticks=[message]))
     assert link_pb2.AgentMessage.FromString(written) == expected
+
+
+def test_phases_are_measured_on_files_and_a_file_that_is_none_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert phases.main([str(path) for path in sorted(phases.FOLDER.glob("h200-*.jsonl.gz"))]) == 0
+    out = capsys.readouterr().out
+    assert "h200-phases-whole: host_starved" in out
+    assert "h200-x2-allreduce-then-stuck: stuck" in out
+    assert max(abs(float(row[3])) for row in phases.measure(quick=True).tables[0].rows) < 5.0
+    path = tmp_path / "x.jsonl"
+    path.write_text("{}\n")
+    assert phases.main([str(path)]) == 2
+    assert "each with its time t" in capsys.readouterr().err

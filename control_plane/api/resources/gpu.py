@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from control_plane.analysis import activity
-from control_plane.analysis.activity import Activity, GpuParts
 from control_plane.api import gpus, scope
-from control_plane.api.answers import evidence, gpu_attribution, gpu_identity, page, rated, sampled, timestamp
+from control_plane.api.answers import gpu_attribution, gpu_identity, page, rated, sampled, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
-from control_plane.api.parameters import GpuHistory, GpuWindow, OfGpus, Window, window
-from control_plane.api.schemas import GPU, GPU_ATTRIBUTION, TEXT, UNKNOWN, reading_schema, scalar_names
+from control_plane.api.parameters import GpuHistory, GpuWindow, OfGpus, window
+from control_plane.api.schemas import GPU, GPU_ATTRIBUTION, TEXT, reading_schema, scalar_names
 from control_plane.api.series import HISTORY, POINT_SCHEMA, bound, history, kept
 from control_plane.model.entity import Entity
-from control_plane.model.errors import InvalidRequest
 from control_plane.model.sample import Reading
 from control_plane.storage import histories, readings
 from optiinfra.catalogue import TABLES
@@ -49,16 +46,9 @@ MEMORY_HEALTH = [
     "retired_pages_single_bit_total", "retired_pages_double_bit_total", "retired_pages_pending_flag",
 ]  # fmt: skip
 POWER = ["power_draw_watts", "power_draw_mean_watts", "power_draw_peak_watts", "power_limit_watts"]
-PARTS = [
-    "gpu_utilization_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio",
-    "fp32_active_ratio", "fp64_active_ratio",
-]  # fmt: skip
 HEALTH = reading_schema("gpu_health", scalar_names("gpu_health"))
 THROTTLE, ERRORS = reading_schema("gpu_health", THROTTLE_SECONDS), reading_schema("gpu_health", MEMORY_HEALTH)
-TRANSFERS = list(activity.TRANSFER_FIELDS)
 DEFAULT_WINDOW = timedelta(minutes=5)
-# Samples that one utilisation answer may look at: 100 GPUs for an hour at 5 s, with room.
-MOST_SAMPLES = 200_000
 
 
 def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: Sequence[str]) -> dict[str, Any]:
@@ -112,96 +102,6 @@ async def gpu_history(asked: Annotated[GpuHistory, Query()], context: Context) -
     """Min, mean, max and p95 for each step; `resolution_seconds` is the step that was used."""
     selection = await scope.of_gpus(context, asked)
     return await history(context, asked, "gpu", selection, gpu_identity)
-
-
-def _parts(row: Mapping[str, Any]) -> GpuParts:
-    moved = [row[name] for name in TRANSFERS if row[name] is not None]
-    return GpuParts(**{name: row[name] for name in PARTS}, transfer_bytes_per_second=sum(moved) if moved else None)
-
-
-def _utilization(entity: Entity, rows: Sequence[Mapping[str, Any]], span: Window) -> dict[str, Any]:
-    """This will judge one GPU over a window from its samples."""
-    activities = [activity.classify(_parts(row)) for row in rows]
-    shares = activity.time_shares(activities)
-    leading = max(shares, key=lambda a: shares[a]) if shares else Activity.UNKNOWN
-    names = PARTS + TRANSFERS
-    known = {name: [row[name] for row in rows if row[name] is not None] for name in names}
-    means = {name: round(sum(v) / len(v), 4) if v else None for name, v in known.items()}
-    classic_only = bool(rows) and not known["sm_active_ratio"]
-    return gpu_identity(entity) | {
-        **means,
-        "unknown": {n: "no_samples" if not rows else "never_known_in_window" for n, v in means.items() if v is None},
-        "activity": leading,
-        "activity_shares": {a.value: round(share, 4) for a, share in shares.items()},
-        "honest_signal": activity.honest_signal(leading, means),
-        "note": "only the classic figure is known: it cannot tell work from a copy or a hang" if classic_only else None,
-        "evidence": evidence(series=names, since=span.since, until=span.until, numbers={"samples": len(rows)}),
-    }
-
-
-def _summary(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """This will average GPUs; a figure that some lack says over how many it was taken."""
-    out: dict[str, Any] = {"gpus": len(items), "unknown": {}}
-    for name in ("gpu_utilization_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio"):
-        known = [item[name] for item in items if item[name] is not None]
-        out[name] = round(sum(known) / len(known), 4) if known else None
-        out[f"{name}_gpus"] = len(known)
-        if not known:
-            out["unknown"][name] = "no_gpu_knows_it"
-    return out
-
-
-@router.get(
-    "/gpu/utilization",
-    **operation(
-        "gpu_utilization",
-        "How busy GPUs really are, and with what",
-        errors=(404, 422, 503),
-        answer=listed(
-            {
-                "type": "object",
-                "properties": {
-                    **GPU,
-                    "activity": {"enum": [a.value for a in Activity]},
-                    "honest_signal": TEXT,
-                    "unknown": UNKNOWN,
-                },
-            }
-        ),
-    ),
-)
-async def gpu_utilization(asked: Annotated[GpuWindow, Query()], context: Context) -> Response:
-    """Busy %, SM, tensor and DRAM activity over a window (default 5 minutes), by GPU, node and fleet.
-
-    `activity` is what most samples show; `honest_signal` names the figure to trust for that work.
-    """
-    span = window(asked, context.clock.now(), DEFAULT_WINDOW)
-    selection = await scope.of_gpus(context, asked)
-    found = await readings.select_entities(context.database.engine, selection, asked.limit + 1)
-    shown = found[: asked.limit]
-    names = PARTS + TRANSFERS
-    rows = await readings.series(
-        context.database.engine, "gpu", names, [e.entity_id for e in shown],
-        since=span.since, until=span.until, limit=MOST_SAMPLES + 1,
-    )  # fmt: skip
-    if sum(map(len, rows.values())) > MOST_SAMPLES:
-        raise InvalidRequest(f"more than {MOST_SAMPLES:,} samples; ask for a shorter window, or name nodes or GPUs")
-    items = [
-        _utilization(entity, [dict(zip(names, row[1:], strict=True)) for row in rows[entity.entity_id]], span)
-        for entity in shown
-    ]
-    by_node: dict[str, list[dict[str, Any]]] = {}
-    for item in items:
-        by_node.setdefault(item["node"], []).append(item)
-    return page(
-        items,
-        more=len(found) > asked.limit,
-        last_id=shown[-1].entity_id if shown else 0,
-        nodes=[{"node": node} | _summary(group) for node, group in by_node.items()],
-        fleet=_summary(items),
-        since=timestamp(span.since),
-        until=timestamp(span.until),
-    )
 
 
 def clock_event_reasons(bits: int | None) -> list[str] | None:

@@ -85,12 +85,16 @@ async def test_utilisation_is_the_mean_over_the_window_and_names_what_the_work_w
     assert first["activity_shares"] == {"compute_bound": 1.0}
     assert first["honest_signal"] == "tensor_active_ratio"
     assert first["sm_active_ratio"] == 0.8
-    assert second["activity_shares"] == {"memory_bound": 0.7, "copying": 0.3}
+    # Samples speak for the time before them: the newest is from shortly before the end.
+    assert second["activity_shares"] == pytest.approx({"memory_bound": 0.7, "copying": 0.3}, abs=0.005)
+    assert second["observed_ratio"] == pytest.approx(1.0, abs=0.01)
     assert second["activity"] == "memory_bound"
-    assert second["dram_active_ratio"] == pytest.approx(0.7 * 0.85, abs=1e-4)
-    assert second["evidence"]["numbers"] == {"samples": 60}
+    assert second["dram_active_ratio"] == pytest.approx(0.7 * 0.85, abs=0.005)
+    assert second["evidence"]["numbers"]["samples"] == 60
+    assert second["signal"] == "gpm"
     assert classic["activity"] == "busy_unspecified"
     assert classic["note"]
+    assert classic["signal"] == "nvml_utilization"
     assert classic["unknown"]["sm_active_ratio"] == "never_known_in_window"
     assert (body["since"], body["until"]) == ("2026-03-04T11:55:00.000Z", "2026-03-04T12:00:00.000Z")
 
@@ -102,7 +106,7 @@ async def test_a_summary_says_over_how_many_gpus_each_figure_was_taken(api: Api)
     assert body["fleet"]["gpu_utilization_ratio"] == 1.0
     assert body["fleet"]["gpu_utilization_ratio_gpus"] == 3
     assert body["fleet"]["sm_active_ratio_gpus"] == 2
-    assert body["fleet"]["sm_active_ratio"] == pytest.approx((0.8 + second_sm) / 2, abs=1e-4)
+    assert body["fleet"]["sm_active_ratio"] == pytest.approx((0.8 + second_sm) / 2, abs=0.005)
     nodes = {entry["node"]: entry for entry in body["nodes"]}
     assert nodes["beta"]["sm_active_ratio"] is None
     assert nodes["beta"]["unknown"]["sm_active_ratio"] == "no_gpu_knows_it"
@@ -139,7 +143,7 @@ EXPECTED = {
     "small_kernels_host_bound": "idle",  # the GPU waits for the host 99 % of the time
     "pcie_h2d": "copying",
     "decode_like_gemv": "memory_bound",
-    "half_duty": "underused",
+    "half_duty": "half_idle",
     "idle_after": "idle",
 }
 
@@ -167,7 +171,7 @@ async def test_the_recorded_phases_of_a_real_h200_are_told_apart(recorded: Api, 
             since=(taken_at - timedelta(seconds=1)).isoformat(),
             until=(taken_at + timedelta(seconds=1)).isoformat(),
         )
-        assert item["evidence"]["numbers"] == {"samples": 1}
+        assert item["evidence"]["numbers"]["samples"] == 1
         shown[phase] = item["activity"]
     assert shown == EXPECTED
 

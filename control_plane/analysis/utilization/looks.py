@@ -1,0 +1,93 @@
+"""Looks at GPUs as columns: what many samples say, and which stretch of time each of them speaks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+SECOND_US = 1_000_000
+
+# A GPM value is the mean since the look before, so a look speaks for the time up to it. Beyond so many times the usual
+# distance it does not: samples are missing, and what happened meanwhile is not known.
+MOST_INTERVALS = 2.5
+
+FIELDS = (
+    "gpu_utilization_ratio", "memory_controller_utilization_ratio", "graphics_active_ratio", "sm_active_ratio",
+    "tensor_active_ratio", "fp64_active_ratio", "fp32_active_ratio", "fp16_active_ratio", "dram_active_ratio",
+    "pcie_transmit_bytes_per_second", "pcie_receive_bytes_per_second",
+    "nvlink_transmit_bytes_per_second", "nvlink_receive_bytes_per_second",
+    "memory_used_bytes", "power_draw_watts", "power_draw_mean_watts", "power_limit_watts", "energy_joules_total",
+    "clock_event_reasons_bits",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """n looks at any number of GPUs, in the order of GPU and time. NaN is unknown."""
+
+    gpu_ids: Integers  # (n,)
+    taken_at_us: Integers  # (n,), microseconds since 1970 UTC
+    columns: Mapping[str, Numbers]  # of FIELDS; one that is missing was never known
+
+    def __len__(self) -> int:
+        return len(self.gpu_ids)
+
+    def column(self, name: str) -> Numbers:
+        """This will give one field, NaN throughout when nobody knows it."""
+        found = self.columns.get(name)
+        return np.full(len(self), np.nan) if found is None else found
+
+    @property
+    def is_first(self) -> Flags:
+        """This will mark each GPU's first look."""
+        first = np.ones(len(self), bool)
+        first[1:] = self.gpu_ids[1:] != self.gpu_ids[:-1]
+        return first
+
+
+def most(columns: Sequence[Numbers]) -> Numbers:
+    """This will give the largest known value of each look; NaN where none is known."""
+    return np.asarray(np.fmax.reduce(np.stack(columns), axis=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """The time that looks speak for: (starts, ends] of each, none of them overlapping on one GPU."""
+
+    starts_us: Integers
+    ends_us: Integers
+
+    @property
+    def seconds(self) -> Numbers:
+        """This will give the length of each."""
+        return np.asarray((self.ends_us - self.starts_us) / SECOND_US, np.float64)
+
+
+def usual_interval_us(looks: Looks) -> int:
+    """This will give the usual distance of looks; 5 s when there are no two of one GPU."""
+    distances = np.diff(looks.taken_at_us)[~looks.is_first[1:]]
+    distances = distances[distances > 0]
+    return int(np.median(distances)) if len(distances) else 5 * SECOND_US
+
+
+def spans(looks: Looks, *, interval_us: int) -> Spans:
+    """This will say which time each look speaks for: back to the look before, or one interval after a gap."""
+    before = np.empty(len(looks), np.int64)
+    before[1:] = looks.taken_at_us[:-1]
+    usual = looks.taken_at_us - interval_us
+    before = np.where(looks.is_first, usual, before)
+    gap = looks.taken_at_us - before > MOST_INTERVALS * interval_us
+    return Spans(starts_us=np.where(gap, usual, before), ends_us=looks.taken_at_us)
+
+
+def within(of: Spans, *, since_us: int, until_us: int) -> Spans:
+    """This will cut spans to a window; those outside have no length."""
+    starts = np.clip(of.starts_us, since_us, until_us)
+    return Spans(starts_us=starts, ends_us=np.maximum(np.clip(of.ends_us, since_us, until_us), starts))
