@@ -193,11 +193,11 @@ class EngineCollector:
         """A dozen small files for each server that runs here, whether or not it answers."""
         for url, watched in self._watched.items():
             if looks[url].state is State.GONE:
-                watched.cgroup, watched.cgroup_sample = None, unread(url, Reason.SERVER_GONE)
+                watched.group = unread(url, Reason.SERVER_GONE)
             elif watched.server.pid is None:  # it runs on another machine, or discovery is off
-                watched.cgroup, watched.cgroup_sample = None, unread(url, Reason.NOT_COLLECTED)
+                watched.group = unread(url, Reason.NOT_COLLECTED)
             else:
-                watched.cgroup, watched.cgroup_sample = server_cgroup(groups, url, watched.server.pid)
+                watched.group = server_cgroup(groups, url, watched.server.pid)
 
     def _forget(self, looks: dict[str, Scrape], now: Instant) -> None:
         """This will drop discovered servers that have not listened for long enough."""

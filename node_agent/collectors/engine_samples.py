@@ -34,8 +34,8 @@ def samples_of(watched: Watched, found: Scrape) -> list[Sample]:
     """This will give the values of a server and, if it has one inside, of its cache."""
     inner = found.inner_cache
     own = [_sample(watched, found)]
-    if watched.cgroup_sample is not None and _table(watched) == "inference":
-        own.append(watched.cgroup_sample)
+    if watched.group is not None and _table(watched) == "inference":
+        own.append(watched.group.sample)
     if inner is None:
         return own
     values: dict[str, Value] = {"up_flag": 1.0, **inner.values, **_of_the_scrape(watched, found)}
@@ -63,7 +63,8 @@ def _entity(watched: Watched, found: Scrape) -> Entity:
         "pid": None if found.state is State.GONE else server.pid,
         "pids_left_out": 0 if found.state is State.GONE else server.pids_left_out,
         "pids": [] if found.state is State.GONE else list(server.pids),
-        "cgroup": watched.cgroup,
+        "cgroup": None if watched.group is None else watched.group.path,
+        "cgroup_status": None if watched.group is None else watched.group.status.value,
         "config": {**server.flags, **said.config},  # what the engine resolved wins over what it was asked for
         "config_read_at": None if watched.config_read_at is None else watched.config_read_at.isoformat(),
     }

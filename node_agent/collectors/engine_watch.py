@@ -8,8 +8,8 @@ from datetime import datetime
 from node_agent.collectors.engines import progress
 from node_agent.collectors.engines.epoch import CounterEpoch
 from node_agent.collectors.engines.mapping import Configuration, Engine
+from node_agent.collectors.server_cgroup import ServerGroup
 from node_agent.discovery import Server
-from node_agent.model import Sample
 
 
 @dataclass(slots=True)
@@ -26,8 +26,7 @@ class Watched:
     config_due_at: float = 0.0
     since: float | None = None  # the epoch of the counters, and of the configuration
     health: int | None = None  # what its /health answered when it was asked last
-    cgroup: str | None = None  # the path of its control group in the machine's tree
-    cgroup_sample: Sample | None = None  # None: nobody looks at control groups here
+    group: ServerGroup | None = None  # None: nobody looks at control groups here
     progress: progress.Progress = field(default_factory=progress.Progress)
 
     @property

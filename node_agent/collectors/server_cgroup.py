@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +21,47 @@ _SHARES = ("some", "full")
 _FIELDS = tuple(spec.name for spec in TABLES[TABLE].fields)
 
 
-def server_cgroup(tree: CgroupTree, url: str, pid: int) -> tuple[str | None, Sample]:
+class Status(StrEnum):
+    """Whether a server's group can be looked at, as its attribute `cgroup_status` says."""
+
+    FOUND = "found"
+    VERSION_1 = "cgroup_v1_host"  # the limits are not where we look, whatever else is
+    ROOT_GROUP = "root_group"  # there are none, and nothing is counted
+    NOT_MOUNTED = "not_mounted"
+    NO_PROCESS = "no_process"  # it runs on another machine, or discovery is off
+    SERVER_GONE = "server_gone"
+    ERROR = "error"
+
+
+_BY_REASON = {
+    Reason.UNSUPPORTED: Status.ROOT_GROUP,
+    Reason.NO_PERMISSION: Status.NOT_MOUNTED,
+    Reason.NOT_COLLECTED: Status.NO_PROCESS,
+    Reason.SERVER_GONE: Status.SERVER_GONE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerGroup:
+    """The group of a server's process."""
+
+    status: Status
+    path: str | None  # in the machine's tree
+    sample: Sample
+
+
+def server_cgroup(tree: CgroupTree, url: str, pid: int) -> ServerGroup:
     """This will look at the group of a server's process: its path in the machine's tree and its values."""
     group = attempt(partial(_find, tree, pid))
     if isinstance(group, Reason):
-        return None, unread(url, group)
-    path = "/" + clean_text(str(group.relative_to(tree.root)))
-    return path, _sample(url, {**_cpu(group, tree.root), **_memory(group, tree.root), **_pressure(group)})
+        nothing = unread(url, group)
+        is_version_1 = tree.is_version_1 and nothing.status is Status.ROOT_GROUP
+        return replace(nothing, status=Status.VERSION_1) if is_version_1 else nothing
+    return ServerGroup(
+        status=Status.VERSION_1 if tree.is_version_1 else Status.FOUND,
+        path="/" + clean_text(str(group.relative_to(tree.root))),
+        sample=_sample(url, {**_cpu(group, tree.root), **_memory(group, tree.root), **_pressure(group)}),
+    )
 
 
 def _find(tree: CgroupTree, pid: int) -> Path | Reason:
@@ -35,9 +71,10 @@ def _find(tree: CgroupTree, pid: int) -> Path | Reason:
         return Reason.SERVER_GONE
 
 
-def unread(url: str, reason: Reason) -> Sample:
+def unread(url: str, reason: Reason) -> ServerGroup:
     """This will say why nothing is known of a server's group."""
-    return _sample(url, dict.fromkeys(_FIELDS, reason))
+    sample = _sample(url, dict.fromkeys(_FIELDS, reason))
+    return ServerGroup(status=_BY_REASON.get(reason, Status.ERROR), path=None, sample=sample)
 
 
 def _sample(url: str, values: dict[str, Value]) -> Sample:

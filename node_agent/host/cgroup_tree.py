@@ -17,6 +17,7 @@ from node_agent.host.cgroup import NoLimit
 # A host of 250 pods has some thousand groups; a search that is longer finds something else than a tree.
 _MOST_FOLDERS = 50_000
 _UNIFIED = "unified"  # where systemd mounts version 2 beside version 1
+_LIMITING = {"cpu", "memory"}  # the controllers whose limits matter to a server
 
 
 class CgroupTree:
@@ -28,11 +29,17 @@ class CgroupTree:
         self._mounted_at = root
         self._own_root = own_root
         self._base: Path | None = None
+        self._is_version_1: bool | None = None
 
     @property
     def root(self) -> Path:
         """This will give the folder of the root group."""
         return _version_2(self._mounted_at)
+
+    @property
+    def is_version_1(self) -> bool:
+        """This will say whether version 1 has the limits here, as it was when a process was first looked up."""
+        return bool(self._is_version_1)
 
     def find(self, pid: int) -> Path:
         """This will give the folder of the group that a process is in.
@@ -44,6 +51,8 @@ class CgroupTree:
             text = (self._proc_root / str(pid) / "cgroup").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError as error:
             raise ProcessLookupError(f"process {pid} is gone") from error
+        if self._is_version_1 is None:
+            self._is_version_1 = _limited_by_version_1(text)
         path = next((line[3:] for line in text.splitlines() if line.startswith("0::")), None)
         if path is None:
             raise NoLimit("control groups version 2 are not in use")
@@ -82,6 +91,11 @@ class CgroupTree:
             except FileNotFoundError:
                 continue  # a group that ended meanwhile
         raise PermissionError("our own control group is not in those that are mounted here")
+
+
+def _limited_by_version_1(text: str) -> bool:
+    """A controller is in one version at a time, for the whole machine (cgroups(7)); those of version 1 are named."""
+    return any(not _LIMITING.isdisjoint(line.split(":")[1].split(",")) for line in text.splitlines() if ":" in line)
 
 
 def _version_2(mounted_at: Path) -> Path:

@@ -36,6 +36,7 @@ LOAD = [
     "ranks_count", "scrape_seconds",
 ]  # fmt: skip
 CGROUP = "server_cgroup"
+FOUND = "found"  # the other statuses say why nothing, or not all, is known of a group
 CGROUP_COUNTERS = [f for f in TABLES[CGROUP].scalars if f.is_counter]
 # Rates are over the last minute: long enough to be smooth, short enough to be now.
 RATE_WINDOW = timedelta(minutes=1)
@@ -52,10 +53,19 @@ async def _cgroups(context: ApiContext, servers: Sequence[Entity]) -> dict[int, 
 def _cgroup(context: ApiContext, server: Entity, reading: Reading | None) -> dict[str, Any]:
     """This will show a server's control group: where it is, what it may use and what it used."""
     said = sampled(reading, scalar_names(CGROUP), context.clock.now())
-    path = server.attributes.get("cgroup")
+    path, status = server.attributes.get("cgroup"), server.attributes.get("cgroup_status")
     if path is None:
         said["unknown"]["path"] = "not_found" if "cgroup" in server.attributes else "not_sent"
-    return {"path": path} | said
+    if status is None:
+        said["unknown"]["status"] = "not_sent"
+    return {"path": path, "status": status} | _explained(said, status)
+
+
+def _explained(said: dict[str, Any], status: object) -> dict[str, Any]:
+    """This will give a group that cannot be looked at one reason, in place of one for each value."""
+    if status in (None, FOUND):
+        return said
+    return said | {"unknown": dict.fromkeys(said["unknown"], status)}
 
 
 def _item(
@@ -78,6 +88,10 @@ def _item(
     }
 
 
+CGROUP_STATUS = {
+    "enum": [FOUND, "cgroup_v1_host", "root_group", "not_mounted", "no_process", "server_gone", "error", None],
+    "description": "whether it can be looked at; docs/problems.md says what each means",
+}
 ITEM_SCHEMA = {
     "type": "object",
     "properties": {
@@ -93,7 +107,7 @@ ITEM_SCHEMA = {
             "type": "object",
             "properties": {name: field_schema(TABLES["inference"].field(name)) for name in LOAD} | {"unknown": UNKNOWN},
         },
-        "cgroup": reading_schema(CGROUP, scalar_names(CGROUP), path=MAYBE_TEXT)
+        "cgroup": reading_schema(CGROUP, scalar_names(CGROUP), path=MAYBE_TEXT, status=CGROUP_STATUS)
         | {"description": "the control group of the process that listens: its container, or its systemd unit"},
     },
 }
@@ -147,5 +161,6 @@ async def get_server(
         context.database.engine, CGROUP, CGROUP_COUNTERS, [entity.entity_id], since=now - RATE_WINDOW, until=now
     )
     grown = rates.get(entity.entity_id, {})
-    item["cgroup"]["per_second"] = rated({f.name.removesuffix("_total"): grown.get(f.name) for f in CGROUP_COUNTERS})
+    per_second = rated({f.name.removesuffix("_total"): grown.get(f.name) for f in CGROUP_COUNTERS})
+    item["cgroup"]["per_second"] = _explained(per_second, item["cgroup"]["status"])
     return answer(item)

@@ -16,6 +16,7 @@ from node_agent.host.device_ids import Device
 from node_agent.host.kubelet import Allocatable, Allocation
 from node_agent.host.ownership import Ownership, ProcessFacts
 from node_agent.model import Entity, EntityKind, Reason, Sample, Tick, Value
+from optiinfra.catalogue import TABLES
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support.fleet import before, ingesting, linked
 from tests.support.rest import Api, client_of, context_of
@@ -50,7 +51,10 @@ def gpu(uuid: str, index: int, pids: Sequence[int] | None) -> Entity:
 
 
 def server(url: str, pid: int) -> Entity:
-    attributes = {"engine": "vllm", "model": "m", "state": "up", "pid": pid, "pids": [pid], "cgroup": f"/{pid}.scope"}
+    attributes = {
+        "engine": "vllm", "model": "m", "state": "up", "pid": pid, "pids": [pid],
+        "cgroup": f"/{pid}.scope", "cgroup_status": "found",
+    }  # fmt: skip
     return Entity(kind=EntityKind.INFERENCE_SERVER, key=url, attributes=attributes)
 
 
@@ -225,7 +229,7 @@ async def test_servers_are_narrowed_by_the_namespace_and_pod_that_they_run_in(ap
 
 async def test_a_server_shows_its_control_group_and_how_fast_its_counters_grow(api: Api) -> None:
     first = (await api.items("/inference/servers", pod="llm", namespace="a"))[0]
-    assert first["cgroup"]["path"] == "/10.scope"
+    assert (first["cgroup"]["path"], first["cgroup"]["status"]) == ("/10.scope", "found")
     assert (first["cgroup"]["cpu_limit_cores"], first["cgroup"]["memory_used_bytes"]) == (4.0, 5 * 2**30)
     assert first["cgroup"]["unknown"]["memory_limit_bytes"] == "unsupported"
     one = (await api.get(f"/inference/servers/{first['server_id']}"))["cgroup"]
@@ -244,5 +248,25 @@ async def test_a_server_of_an_agent_that_looks_at_no_group_says_so(database: Dat
             )
         async with client_of(context_of(database, clock, service)) as api:
             shown = await api.one("/inference/servers")
-    assert shown["cgroup"]["unknown"]["path"] == "not_sent"
+    assert shown["cgroup"]["unknown"]["path"] == shown["cgroup"]["unknown"]["status"] == "not_sent"
     assert shown["cgroup"]["unknown"]["cpu_limit_cores"] == "never_sampled"
+
+
+async def test_a_server_on_a_host_of_version_1_has_one_reason_for_all_that_is_unknown(
+    database: Database, clock: FakeClock
+) -> None:
+    attributes = {"state": "up", "cgroup": None, "cgroup_status": "cgroup_v1_host"}
+    bare = Entity(kind=EntityKind.INFERENCE_SERVER, key="http://x", attributes=attributes)
+    values = dict.fromkeys((spec.name for spec in TABLES["server_cgroup"].fields), Reason.UNSUPPORTED)
+    rows = [Sample(table="server_cgroup", entity=(bare.kind, bare.key), values=values)]
+    async with ingesting(database, clock) as (service, address):
+        async with linked(address, FakeNodeClock(clock), "old") as link:
+            await link.committed(
+                await link.send([Tick(taken_at=FakeNodeClock(clock).now(), entities=[bare], samples=rows, reports=[])])
+            )
+        async with client_of(context_of(database, clock, service)) as api:
+            shown = await api.one("/inference/servers")
+            one = await api.get(f"/inference/servers/{shown['server_id']}")
+    for group in (shown["cgroup"], one["cgroup"], one["cgroup"]["per_second"]):
+        assert set(group["unknown"].values()) == {"cgroup_v1_host"}
+    assert (shown["cgroup"]["status"], shown["cgroup"]["path"]) == ("cgroup_v1_host", None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from node_agent.collectors.server_cgroup import server_cgroup
+from node_agent.collectors.server_cgroup import ServerGroup, Status, server_cgroup
 from node_agent.host.cgroup import NoLimit
 from node_agent.host.cgroup_tree import CgroupTree
 from node_agent.model import Reason, Value
@@ -60,9 +60,13 @@ def tree(machine: Path, *, own: str = "") -> CgroupTree:
 
 
 def look(machine: Path, *, own: str = "") -> tuple[str | None, dict[str, Value]]:
-    path, sample = server_cgroup(tree(machine, own=own), "http://127.0.0.1:8000", PID)
-    assert sample.values.keys() == {spec.name for spec in TABLES["server_cgroup"].fields}
-    return path, dict(sample.values)
+    found = seen(machine, own=own)
+    assert found.sample.values.keys() == {spec.name for spec in TABLES["server_cgroup"].fields}
+    return found.path, dict(found.sample.values)
+
+
+def seen(machine: Path, *, own: str = "") -> ServerGroup:
+    return server_cgroup(tree(machine, own=own), "http://127.0.0.1:8000", PID)
 
 
 def test_everything_of_a_group_is_read_in_the_catalogues_units(machine: Path) -> None:
@@ -140,20 +144,20 @@ def test_what_no_controller_counts_is_unsupported_and_the_rest_is_known(machine:
 
 
 @pytest.mark.parametrize(
-    ("written", "own", "reason"),
+    ("written", "own", "reason", "status"),
     [
-        ("/", "", Reason.UNSUPPORTED),  # the root group
-        ("/../../../..", AGENT, Reason.UNSUPPORTED),
-        ("/../../kubepods.slice/x", "", Reason.NO_PERMISSION),  # the machine's tree is not mounted here
-        ("/gone.slice", "", Reason.NO_PERMISSION),
+        ("/", "", Reason.UNSUPPORTED, Status.ROOT_GROUP),
+        ("/../../../..", AGENT, Reason.UNSUPPORTED, Status.ROOT_GROUP),
+        ("/../../kubepods.slice/x", "", Reason.NO_PERMISSION, Status.NOT_MOUNTED),
+        ("/gone.slice", "", Reason.NO_PERMISSION, Status.NOT_MOUNTED),
     ],
 )
 def test_a_group_that_cannot_be_looked_at_is_unknown_with_its_reason(
-    machine: Path, written: str, own: str, reason: Reason
+    machine: Path, written: str, own: str, reason: Reason, status: Status
 ) -> None:
     place(machine, written)
     path, values = look(machine, own=own)
-    assert path is None
+    assert (path, seen(machine, own=own).status) == (None, status)
     assert set(values.values()) == {reason}
 
 
@@ -165,15 +169,41 @@ def test_an_own_group_outside_of_what_is_mounted_is_said_to_need_the_mount(machi
         CgroupTree(machine / "proc", machine / "sys", own_root=elsewhere).find(PID)
 
 
-def test_version_1_alone_is_unsupported(machine: Path) -> None:
-    (machine / "proc" / str(PID) / "cgroup").write_text("4:memory:/x\n3:cpu,cpuacct:/x\n")
-    with pytest.raises(NoLimit, match="version 2"):
-        tree(machine).find(PID)
+VERSION_1 = "4:memory:/x\n3:cpu,cpuacct:/x\n1:name=systemd:/x\n"
+
+
+@pytest.mark.parametrize("unified", ["", "0::/\n"])
+def test_on_a_host_of_version_1_one_status_says_so(machine: Path, unified: str) -> None:
+    (machine / "proc" / str(PID) / "cgroup").write_text(VERSION_1 + unified)
+    found = seen(machine)
+    assert (found.status, found.path) == (Status.VERSION_1, None)
+    assert found.status == "cgroup_v1_host"
+    assert set(found.sample.values.values()) == {Reason.UNSUPPORTED}
+    if not unified:
+        with pytest.raises(NoLimit, match="version 2"):
+            tree(machine).find(PID)
+
+
+def test_what_version_2_counts_beside_version_1_is_known_and_the_status_says_why_no_limit_is(machine: Path) -> None:
+    (machine / "proc" / str(PID) / "cgroup").write_text(f"{VERSION_1}0::/{SERVER}\n")
+    for name in ("cpu.max", "memory.max", "memory.current", "memory.stat", "memory.events"):
+        (machine / "sys" / SERVER / name).unlink()
+    found = seen(machine)
+    assert (found.status, found.path) == (Status.VERSION_1, f"/{SERVER}")
+    assert found.sample.values["cpu_seconds_total"] == 7.0
+    assert found.sample.values["cpu_limit_cores"] is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("others", ["", "1:name=systemd:/x\n2:freezer,pids:/\n", "nonsense\n"])
+def test_hierarchies_without_limits_make_no_host_of_version_1(machine: Path, others: str) -> None:
+    (machine / "proc" / str(PID) / "cgroup").write_text(f"{others}0::/{SERVER}\n")
+    assert seen(machine).status is Status.FOUND
 
 
 def test_a_process_that_is_gone_took_its_group_along(machine: Path) -> None:
     _, values = look(machine)
     assert set(values.values()) == {Reason.SERVER_GONE}
+    assert seen(machine).status is Status.SERVER_GONE
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in ("cpu.max", "memory.max")])
