@@ -34,7 +34,8 @@ class Looks:
 
     gpu_ids: Integers  # (n,)
     taken_at_us: Integers  # (n,), microseconds since 1970 UTC
-    columns: Mapping[str, Numbers]  # of FIELDS; one that is missing was never known
+    # Of FIELDS, and `requests_running_count` of the server that has the GPU; one that is missing was never known.
+    columns: Mapping[str, Numbers]
 
     def __len__(self) -> int:
         return len(self.gpu_ids)
