@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,13 @@ class Replayed:
 
 
 @asynccontextmanager
-async def replayed(database: Database, name: str) -> AsyncIterator[Replayed]:
-    """This will play a recording as fast as it goes and open the API over what was stored."""
+async def replayed(database: Database, name: str, *, until_unix_seconds: float = math.inf) -> AsyncIterator[Replayed]:
+    """This will play a recording, or its beginning, as fast as it goes and open the API over what was stored."""
     clock = SystemClock()
     service = LinkService(database, clock, retention_days=14)
     server, port = await start_server(service, "127.0.0.1:0")
-    played = recording.load(RECORDINGS / name)
+    whole = recording.load(RECORDINGS / name)
+    played = replace(whole, ticks=tuple(t for t in whole.ticks if t.unix_us / 1e6 <= until_unix_seconds))
     async with asyncio.TaskGroup() as tasks:
         writing = tasks.create_task(service.run())
         try:
@@ -126,6 +129,33 @@ async def test_latencies_of_real_vllm_on_an_h200_agree_with_the_load_generator(
             for quantile in ("p50", "p95"):
                 found = item[field][quantile]
                 assert found["low"] * 0.95 <= measured[name][quantile] <= found["high"] * 1.05, (field, quantile)
+
+
+FAULTS = json.loads((RECORDINGS / "h200-vllm-faults.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("until", "state", "uses_the_gpu"),
+    [
+        pytest.param(FAULTS["stopped"], "up", True, id="under-load"),
+        # SIGSTOP: the server goes on to answer /health with 200, and nothing moves while requests run.
+        pytest.param(FAULTS["continued"], "hung", True, id="stopped-for-80-s"),
+        pytest.param(FAULTS["killed"], "up", True, id="continued"),
+        pytest.param(FAULTS["end"], "gone", False, id="killed"),
+    ],
+)
+async def test_a_real_engine_that_hangs_and_dies_on_an_h200_is_seen_as_such(
+    database: Database, until: float, state: str, uses_the_gpu: bool
+) -> None:
+    assert FAULTS["health_while_stopped"] is True
+    async with replayed(database, "h200-vllm-faults.rec", until_unix_seconds=until) as world:
+        (server,) = await world.api.items("/inference/servers")
+        assert server["state"] == state
+        (gpu,) = await world.api.items("/gpu/attribution")
+        users = [(user["pid"], user["server"], user["role"]) for user in gpu["attribution"]["used_by"]]
+        expected = [(FAULTS["engine_core_pid"], "http://127.0.0.1:8000", "enginecore")]
+        assert users == (expected if uses_the_gpu else [])
+        assert [held["pid"] for held in server["attribution"]["gpus"]] == [pid for pid, _, _ in users]
 
 
 def _first_gone_unix_seconds(played: recording.Recording) -> float:
