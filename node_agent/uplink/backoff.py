@@ -25,6 +25,7 @@ class Kind(Enum):
     UNRECOGNISED = "unrecognised"  # it does not believe who we are: a person has to do something
     FOREIGN = "foreign"  # it does not know our protocol: an older release, or another program at that address
     RENEWING = "renewing"  # we ended it ourselves, for a new certificate
+    UNSAID = "unsaid"  # it ended, and why was lost on the way: for the reason before, if there was one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +69,15 @@ def next_outage(before: Outage, ending: Ending, *, lasted_seconds: float) -> Out
     """This will count one more failure, or begin anew after a sound link or for another reason."""
     if ending.kind is Kind.RENEWING:
         return Outage()
-    if lasted_seconds > STABLE_SECONDS or ending.kind is not before.kind:
-        return Outage(kind=ending.kind, failures=1)
+    kind = before.kind if ending.kind is Kind.UNSAID else ending.kind
+    if lasted_seconds > STABLE_SECONDS or kind is not before.kind:
+        return Outage(kind=Kind.AWAY if ending.kind is Kind.UNSAID else kind, failures=1)
     return replace(before, failures=before.failures + 1)
 
 
 def wait_range_seconds(outage: Outage, ending: Ending, paces: Mapping[Kind, Pace] = PACES) -> tuple[float, float]:
     """This will give the shortest and the longest wait. Never less than was asked, and never always none."""
-    pace = paces[ending.kind]
+    pace = paces[outage.kind if ending.kind is Kind.UNSAID else ending.kind]
     doublings = min(max(0, outage.failures - 1), MOST_DOUBLINGS)
     most = min(pace.most_seconds, pace.base_seconds * 2.0**doublings)
     asked = min(ending.asked_seconds or 0.0, MOST_ASKED_SECONDS)

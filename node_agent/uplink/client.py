@@ -151,6 +151,8 @@ class Uplink:
     def _tell(self, kind: Kind, error: BaseException) -> None:
         if kind is Kind.RENEWING:
             return
+        if kind is Kind.UNSAID:  # nothing new, in an outage; else it was there a moment ago
+            kind = self._told_of or Kind.AWAY
         level = logging.DEBUG if kind is self._told_of else logging.WARNING  # once per outage and kind of reason
         hint = HINTS.get(kind, "") if isinstance(error, grpc.aio.AioRpcError) else ""
         log.log(level, "no link to %s (%s%s); samples are kept and sent later", self._server, _reason(error), hint)

@@ -20,6 +20,8 @@ HINTS: Mapping[Kind, str] = {
     Kind.UNRECOGNISED: "; make a join token there and set OPTIINFRA_JOIN_TOKEN",
     Kind.FOREIGN: "; what answers there is no control plane, or of a release before this protocol: check --server",
 }
+# What grpc.aio says of a stream that had ended when we wrote to it, in place of the status that it ended with.
+_STATUS_LOST = "Internal error from Core"
 # google/rpc/status.proto and error_details.proto: the field numbers that lead to RetryInfo.retry_delay.
 _DETAILS_KEY = "grpc-status-details-bin"
 _STATUS_DETAILS = 3
@@ -40,6 +42,8 @@ def ending_of(error: BaseException) -> Ending:
             return Ending(kind=Kind.UNRECOGNISED, asked_seconds=error.retry_after_seconds)
         case Disconnected():
             return Ending(asked_seconds=error.retry_after_seconds)
+        case grpc.aio.AioRpcError() if error.code() is grpc.StatusCode.INTERNAL and error.details() == _STATUS_LOST:
+            return Ending(kind=Kind.UNSAID)
         case grpc.aio.AioRpcError():
             asked = retry_info_seconds(error.trailing_metadata() or ())
             return Ending(kind=_KINDS.get(error.code(), Kind.AWAY), asked_seconds=asked)

@@ -24,7 +24,7 @@ from node_agent.uplink.backoff import (
 from node_agent.uplink.client import Disconnected, most_telling
 
 AWAY = Ending()
-KINDS = st.sampled_from(Kind)
+KINDS = st.sampled_from(list(PACES))
 ASKED = st.floats(0, 1e12) | st.none()
 
 
@@ -67,6 +67,15 @@ def test_another_reason_is_another_outage() -> None:
     delays(backoff, 10)
     assert delays(backoff, 2, Ending(kind=Kind.BUSY)) == [10, 20], "it answers again, and is busy"
     assert delays(backoff, 1) == [1]
+
+
+def test_a_reason_that_was_lost_is_the_one_before() -> None:
+    backoff, unsaid = Backoff(Latest()), Ending(kind=Kind.UNSAID)
+    assert delays(backoff, 2, unsaid) == [1, 2], "of nothing before: it was there a moment ago"
+    assert delays(backoff, 2, Ending(kind=Kind.BUSY)) == [10, 20]
+    assert delays(backoff, 2, unsaid) == [40, 80]
+    assert delays(backoff, 1, Ending(kind=Kind.BUSY)) == [160]
+    assert delays(backoff, 1, unsaid, lasted_seconds=STABLE_SECONDS + 1) == [1]
 
 
 def test_a_certificate_that_is_renewed_is_no_failure() -> None:

@@ -69,6 +69,14 @@ def test_a_status_says_why_there_is_no_stream(code: grpc.StatusCode, kind: Kind)
     assert ending_of(error(code)) == Ending(kind=kind)
 
 
+def test_a_status_that_grpc_lost_is_no_status() -> None:
+    """What grpc.aio says when a stream had ended before it was written to."""
+    lost = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details="Internal error from Core"
+    )
+    assert ending_of(lost) == Ending(kind=Kind.UNSAID)
+
+
 def test_what_the_control_plane_itself_says_is_heard() -> None:
     assert ending_of(Disconnected("x", retry_after_seconds=5.0)) == Ending(asked_seconds=5.0)
     assert ending_of(Unrecognised("x", retry_after_seconds=60.0)) == Ending(kind=Kind.UNRECOGNISED, asked_seconds=60.0)
