@@ -57,6 +57,7 @@ class LinkServer(link_pb2_grpc.LinkServicer):
         self.committed: dict[bytes, int] = {}
         self.stored: dict[bytes, list[int]] = {}
         self.lost: dict[bytes, set[int]] = {}
+        self.aborts: dict[int, grpc.StatusCode] = {}  # at this batch the stream ends so, once, and it is not stored
         self.on_batch: Callable[[Session, int], None] = lambda _session, _seq: None
         self.port = 0
         self._server: grpc.aio.Server | None = None
@@ -132,6 +133,8 @@ class LinkServer(link_pb2_grpc.LinkServicer):
 
     async def _batch(self, session: Session, seq: int) -> None:
         self.on_batch(session, seq)
+        if (code := self.aborts.pop(seq, None)) is not None:
+            await session.context.abort(code, "said the proxy")
         if not self.acknowledging:
             return
         epoch = session.hello.epoch

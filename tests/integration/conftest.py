@@ -8,6 +8,8 @@ import pytest
 
 from control_plane.ingest import wire, writer
 from tests.fakes.clock import FakeClock, FakeNodeClock
+from tests.fakes.link_server import LinkServer
+from tests.fakes.tcp_proxy import TcpProxy
 from tests.support.ingest import ControlPlane, Store
 
 
@@ -47,3 +49,19 @@ def node(clock: FakeClock) -> FakeNodeClock:
 def store(database_url: str) -> Store:
     """A look into the database."""
     return Store(database_url)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[LinkServer]:
+    """A control plane of a few lines."""
+    server = LinkServer()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def proxy(server: LinkServer) -> AsyncIterator[TcpProxy]:
+    """A network between an agent and that."""
+    async with TcpProxy(server.port) as proxy:
+        yield proxy

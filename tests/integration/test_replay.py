@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,14 +23,6 @@ IDENTITY = Identity(
     epoch=b"epoch-of-16-byte",
     attributes_json=b"{}",
 )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[LinkServer]:
-    server = LinkServer()
-    await server.start()
-    yield server
-    await server.stop()
 
 
 def a_recording(path: Path, *, spacing_seconds: float, count: int) -> None:

@@ -3,141 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import suppress
 
-import grpc
 import pytest
 
-from node_agent import assembly
-from node_agent.clock import SystemClock
-from node_agent.model import Entity, EntityKind, Sample, Tick
-from node_agent.spool import Spool
-from node_agent.uplink import wire
-from node_agent.uplink.backoff import PACES, Backoff, Ending, Kind
-from node_agent.uplink.client import Identity, Uplink
-from node_agent.uplink.frames import Packed
-from node_agent.uplink.requests import Handlers
 from optiinfra.telemetry.v1 import command_pb2, link_pb2
-from tests.fakes.link_server import LinkServer, Session
+from tests.fakes.link_server import LinkServer
 from tests.fakes.tcp_proxy import TcpProxy
+from tests.support.uplink import IDENTITY, an_agent, announced, drained, eventually, running
 
-PATIENCE_SECONDS = 10.0  # on a loaded machine; what is waited for comes within milliseconds
 ACK_TIMEOUT_SECONDS = 0.4
-DETAILS = "grpc-status-details-bin"
-IDENTITY = Identity(
-    agent_id="11111111-2222-3333-4444-555555555555",
-    node_name="node-a",
-    agent_version="1.2.3",
-    epoch=b"epoch-of-16-byte",
-    attributes_json=b"{}",
-)
-
-
-@dataclass
-class Agent:
-    """An uplink with a spool, and no sampler: the test says what was seen."""
-
-    spool: Spool[Packed]
-    uplink: Uplink
-    encoder: wire.Encoder
-    asked: list[str]
-    running: asyncio.Task[None] | None = None
-    appended: int = field(default=0)
-
-    def see(self, count: int = 1, *, disk: str = "sda", padding: int = 0) -> None:
-        """Make `count` batches; each has one tick of one disk."""
-        for _ in range(count):
-            self.appended += 1
-            kind = EntityKind.DISK
-            tick = Tick(
-                taken_at=SystemClock().now(),
-                entities=[Entity(kind=kind, key=disk)],
-                samples=[Sample(table="disk", entity=(kind, disk), values={"reads_total": self.appended})],
-                reports=(),
-                command_id="x" * padding,
-            )
-            assembly.append(self.spool, assembly.encode(self.encoder, tick))
-
-
-def an_agent(
-    port: int,
-    *,
-    max_bytes: int = 1 << 20,
-    ack_timeout_seconds: float = PATIENCE_SECONDS,
-    backoff: Backoff | None = None,
-    start_spread_seconds: float = 0.0,
-) -> Agent:
-    spool: Spool[Packed] = Spool(max_bytes=max_bytes)
-    encoder = wire.Encoder()
-    asked: list[str] = []
-
-    def set_interval(seconds: float) -> str | None:
-        asked.append(f"interval {seconds:g}")
-        return None
-
-    def collect_now(command_id: str, valid_for_seconds: float) -> str | None:
-        asked.append(f"collect {command_id} for {valid_for_seconds:g}")
-        return None
-
-    uplink = Uplink(
-        f"127.0.0.1:{port}",
-        IDENTITY,
-        spool,
-        SystemClock(),
-        everything=encoder.everything,
-        handlers=Handlers(collect_now=collect_now, set_interval=set_interval),
-        backoff=backoff or Backoff(random.Random(1), base_seconds=0.02, most_seconds=0.1),
-        start_spread_seconds=start_spread_seconds,
-        ack_timeout_seconds=ack_timeout_seconds,
-    )
-    return Agent(spool=spool, uplink=uplink, encoder=encoder, asked=asked)
-
-
-@asynccontextmanager
-async def running(one: Agent) -> AsyncIterator[Agent]:
-    one.running = asyncio.get_running_loop().create_task(one.uplink.run())
-    try:
-        yield one
-        assert not one.running.done(), "nothing that a server or a network does ends the agent"
-    finally:
-        one.running.cancel()
-        with suppress(asyncio.CancelledError):
-            await one.running
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[LinkServer]:
-    server = LinkServer()
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def proxy(server: LinkServer) -> AsyncIterator[TcpProxy]:
-    async with TcpProxy(server.port) as proxy:
-        yield proxy
-
-
-async def eventually(holds: Callable[[], object], what: str = "") -> None:
-    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-    while not holds():
-        assert asyncio.get_running_loop().time() < deadline, f"never came true: {what}"
-        await asyncio.sleep(0.005)
-
-
-async def drained(one: Agent) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await one.uplink.drained()
-
-
-def announced(session: Session) -> list[str]:
-    return [entity.key for m in session.bodies("announce") for entity in m.announce.entities]
 
 
 async def test_batches_arrive_in_order_and_leave_the_spool_when_they_are_acknowledged(server: LinkServer) -> None:
@@ -257,18 +133,6 @@ async def test_a_link_that_is_quiet_but_sound_is_not_given_up(server: LinkServer
     assert len(server.sessions) == 1
 
 
-async def test_a_port_that_nobody_listens_on_is_tried_until_somebody_does(server: LinkServer, proxy: TcpProxy) -> None:
-    proxy.refuse()
-    one = an_agent(proxy.port)
-    one.see(3)
-    async with running(one):
-        await asyncio.sleep(0.3)
-        assert not server.sessions
-        await proxy.listen()
-        await drained(one)
-    assert server.stored[IDENTITY.epoch] == [1, 2, 3]
-
-
 async def test_a_control_plane_that_dies_and_comes_back_gets_what_it_had_not_committed(server: LinkServer) -> None:
     one = an_agent(server.port)
     one.see(3)
@@ -291,16 +155,6 @@ async def test_a_slow_path_loses_nothing(server: LinkServer, proxy: TcpProxy) ->
     assert server.stored[IDENTITY.epoch] == list(range(1, 21))
 
 
-async def test_a_control_plane_that_hangs_up_at_once_does_not_end_the_agent(server: LinkServer) -> None:
-    server.closes_after_welcome = True
-    one = an_agent(server.port)
-    one.see(16)
-    async with running(one):
-        await eventually(lambda: len(server.sessions) >= 15, "15 attempts")
-        server.closes_after_welcome = False
-        await drained(one)
-
-
 @pytest.mark.parametrize("window", [1, 3])
 async def test_no_more_batches_are_under_way_than_the_window_allows(server: LinkServer, window: int) -> None:
     server.window, server.acknowledging = window, False
@@ -315,127 +169,8 @@ async def test_no_more_batches_are_under_way_than_the_window_allows(server: Link
             await server.acknowledge(server.sessions[0], done + 1)
 
 
-async def test_a_refusal_is_honoured_for_as_long_as_it_asks(server: LinkServer) -> None:
-    detail = "the database does not answer"
-    refusal = link_pb2.Refusal(code=link_pb2.REFUSAL_CODE_UNAVAILABLE, detail=detail, retry_after_seconds=1)
-    server.refusals.append(refusal)
-    one = an_agent(server.port)
-    one.see(2)
-    async with running(one):
-        await drained(one)
-    first, second = server.sessions
-    assert 1.0 <= second.connected_at - first.connected_at < 3.0
-    assert [m.WhichOneof("body") for m in first.messages] == ["hello"], "nothing is written before a Welcome"
-    assert second.seqs == [1, 2]
-
-
-async def test_the_reason_of_a_refusal_is_told_once_per_outage(
-    server: LinkServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING, logger="node_agent")
-    server.refusals.extend([link_pb2.Refusal(detail="upgrade the agent")] * 5)
-    one = an_agent(server.port)
-    one.see()
-    async with running(one):
-        await drained(one)
-        await server.stop()
-        await eventually(lambda: not one.uplink.connected.is_set())
-        await asyncio.sleep(0.1)
-    told = [record.getMessage() for record in caplog.records if "no link" in record.getMessage()]
-    assert len(told) == 2, "one outage by refusal, one by a dead server"
-    assert "upgrade the agent" in told[0]
-
-
-class Noted(Backoff):
-    """The real policy, asked and noted, and not waited for."""
-
-    def __init__(self) -> None:
-        super().__init__(random.Random(1))
-        self.endings: list[tuple[Ending, float]] = []
-
-    def delay_seconds(self, ending: Ending, *, lasted_seconds: float) -> float:
-        self.endings.append((ending, super().delay_seconds(ending, lasted_seconds=lasted_seconds)))
-        return 0.02
-
-
-class Refusing(grpc.GenericRpcHandler):
-    """Something that answers every call with one status, as a proxy or an API gateway does."""
-
-    def __init__(self, code: grpc.StatusCode, trailing: tuple[tuple[str, bytes], ...]) -> None:
-        self._code = code
-        self._trailing = trailing
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        async def refuse(requests: object, context: Any) -> None:
-            await context.abort(self._code, "said the gateway", trailing_metadata=self._trailing)
-
-        return grpc.stream_stream_rpc_method_handler(refuse)  # type: ignore[arg-type]
-
-
 # google.rpc.Status with a RetryInfo of 7 s and 202 ns, as its own library writes it.
 RETRY_INFO = b"\x08\x08\x1a\x33\x0a\x28type.googleapis.com/google.rpc.RetryInfo\x12\x07\x0a\x05\x08\x07\x10\xca\x01"
-
-
-@pytest.mark.parametrize(
-    ("code", "kind", "hint"),
-    [
-        (grpc.StatusCode.UNAUTHENTICATED, Kind.UNRECOGNISED, "make a join token"),
-        (grpc.StatusCode.PERMISSION_DENIED, Kind.UNRECOGNISED, "make a join token"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, Kind.BUSY, "said the gateway"),
-        (None, Kind.FOREIGN, "no control plane"),
-    ],
-)
-async def test_whatever_answers_instead_of_a_control_plane_is_told_apart_and_outlived(
-    server: LinkServer, code: grpc.StatusCode | None, kind: Kind, hint: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING, logger="node_agent")
-    other = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    if code is not None:  # without any service, every call is unimplemented: another program, or an old release
-        other.add_generic_rpc_handlers((Refusing(code, ((DETAILS, RETRY_INFO),)),))
-    port = other.add_insecure_port("127.0.0.1:0")
-    await other.start()
-    backoff = Noted()
-    one = an_agent(port, backoff=backoff)
-    one.see(3)
-    async with running(one):
-        await eventually(lambda: len(backoff.endings) >= 5, "five attempts")
-        await other.stop(None)
-        await server.stop()
-        server.port = port
-        await server.start()
-        await drained(one)
-    assert server.stored[IDENTITY.epoch] == [1, 2, 3]
-    asked = None if code is None else 7 + 202e-9
-    for ending, delay in backoff.endings[:5]:
-        assert ending == Ending(kind=kind, asked_seconds=asked)
-        assert delay >= (asked or PACES[kind].base_seconds / 2)
-    told = [record.getMessage() for record in caplog.records if "no link" in record.getMessage()]
-    assert hint in told[0]
-    assert sum(hint in line for line in told) == 1, "once"
-
-
-async def test_an_agent_of_a_fleet_waits_before_its_first_connection(server: LinkServer) -> None:
-    wait = Backoff(random.Random(1)).start_seconds(0.3)
-    one = an_agent(server.port, backoff=Noted(), start_spread_seconds=0.3)
-    one.see(1)
-    began = asyncio.get_running_loop().time()
-    async with running(one):
-        await drained(one)
-    assert server.sessions[0].connected_at - began >= wait > 0
-
-
-async def test_a_drain_is_honoured_and_loses_nothing(server: LinkServer) -> None:
-    one = an_agent(server.port)
-    one.see(2)
-    async with running(one):
-        await drained(one)
-        drained_at = asyncio.get_running_loop().time()
-        await server.sessions[0].send(link_pb2.ServerMessage(drain=link_pb2.Drain(reconnect_after_ms=300)))
-        await eventually(lambda: not one.uplink.connected.is_set())
-        one.see(2)
-        await drained(one)
-    assert 0.3 <= server.sessions[1].connected_at - drained_at < 2.0
-    assert server.sessions[1].seqs == [3, 4]
 
 
 async def test_a_loss_is_told_before_the_batches_that_came_after_it(server: LinkServer) -> None:
