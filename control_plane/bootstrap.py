@@ -239,7 +239,7 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
     finally:
         for job in jobs:
             job.close()
-        service.writer.close()
+        service.close()
         await database.close()
         for listener in sockets:
             listener.close()

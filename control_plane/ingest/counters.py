@@ -12,6 +12,7 @@ class IngestCounters:
     """Plain counters; only the event loop writes them."""
 
     streams: int = 0  # connected now
+    streams_failed: int = 0  # ended by a mistake of ours
     batches_committed: int = 0
     rows_committed: int = 0
     batches_duplicate: int = 0
@@ -32,6 +33,7 @@ class IngestCounters:
         """This will give the counters by name."""
         return {
             "streams": self.streams,
+            "streams_failed": self.streams_failed,
             "batches_committed": self.batches_committed,
             "rows_committed": self.rows_committed,
             "batches_duplicate": self.batches_duplicate,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from control_plane.model.errors import StorageRefused
 from control_plane.runtime.clock import Clock
 from control_plane.storage import introductions
+from control_plane.storage.bulk import BulkThread
 from control_plane.storage.introductions import Caller, Introduced
 from control_plane.storage.session import Database, SyncConnection, storage_errors
 
@@ -33,22 +33,14 @@ class Reception:
     """The queue at the door, and the thread that serves it."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        """The thread begins with the first caller; its connection lasts as long as somebody waits, or until `close`."""
-        self._database = database
+        """The thread and its connection begin with the first caller, and last until `close`."""
         self._clock = clock
         self._waiting: deque[_Waiting] = deque()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-reception")
-        self._connection: SyncConnection | None = None
-        self._stays_open = False
-
-    def open(self) -> None:
-        """This will keep the connection between callers: to make one costs more than what is asked of it."""
-        self._stays_open = True
+        self._thread = BulkThread(database, "ingest-reception", autocommit=True)
 
     def close(self) -> None:
-        """This will close the connection once nobody waits."""
-        self._stays_open = False
-        self._thread.submit(self._disconnect)
+        """This will close the connection; nobody is introduced any more."""
+        self._thread.close()
 
     async def introduce(self, caller: Caller) -> Introduced | None:
         """This will store who it is; None when its enrolment is not in force.
@@ -58,7 +50,7 @@ class Reception:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(caller, loop.create_future())
         self._waiting.append(waiting)
-        self._thread.submit(self._serve, loop)  # whoever comes first serves all
+        self._thread.executor.submit(self._serve, loop)  # whoever comes first serves all
         return await waiting.answer
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,20 +60,12 @@ class Reception:
             answers: Sequence[_Answer]
             try:
                 with storage_errors():
-                    if self._connection is None or self._connection.closed:
-                        self._connection = self._database.connect(autocommit=True)
-                answers = self._introduced(self._connection, [waiting.caller for waiting in some])
+                    connection = self._thread.connection()
+                answers = self._introduced(connection, [waiting.caller for waiting in some])
             except Exception as error:  # boundary: each caller hears of it, and the next ones are served
-                self._disconnect()
+                self._thread.disconnect()
                 answers = [error] * len(some)
             loop.call_soon_threadsafe(_answer, some, answers)
-        if not self._stays_open:
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def _introduced(self, connection: SyncConnection, callers: Sequence[Caller]) -> Sequence[_Answer]:
         try:

@@ -19,7 +19,7 @@ from control_plane.ingest.counters import IngestCounters
 from control_plane.ingest.enrolment import NOT_IN_FORCE, EnrolmentService, NotAdmitted, listen_for_enrolments
 from control_plane.ingest.flush import Announced, Arrived, Lost, Refused, to_datetime
 from control_plane.ingest.reception import Reception
-from control_plane.ingest.sessions import LOOK_SECONDS, Context, RefusedConnection, Session, read_message, write_message
+from control_plane.ingest.sessions import LOOK_SECONDS, Call, Context, RefusedConnection, Session
 from control_plane.ingest.writer import StreamKey, Writer
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
@@ -40,6 +40,8 @@ HELLO_TIMEOUT_SECONDS = 10
 # Two heartbeats missed: the link is dead, whatever TCP still believes.
 SILENCE_SECONDS = 2 * HEARTBEAT_SECONDS + 5
 COMMAND_VALID_SECONDS = 30
+# At the end: for the last commit, and then for agents to hear of it and leave.
+DRAIN_SECONDS, GRACE_SECONDS = 10.0, 1.0
 
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", 4 * MAX_BATCH_BYTES),
@@ -171,18 +173,27 @@ class LinkService(link_pb2_grpc.LinkServicer):
         context: Context,
     ) -> None:
         """This will serve one agent until it leaves, falls silent, or is superseded."""
+        call = Call(context)
         try:
-            session, welcome = await self._introduced(context)
+            session, welcome = await self._introduced(call)
         except RefusedConnection as refused:
             log.info("refused an agent: %s", refused)
-            await write_message(context, wire.refusal(refused.code, str(refused), refused.retry_after_seconds))
-            return
+            await call.write(wire.refusal(refused.code, str(refused), refused.retry_after_seconds))
+        else:
+            await self._welcomed(session, welcome, call)
+        call.leave()
+
+    async def _welcomed(self, session: Session, welcome: link_pb2.ServerMessage, call: Call) -> None:
         self._replace(session)
         self.counters.streams += 1
         try:
             await self.configurations.settle(session)
-            if await write_message(context, welcome):
-                await self._serve(session, context)
+            if await call.write(welcome):
+                await self._serve(session, call)
+        except Exception:  # boundary: a mistake of ours in one stream must not look like one of grpc's
+            self.counters.streams_failed += 1
+            log.exception("the stream of node %d ends by a mistake of the control plane", session.node_id)
+            await call.context.abort(grpc.StatusCode.INTERNAL, "a mistake of the control plane; its log says which")
         finally:
             self.counters.streams -= 1
             self.configurations.ended(session)
@@ -192,9 +203,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
             if self._sessions.get(session.node_id) is session:
                 del self._sessions[session.node_id]
 
-    async def _introduced(self, context: Context) -> tuple[Session, link_pb2.ServerMessage]:
+    async def _introduced(self, call: Call) -> tuple[Session, link_pb2.ServerMessage]:
         """This will admit an agent and give its Welcome."""
-        hello = await self._hello(context)
+        hello = await self._hello(call)
         arrived = self._arrival()
         if self._draining:
             raise RefusedConnection("UNAVAILABLE", "the control plane is going down", 2)
@@ -207,7 +218,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 300,
             )
         try:
-            session = await self._open(hello, arrived, context)
+            session = await self._open(hello, arrived, call.context)
         except NotAdmitted as error:
             raise RefusedConnection("IDENTITY", str(error), 60) from error
         except (wire.RefusedMessage, StorageRefused) as error:
@@ -229,10 +240,10 @@ class LinkService(link_pb2_grpc.LinkServicer):
         )
         return session, welcome
 
-    async def _hello(self, context: Context) -> link_pb2.Hello:
+    async def _hello(self, call: Call) -> link_pb2.Hello:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
-                message = await read_message(context)
+                message = await call.read()
         except TimeoutError as error:
             raise RefusedConnection("INVALID_HELLO", f"no Hello came within {HELLO_TIMEOUT_SECONDS} s", 30) from error
         except wire.RefusedMessage as error:
@@ -280,7 +291,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
     def _all_sessions(self) -> list[Session]:
         return [*self._sessions.values(), *self._backlogs.values()]
 
-    async def _serve(self, session: Session, context: Context) -> None:
+    async def _serve(self, session: Session, call: Call) -> None:
         """This will read and write until either ends. Silence and expiry are looked after by `run`."""
         loop = asyncio.get_running_loop()
         session.heard_at = loop.time()
@@ -289,12 +300,12 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._streams[id(session)] = session
         try:
             async with asyncio.TaskGroup() as tasks:
-                session.reading = tasks.create_task(self._read(session, context))
-                session.sending = tasks.create_task(self._send(session, context))
+                session.reading = tasks.create_task(self._read(session, call))
+                session.sending = tasks.create_task(self._send(session, call))
         finally:
             del self._streams[id(session)]
 
-    async def _send(self, session: Session, context: Context) -> None:
+    async def _send(self, session: Session, call: Call) -> None:
         try:
             while True:
                 await session.wake.wait()
@@ -302,23 +313,21 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 if session.ack_due:
                     session.ack_due = False
                     refused, session.refused = session.refused, {}
-                    if not await write_message(context, wire.ack(session.acked_seq, WINDOW_BATCHES, refused)):
-                        return
-                while session.outbox:
-                    if not await write_message(context, session.outbox.popleft()):
-                        return
-                if session.ended.is_set():
+                    await call.write(wire.ack(session.acked_seq, WINDOW_BATCHES, refused))
+                while session.outbox and not call.is_over:
+                    await call.write(session.outbox.popleft())
+                if session.ended.is_set() or call.is_over:
                     return
         finally:
             assert session.reading is not None
             session.reading.cancel()
 
-    async def _read(self, session: Session, context: Context) -> None:
+    async def _read(self, session: Session, call: Call) -> None:
         loop = asyncio.get_running_loop()
         try:
             while True:
                 try:
-                    message = await read_message(context)
+                    message = await call.read()
                 except wire.RefusedMessage as error:
                     await self._refuse(session, error)
                     continue
@@ -331,13 +340,14 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def run(self) -> None:
         """This will commit what arrives and look after streams, until cancelled."""
-        self._reception.open()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.writer.run())
-                tasks.create_task(self._look_after_streams())
-        finally:
-            self._reception.close()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.writer.run())
+            tasks.create_task(self._look_after_streams())
+
+    def close(self) -> None:
+        """This will let the database go; call it when the server has stopped and `run` has ended."""
+        self.writer.close()
+        self._reception.close()
 
     async def _look_after_streams(self) -> None:
         """This will end what is silent, expired, or has ended and does not go. One look for all costs less than a
@@ -467,8 +477,8 @@ async def start_server(
 
 async def stop_server(service: LinkService, server: grpc.aio.Server) -> None:
     """This will commit what has arrived, tell agents to come back, and stop listening."""
-    await _within(service.drain(), seconds=10)
-    await server.stop(grace=1)
+    await _within(service.drain(), seconds=DRAIN_SECONDS)
+    await server.stop(grace=GRACE_SECONDS)
 
 
 async def _within(work: Awaitable[None], *, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""One agent's stream as the server sees it: what is known of it, and how its messages are read and written."""
+"""One agent's stream as the server sees it: what is known of it, and how a call's messages are read and written."""
 
 from __future__ import annotations
 
@@ -107,24 +107,43 @@ class RefusedConnection(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
-async def read_message(context: Context) -> link_pb2.AgentMessage | None:
-    """This will give the next message, or None when the agent has closed its side or the call has ended.
+class Call:
+    """A call's two directions. An end of the call is an end here, and no error."""
 
-    Raises RefusedMessage.
-    """
-    try:
-        message: object = await context.read()
-    except DecodeError as error:
-        raise wire.RefusedMessage("undecodable", f"a message cannot be decoded: {error}") from error
-    except grpc.aio.BaseError:  # a server that was stopped under the call says so by an error, not by the end
-        return None
-    return message if isinstance(message, link_pb2.AgentMessage) else None
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.is_over = False  # the agent has left without a word, or our server was stopped
 
+    async def read(self) -> link_pb2.AgentMessage | None:
+        """This will give the next message, or None when the agent has closed its side or the call is over.
 
-async def write_message(context: Context, message: link_pb2.ServerMessage) -> bool:
-    """This will send a message and say whether the agent was still there to get it."""
-    try:
-        await context.write(message)
-    except grpc.aio.BaseError:  # how grpc.aio says that the call has ended
-        return False
-    return True
+        Raises RefusedMessage.
+        """
+        try:
+            message: object = await self.context.read()
+        except DecodeError as error:
+            raise wire.RefusedMessage("undecodable", f"a message cannot be decoded: {error}") from error
+        except grpc.aio.BaseError:  # how grpc.aio says that its server was stopped under the call
+            self.is_over = True
+            return None
+        return message if isinstance(message, link_pb2.AgentMessage) else None
+
+    async def write(self, message: link_pb2.ServerMessage) -> bool:
+        """This will send a message and say whether the agent was still there to get it."""
+        try:
+            await self.context.write(message)
+        except grpc.aio.BaseError:  # how grpc.aio says that the call is over
+            self.is_over = True
+            return False
+        except asyncio.CancelledError:  # of the agent that reads nothing: behind this message no status can be sent
+            self.is_over = True
+            raise
+        return True
+
+    def leave(self) -> None:
+        """This will end a handler as grpc.aio expects: cancelled, if its call is over, for there is no status to send.
+
+        grpc.aio cancels it by itself too, but not always before it has ended.
+        """
+        if self.is_over:
+            raise asyncio.CancelledError("the call is over")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from control_plane.ingest.counters import IngestCounters
@@ -30,8 +29,9 @@ from control_plane.ingest.flush import (
 )
 from control_plane.model.errors import StorageRefused, StorageUnavailable
 from control_plane.runtime.clock import Clock
+from control_plane.storage.bulk import BulkThread
 from control_plane.storage.partitions import ensure_days
-from control_plane.storage.session import LOOKUPS_ONLY, Database, SyncConnection, storage_errors
+from control_plane.storage.session import LOOKUPS_ONLY, Database, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +98,8 @@ class Writer:
         self._room = asyncio.Condition()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-writer")
+        self._thread = BulkThread(database, "ingest-writer", settings=LOOKUPS_ONLY)
         self._flusher = Flusher()
-        self._connection: SyncConnection | None = None
 
     async def submit(self, item: Item) -> None:
         """This will queue an item, waiting while too much is pending, of its stream or of all."""
@@ -176,8 +175,7 @@ class Writer:
 
     def close(self) -> None:
         """This will close the connection; call it after `run` has ended."""
-        self._thread.submit(self._disconnect)
-        self._thread.shutdown(wait=True)
+        self._thread.close()
 
     async def _commit_until_done(self, items: Sequence[Item]) -> None:
         attempt = 0
@@ -197,7 +195,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         started = self._clock.monotonic()
         try:
-            outcome = await loop.run_in_executor(self._thread, self._flush, items)
+            outcome = await loop.run_in_executor(self._thread.executor, self._flush, items)
         except StorageUnavailable:
             raise
         except Exception as error:  # boundary: one node's data must not stop the samples of the others
@@ -245,20 +243,14 @@ class Writer:
         """Runs on the writer's thread."""
         try:
             with storage_errors():
-                if self._connection is None or self._connection.closed:
-                    self._connection = self._database.connect(settings=LOOKUPS_ONLY)
+                flushing = self._thread.connection()
                 days = self._flusher.missing_days(items)
                 if days:
                     with self._database.connect(autocommit=True) as connection:
                         ensure_days(connection, days)
                     self._flusher.partitions_made(days)
-                return self._flusher.flush(self._connection, items, self._clock.now())
+                return self._flusher.flush(flushing, items, self._clock.now())
         except BaseException:
             self._flusher.forget()
-            self._disconnect()
+            self._thread.disconnect()
             raise
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

@@ -37,6 +37,11 @@ class TcpProxy:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
 
+    @property
+    def address(self) -> str:
+        """This will give host and port."""
+        return f"127.0.0.1:{self.port}"
+
     async def listen(self) -> None:
         """This will accept connections, always on the same port."""
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)

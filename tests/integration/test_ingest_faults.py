@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from control_plane.ingest import writer
-from control_plane.ingest.sessions import read_message
+from control_plane.ingest.sessions import Call
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 from tests.fakes.clock import FakeClock
 from tests.support.ingest import Agent, ControlPlane, RawAgent, Store, commits_held_back, until
@@ -242,4 +242,7 @@ async def test_a_read_of_a_call_whose_server_has_stopped_is_an_end_and_no_error(
         await call.write(b"")
         context = await reached
         await server.stop(grace=None)
-        assert await read_message(context) is None
+        call = Call(context)
+        assert await call.read() is None
+        with pytest.raises(asyncio.CancelledError):
+            call.leave()

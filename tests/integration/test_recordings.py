@@ -73,7 +73,7 @@ async def replayed(database: Database, name: str, *, until_unix_seconds: float =
         finally:
             await stop_server(service, server)
             writing.cancel()
-    service.writer.close()
+    service.close()
 
 
 def _phases() -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ async def running(plane: Plane) -> AsyncIterator[Plane]:
     writing.cancel()
     with suppress(asyncio.CancelledError):
         await writing
-    plane.service.writer.close()
+    plane.service.close()
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ async def test_an_enrolled_agent_does_not_fall_back_to_plain_text(host: Host, pl
     server, port = await start_server(plain, "127.0.0.1:0")
     await handshake_fails(kept.channel(f"127.0.0.1:{port}"))
     await server.stop(grace=None)
-    plain.writer.close()
+    plain.close()
 
 
 # -- the way on -----------------------------------------------------------------------------------

@@ -459,7 +459,7 @@ async def ingesting(database: Database, clock: FakeClock) -> AsyncIterator[tuple
                 await stop_server(service, server)
                 writing.cancel()
     finally:
-        service.writer.close()
+        service.close()
 
 
 def before(now: Instant, seconds: float) -> Instant:

@@ -69,6 +69,11 @@ class ControlPlane:
         """This will give host and port; the port stays the same over restarts."""
         return f"127.0.0.1:{self._port}"
 
+    @property
+    def port(self) -> int:
+        """This will give the port."""
+        return self._port
+
     async def start(self) -> None:
         """This will listen, on the port of the time before if there was one."""
         self._database = Database(self._url)
@@ -103,7 +108,7 @@ class ControlPlane:
             await self._writing
         assert not died
         self._writing = self._server = None
-        self.service.writer.close()
+        self.service.close()
         await self._database.close()
 
 
@@ -190,6 +195,15 @@ class RawAgent:
     ) -> None:
         self._call.cancel()
         await self._channel.close()
+
+    def cancel(self) -> None:
+        """This will give the call up."""
+        self._call.cancel()
+
+    async def close_its_side(self) -> None:
+        """This will say that nothing more comes."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self._call.done_writing()
 
     def hello(self, **changes: object) -> link_pb2.Hello:
         """This will give a good Hello with some fields changed."""

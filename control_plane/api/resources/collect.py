@@ -24,6 +24,7 @@ router = APIRouter(tags=["inference metrics"])
 GAUGES = ("streams", "pending_bytes", "streams_held_back")
 HELP = {
     "streams": "Agents connected to this replica.",
+    "streams_failed": "Streams that ended by a mistake of the control plane.",
     "batches_committed": "Batches stored.",
     "rows_committed": "Rows stored.",
     "batches_duplicate": "Batches that were stored before.",

@@ -31,7 +31,7 @@ async def api(fleet_url: str, clock: FakeClock) -> AsyncIterator[Api]:
     service = LinkService(database, clock, retention_days=14)
     async with client_of(context_of(database, clock, service)) as client:
         yield client
-    service.writer.close()
+    service.close()
     await database.close()
 
 
@@ -41,4 +41,4 @@ async def empty_api(database: Database, clock: FakeClock) -> AsyncIterator[Api]:
     service = LinkService(database, clock, retention_days=14)
     async with client_of(context_of(database, clock, service)) as client:
         yield client
-    service.writer.close()
+    service.close()

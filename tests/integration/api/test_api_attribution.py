@@ -127,7 +127,7 @@ async def api(database: Database, clock: FakeClock) -> Any:
     service = LinkService(database, clock, retention_days=14)
     async with client_of(context_of(database, clock, service)) as client:
         yield client
-    service.writer.close()
+    service.close()
 
 
 async def named(api: Api, **asked: Any) -> list[str]:

@@ -25,7 +25,7 @@ async def cut_off(clock: FakeClock) -> AsyncIterator[Api]:
     service = LinkService(database, clock, retention_days=14)
     async with client_of(context_of(database, clock, service)) as client:
         yield client
-    service.writer.close()
+    service.close()
     await database.close()
 
 

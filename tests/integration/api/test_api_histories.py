@@ -37,7 +37,7 @@ async def old(database: Database) -> AsyncIterator[Api]:
     service = LinkService(database, FakeClock(), retention_days=14)
     async with client_of(context_of(database, FakeClock(), service)) as client:
         yield client
-    service.writer.close()
+    service.close()
     world.close()
 
 
