@@ -51,23 +51,40 @@ def ensure_rollups(connection: SyncConnection, days: Iterable[date]) -> None:
         _ensure(connection, "rollup_hour", f"rollup_hour_{month:%Y%m}", month, next_month)
 
 
+def ensure_packed(connection: SyncConnection, days: Iterable[date]) -> None:
+    """This will make the partitions of packed samples that hold `days`, where they are missing."""
+    for day in sorted(set(days)):
+        _ensure(connection, "packed_sample", f"packed_sample_{day:%Y%m%d}", day, day + timedelta(days=1))
+
+
 def _ensure(
     connection: SyncConnection, parent: str, name: str, first: date, end: date, settings: sql.SQL = _AS_USUAL
 ) -> None:
-    # IF NOT EXISTS looks before it waits for the parent's lock: the replica that had it was faster.
-    with suppress(errors.DuplicateTable, errors.UniqueViolation):
+    """This will make a partition without keeping anybody waiting: made beside its parent, it is attached.
+
+    CREATE TABLE ... PARTITION OF takes the parent alone, and behind it every writer waits for the longest reader.
+    """
+    if connection.execute("SELECT to_regclass(%s)", (name,)).fetchone() != (None,):
+        return
+    # Between the look and the making another replica may have been faster.
+    with suppress(errors.DuplicateTable, errors.DuplicateObject, errors.UniqueViolation), connection.transaction():
         connection.execute(
-            sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({}){}").format(
-                sql.Identifier(name),
+            sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL){}").format(
+                sql.Identifier(name), sql.Identifier(parent), settings
+            )
+        )
+        connection.execute(
+            sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
                 sql.Identifier(parent),
-                sql.Literal(_midnight(first).isoformat()),
-                sql.Literal(_midnight(end).isoformat()),
-                settings,
+                sql.Identifier(name),
+                sql.Literal(midnight(first).isoformat()),
+                sql.Literal(midnight(end).isoformat()),
             )
         )
 
 
-def _midnight(day: date) -> datetime:
+def midnight(day: date) -> datetime:
+    """This will give when a day begins, in UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
@@ -97,12 +114,14 @@ def summarize(connection: SyncConnection, day: date) -> None:
 
 
 def drop_before(connection: SyncConnection, oldest: date) -> list[str]:
-    """This will drop every partition of samples that only holds days before `oldest`, and name them.
+    """This will drop every partition of samples, loose or packed, that only holds days before `oldest`, and name them.
 
     The connection must be in autocommit mode: each is detached concurrently, so writers never wait.
     What a call that was interrupted left half detached, or detached and not dropped, is finished.
     """
-    return _drop(connection, _DAY_PARTITIONS, lambda stamp: _day_of(stamp) < oldest)
+    return _drop(connection, _DAY_PARTITIONS, lambda stamp: _day_of(stamp) < oldest) + _drop(
+        connection, "^packed_sample_[0-9]{8}$", lambda stamp: _day_of(stamp) < oldest
+    )
 
 
 def drop_rollups_before(connection: SyncConnection, *, minutes: date, hours: date) -> list[str]:

@@ -94,6 +94,24 @@ def test_a_replica_that_was_second_finds_the_partition_made(database_url: str, c
     assert existing(connection) == names(TODAY)
 
 
+def test_a_day_is_made_and_one_dropped_while_a_report_reads_and_no_writer_waits_for_either(
+    database_url: str, connection: SyncConnection
+) -> None:
+    ensure_days(connection, [TODAY - timedelta(days=20), TODAY])
+    connection.execute("SET lock_timeout = '5s'")
+    with psycopg.connect(database_url) as report, ThreadPoolExecutor(1) as pool:
+        report.execute("SELECT * FROM disk_sample")  # holds the table until its transaction ends
+        ensure_days(connection, [TODAY + timedelta(days=1)])
+        assert existing(connection) >= names(TODAY + timedelta(days=1))
+        with psycopg.connect(database_url, autocommit=True) as retention:
+            dropping = pool.submit(drop_before, retention, TODAY)
+            wait_for_a_waiter(database_url)
+            insert(connection, datetime(2026, 3, 4, 12, tzinfo=UTC))
+            assert not dropping.done()
+            report.commit()
+            assert set(dropping.result(timeout=20)) == names(TODAY - timedelta(days=20))
+
+
 def wait_for_a_waiter(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for _ in range(2000):
