@@ -31,6 +31,7 @@ from control_plane.runtime.jobs import Job, Report
 from control_plane.settings import Settings, host_port
 from control_plane.storage import events, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
+from control_plane.storage.packing.job import PackingJob
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.rollups.job import RollupJob
 from control_plane.storage.session import Database, redacted_url, storage_errors
@@ -43,6 +44,8 @@ LEAST_FREE_BYTES = 512 * 1024 * 1024
 PARTITION_CHECK_SECONDS = 3600.0
 # Well below a minute: the newest minute is rolled up soon after it has settled.
 ROLLUP_SECONDS = 10.0
+# A day becomes due once a day; what comes late for it does at any time, and can wait.
+PACKING_SECONDS = 60.0
 # The local agent enrols in its first second; one that is started late (no memory, say) still can.
 OWN_TOKEN_LIFE = timedelta(hours=1)
 
@@ -266,8 +269,10 @@ def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     """This will build the work that comes back by itself."""
     replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     rollups = RollupJob(database, holder=replica, now=clock.now)
+    packing = PackingJob(database, holder=replica, now=clock.now, after=timedelta(days=settings.pack_after_days))
     return [
         Job("rollups", rollups.work, end=rollups.close, every_seconds=ROLLUP_SECONDS, clock=clock),
+        Job("packing", packing.work, end=packing.close, every_seconds=PACKING_SECONDS, clock=clock),
         Job(
             "partitions", lambda: _make_and_drop(settings, database, clock),
             every_seconds=PARTITION_CHECK_SECONDS, clock=clock,

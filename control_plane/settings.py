@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         14, ge=1, le=3650, validation_alias=_names(own="RETENTION_DAYS"), description="days of raw samples kept"
     )
+    pack_after_days: int = Field(
+        1, ge=1, le=3650, validation_alias=_names(own="PACK_AFTER_DAYS"),
+        description="days after which a day's raw samples are packed into arrays, a sixth of their size, behind the "
+        "same endpoints; as many as retention_days or more: never",
+    )  # fmt: skip
     minute_retention_days: int = Field(
         30, ge=1, le=3650, validation_alias=_names(own="MINUTE_RETENTION_DAYS"),
         description="days that what samples say of each minute is kept",

@@ -154,7 +154,7 @@ class Flusher:
         return known | cursors.read(connection, keys - known.keys(), now)
 
     def _transaction(self, connection: SyncConnection, items: Sequence[Item], now: datetime, look: Look) -> Outcome:
-        closed_until_us = marks.hold_open(connection)
+        closed = marks.hold_open(connection)
         self._resolve_entities(connection, items, now)
         keys = {(item.stream.node_id, item.stream.epoch) for item in items if _numbered(item)}
         before = look(connection, keys, now)
@@ -167,7 +167,7 @@ class Flusher:
         ]
         blocks, impossible = decode(pieces)
         rows = self._samples.write(connection, blocks)
-        marks.note_late(connection, blocks, closed_until_us)
+        marks.note_late(connection, blocks, closed)
         statuses.update(connection, [_status(s, b, t) for s, b in plan.batches for t in b.ticks])
         events.insert(connection, [row for s, b in plan.batches for t in b.ticks for row in _events(s, b, t)])
         cursors.record_losses(connection, plan.losses, now)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.model.reason import Reason
 from control_plane.model.sample import Distribution
-from control_plane.storage import growth, moments, readings
+from control_plane.storage import growth, moments, stored_samples
 from control_plane.storage.readings import Bucket, Dictionaries
 from control_plane.storage.rollups import histograms, reading, sketches
 from control_plane.storage.rollups.blocks import NO_BIN, quantile_bins
@@ -129,7 +129,7 @@ async def rates(
 ) -> dict[int, float | None]:
     """This will give a counter's mean growth per second over a planned window, by entity; None where it is unknown."""
     if asked.source is Source.SAMPLES:
-        found = await readings.rates(engine, table, [field], entity_ids, since=asked.since, until=asked.until)
+        found = await stored_samples.rates(engine, table, [field], entity_ids, since=asked.since, until=asked.until)
         return {entity_id: rates[field.name] for entity_id, rates in found.items()}
     out: dict[int, float | None] = dict.fromkeys(entity_ids)
     for bucket in await history(engine, dictionaries, table, field, entity_ids, asked):
@@ -148,7 +148,7 @@ async def history(
 ) -> list[Bucket]:
     """This will downsample one scalar field as planned: a bucket for each entity and step that has rows."""
     if asked.source is Source.SAMPLES or not entity_ids:
-        return await readings.history(
+        return await stored_samples.history(
             engine, table, field, entity_ids, since=asked.since, until=asked.until, step=asked.step
         )
     async with engine.connect() as connection:

@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Row, func, literal, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.sample import Reading
+from control_plane.storage import moments, stored_samples, whole_samples
 from control_plane.storage.readings import Dictionaries, ReadingMaker
+from control_plane.storage.sample_rows import SampleRows, taken
 from control_plane.storage.schema import SAMPLE_TABLES
+from control_plane.storage.whole_samples import Key
 from optiinfra.catalogue import TABLES
 
 _SOURCE = SAMPLE_TABLES["inference"]
@@ -32,6 +36,10 @@ class Span:
     entity_id: int
     first: Reading | None
     last: Reading
+
+
+# The newest row of each run of counters, and by run the oldest.
+Ends = tuple[Sequence[Row[Any]], dict[tuple[int, float | None, int | None], Row[Any]]]
 
 
 def _epoch(row: Row[Any]) -> tuple[int, float | None, int | None]:
@@ -58,6 +66,24 @@ async def spans(
     """
     if not entity_ids:
         return []
+    at_hand = not await stored_samples.reach_packed_days(engine, since - BASE_LOOKBACK)
+    ends, starts = await (_ends if at_hand else _stored_ends)(engine, entity_ids, since, until)
+    await _load(dictionaries, [*ends, *starts.values()])
+    maker = ReadingMaker(ends, _SPEC, dictionaries)
+    # Written over in the order of time: what stays is the newest, or the oldest, of each run of the counters.
+    newest_of = {_epoch(row)[:2]: row for row in sorted(ends, key=_taken_at)}
+    oldest_of = {_epoch(row)[:2]: row for row in sorted(starts.values(), key=_taken_at, reverse=True)}
+    out = []
+    for (entity_id, began), newest in newest_of.items():
+        oldest = oldest_of[entity_id, began]
+        looked, alike, stood = (maker.reading(row) for row in (newest, starts[_epoch(newest)], oldest))
+        fresh = began is not None and began > since.timestamp()
+        out.append(Span(entity_id=entity_id, first=None if fresh else _start(stood, alike, looked), last=looked))
+    return out
+
+
+async def _ends(engine: AsyncEngine, entity_ids: Sequence[int], since: datetime, until: datetime) -> Ends:
+    """This will give where each run of counters was looked at last, and first."""
     rows = select(_SOURCE).where(_SOURCE.c.entity_id.in_(entity_ids), _SOURCE.c.up_flag == 1)
     epoch = (_SOURCE.c.entity_id, _SOURCE.c.counters_since_unix_seconds, _SOURCE.c.layout_id)
     last = (
@@ -79,18 +105,43 @@ async def spans(
         ends = (await connection.execute(last)).all()
         starts = {_epoch(row): row for row in await connection.execute(after)}
         starts |= {_epoch(row): row for row in await connection.execute(before)}
-    await _load(dictionaries, [*ends, *starts.values()])
-    maker = ReadingMaker(ends, _SPEC, dictionaries)
-    # Written over in the order of time: what stays is the newest, or the oldest, of each run of the counters.
-    newest_of = {_epoch(row)[:2]: row for row in sorted(ends, key=_taken_at)}
-    oldest_of = {_epoch(row)[:2]: row for row in sorted(starts.values(), key=_taken_at, reverse=True)}
-    out = []
-    for (entity_id, began), newest in newest_of.items():
-        oldest = oldest_of[entity_id, began]
-        looked, alike, stood = (maker.reading(row) for row in (newest, starts[_epoch(newest)], oldest))
-        fresh = began is not None and began > since.timestamp()
-        out.append(Span(entity_id=entity_id, first=None if fresh else _start(stood, alike, looked), last=looked))
-    return out
+    return ends, starts
+
+
+async def _stored_ends(engine: AsyncEngine, entity_ids: Sequence[int], since: datetime, until: datetime) -> Ends:
+    """This will give the same of samples some of which are packed: first which rows those are, then these rows."""
+    looks = await _answering(engine, entity_ids, moments.to_us(since - BASE_LOOKBACK) + 1, moments.to_us(until) + 1)
+    inside = looks.taken_at_us > moments.to_us(since)
+    last: dict[Any, Key] = {}
+    first: dict[Any, Key] = {}
+    # In the order of entity and time: the last of those before the window stays, and the first of those in it.
+    for run, key, within in zip(_runs(looks), _keys(looks), inside.tolist(), strict=True):
+        if within:
+            last[run] = key
+            first.setdefault(run, key)
+        else:
+            first[run] = key
+    found = await whole_samples.rows(engine, "inference", [*last.values(), *first.values()])
+    ends = [found[key] for key in last.values()]
+    return ends, {_epoch(found[first[run]]): found[first[run]] for run in first}
+
+
+async def _answering(engine: AsyncEngine, entity_ids: Sequence[int], since_us: int, until_us: int) -> SampleRows:
+    """This will give the looks at which servers answered, with what tells the runs of their counters apart."""
+    names = ["up_flag", "counters_since_unix_seconds", "layout_id"]
+    return taken(
+        looks := await stored_samples.read_scalars(engine, "inference", names, entity_ids, since_us, until_us),
+        looks.columns["up_flag"] == 1,
+    )
+
+
+def _runs(looks: SampleRows) -> list[tuple[int, float, float]]:
+    numbers = [np.nan_to_num(looks.columns[name], nan=-1) for name in ("counters_since_unix_seconds", "layout_id")]
+    return list(zip(looks.entity_ids.tolist(), *(values.tolist() for values in numbers), strict=True))
+
+
+def _keys(looks: SampleRows) -> list[Key]:
+    return list(zip(looks.entity_ids.tolist(), looks.taken_at_us.tolist(), strict=True))
 
 
 def _start(oldest: Reading, alike: Reading, last: Reading) -> Reading:
@@ -119,23 +170,58 @@ async def stepped(
 
     The first is from before `since` where there is one, as the starting point of the first step.
     """
+    if not entity_ids:
+        return []
+    after = since - max(BASE_LOOKBACK, step)
+    if await stored_samples.reach_packed_days(engine, after):
+        found = await _stored_steps(engine, entity_ids, since=since, after=after, until=until, step=step)
+    else:
+        found = await _steps(engine, entity_ids, since=since, after=after, until=until, step=step)
+    await _load(dictionaries, [row for _, row in found])
+    maker = ReadingMaker([row for _, row in found], _SPEC, dictionaries)
+    return [(start, maker.reading(row)) for start, row in found]
+
+
+async def _steps(
+    engine: AsyncEngine,
+    entity_ids: Sequence[int],
+    *,
+    since: datetime,
+    after: datetime,
+    until: datetime,
+    step: timedelta,
+) -> list[tuple[datetime, Row[Any]]]:
     start = func.date_bin(literal(step), _SOURCE.c.taken_at, literal(since)).label("step_start")
     query = (
         select(_SOURCE, start)
         .where(
             _SOURCE.c.entity_id.in_(entity_ids),
             _SOURCE.c.up_flag == 1,
-            _SOURCE.c.taken_at > since - max(BASE_LOOKBACK, step),
+            _SOURCE.c.taken_at > after,
             _SOURCE.c.taken_at <= until,
         )
         .ext(distinct_on(_SOURCE.c.entity_id, start))
         .order_by(_SOURCE.c.entity_id, start, _SOURCE.c.taken_at.desc())
     )
     async with engine.connect() as connection:
-        rows = (await connection.execute(query)).all()
-    await _load(dictionaries, rows)
-    maker = ReadingMaker(rows, _SPEC, dictionaries)
-    return [(row.step_start, maker.reading(row)) for row in rows]
+        return [(row.step_start, row) for row in await connection.execute(query)]
+
+
+async def _stored_steps(
+    engine: AsyncEngine,
+    entity_ids: Sequence[int],
+    *,
+    since: datetime,
+    after: datetime,
+    until: datetime,
+    step: timedelta,
+) -> list[tuple[datetime, Row[Any]]]:
+    """This will give the same of samples some of which are packed."""
+    looks = await _answering(engine, entity_ids, moments.to_us(after) + 1, moments.to_us(until) + 1)
+    numbers = (looks.taken_at_us - moments.to_us(since)) // (step // timedelta(microseconds=1))
+    newest = dict(zip(zip(looks.entity_ids.tolist(), numbers.tolist(), strict=True), _keys(looks), strict=True))
+    found = await whole_samples.rows(engine, "inference", newest.values())
+    return [(since + number * step, found[key]) for (_, number), key in newest.items()]
 
 
 async def _load(dictionaries: Dictionaries, rows: Sequence[Row[Any]]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     Double,
     ForeignKey,
     Identity,
@@ -209,9 +210,9 @@ rollup_progress = Table(
 rollup_due = Table(
     "rollup_due",
     metadata,
-    Column("node_id", Integer, primary_key=True, autoincrement=False),
     Column("minute", TIMESTAMPTZ, primary_key=True),
-    Column("version", BigInteger, nullable=False),
+    Column("node_id", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
 )
 
 
@@ -242,6 +243,35 @@ def _rollup_table(name: str) -> Table:
 
 
 ROLLUP_TABLES = {"minute": _rollup_table("rollup_minute"), "hour": _rollup_table("rollup_hour")}
+
+# One row: one column of a node's samples of an hour; storage/packing says how.
+packed_sample = Table(
+    "packed_sample",
+    metadata,
+    Column("hour", TIMESTAMPTZ, nullable=False),
+    Column("multiplier", BigInteger, nullable=False),
+    Column("divisor", BigInteger, nullable=False),
+    Column("node_id", Integer, nullable=False),
+    Column("field_id", SmallInteger, nullable=False),
+    Column("block", SmallInteger, nullable=False),
+    Column("samples", SmallInteger, nullable=False),
+    Column("width", SmallInteger, nullable=False),
+    Column("encoding", SmallInteger, nullable=False),
+    Column("entity_ids", ARRAY(Integer), nullable=False),
+    Column("base", ARRAY(BigInteger), nullable=False),
+    Column("step", ARRAY(BigInteger)),
+    *[Column(f"p{weight}", LargeBinary) for weight in range(8)],
+    Column("missing", LargeBinary),
+    postgresql_partition_by="RANGE (hour)",
+)
+
+packing_due = Table(
+    "packing_due",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("node_id", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+)
 
 
 def sample_columns(spec: TableSpec) -> list[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from control_plane.api.schemas import GPU, GPU_ATTRIBUTION, TEXT, reading_schema
 from control_plane.api.series import HISTORY, POINT_SCHEMA, bound, history, kept
 from control_plane.model.entity import Entity
 from control_plane.model.sample import Reading
-from control_plane.storage import histories, readings
+from control_plane.storage import histories, stored_samples
 from optiinfra.catalogue import TABLES
 
 router = APIRouter(tags=["gpu"])
@@ -144,7 +144,7 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
     now = context.clock.now()
     known = await gpus.healths(context, found)
     fields = [TABLES["gpu_health"].field(name) for name in THROTTLE_SECONDS]
-    rates = await readings.explained_rates(
+    rates = await stored_samples.explained_rates(
         context.database.engine,
         "gpu_health",
         fields,

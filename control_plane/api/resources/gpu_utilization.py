@@ -22,7 +22,7 @@ from control_plane.api.parameters import GpuWindow, Window, window
 from control_plane.api.schemas import GPU, MAYBE_TEXT, TEXT, UNKNOWN
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
-from control_plane.storage import moments, readings
+from control_plane.storage import moments, readings, stored_samples
 
 router = APIRouter(tags=["gpu"])
 
@@ -125,7 +125,7 @@ async def gpu_utilization(asked: Annotated[GpuWindow, Query()], context: Context
     selection = await scope.of_gpus(context, asked)
     found = await readings.select_entities(context.database.engine, selection, asked.limit + 1)
     entities = found[: asked.limit]
-    rows = await readings.series(
+    rows = await stored_samples.series(
         context.database.engine, "gpu", USED, [e.entity_id for e in entities],
         since=span.since - CONTEXT, until=span.until, limit=MOST_SAMPLES + 1,
     )  # fmt: skip

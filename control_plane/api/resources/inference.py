@@ -25,7 +25,7 @@ from control_plane.api.schemas import (
 )
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Reading
-from control_plane.storage import readings
+from control_plane.storage import readings, stored_samples
 from control_plane.storage.readings import Selection
 from optiinfra.catalogue import TABLES
 
@@ -157,7 +157,7 @@ async def get_server(
     entity, reading = found[0]
     item = _item(context, entity, reading, LOAD + TOTALS, (await _cgroups(context, [entity])).get(entity.entity_id))
     now = context.clock.now()
-    rates = await readings.explained_rates(
+    rates = await stored_samples.explained_rates(
         context.database.engine, CGROUP, CGROUP_COUNTERS, [entity.entity_id], since=now - RATE_WINDOW, until=now
     )
     grown = rates.get(entity.entity_id, {})

@@ -17,7 +17,7 @@ from control_plane.api.schemas import TEXT, reading_schema, scalar_names
 from control_plane.api.series import POINT_SCHEMA, history
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Reading
-from control_plane.storage import readings
+from control_plane.storage import readings, stored_samples
 from control_plane.storage.readings import Selection
 from optiinfra.catalogue import TABLES
 
@@ -66,7 +66,7 @@ async def _devices(
     now = context.clock.now()
     counters = [f for f in TABLES[table].scalars if f.is_counter]
     ids = [entity.entity_id for entity, reading in found if reading and reading.taken_at > now - RATE_WINDOW * 2]
-    rates = await readings.explained_rates(
+    rates = await stored_samples.explained_rates(
         context.database.engine, table, counters, ids, since=now - RATE_WINDOW, until=now
     )
     out: dict[int, list[dict[str, Any]]] = {h.node_id: [] for h in hosts}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from control_plane.storage.samples import COLUMNS
 from control_plane.storage.session import SyncConnection
 from optiinfra.catalogue import TABLES, FieldSpec, TableSpec
 
@@ -42,8 +43,9 @@ FieldNumbers = dict[tuple[str, str], int]  # (table, field) -> field_id
 
 
 def numbers(connection: SyncConnection) -> FieldNumbers:
-    """This will give every field's number, giving one to those that have none yet."""
+    """This will give the number of every field and every column, giving one to those that have none yet."""
     known = [(table, field.name) for table, spec in TABLES.items() for field in spec.fields]
+    known += [(table, name) for table in TABLES for name, _ in COLUMNS[table] if (table, name) not in set(known)]
     connection.execute(
         "INSERT INTO metric_field (table_name, name) "
         "SELECT t, n FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS given(t, n, place) "

@@ -20,7 +20,7 @@ from control_plane.storage.numpy_arrays import use_numpy
 from control_plane.storage.rollups.cells import NO_REASON, STATISTICS, Cells
 from control_plane.storage.rollups.fields import FieldKind
 from control_plane.storage.rollups.minutes import LOOKBACK_US, MINUTE_US, Reasons
-from control_plane.storage.sample_rows import Stretch
+from control_plane.storage.sample_rows import SampleRows, Stretch
 from control_plane.storage.session import SyncConnection
 from optiinfra.catalogue import TableSpec
 
@@ -90,6 +90,48 @@ def end_of(row: Mapping[str, Any], spec: TableSpec) -> End:
         buckets={f.name: row[f"{f.name}_buckets"] for f in spec.histograms},
         sums={f.name: row[f"{f.name}_sum"] for f in spec.histograms},
     )
+
+
+def ends_of(rows: SampleRows, spec: TableSpec, *, firsts: bool) -> list[End]:
+    """This will pick the same ends of samples that are at hand already, with their arrays."""
+    since = rows.columns["counters_since_unix_seconds"]
+    layouts = rows.columns["layout_id"]
+    run = np.stack([
+        rows.entity_ids.astype(np.float64), (rows.taken_at_us // MINUTE_US).astype(np.float64),
+        np.nan_to_num(since, nan=-1.0), np.nan_to_num(layouts, nan=-1.0),
+    ])  # fmt: skip
+    _, last = np.unique(run[:, ::-1], axis=1, return_index=True)
+    picked = set((len(rows) - 1 - last).tolist())
+    if firsts:
+        picked |= set(np.unique(run, axis=1, return_index=True)[1].tolist())
+    return [_end_at(rows, row, spec) for row in sorted(picked) if not np.isnan(layouts[row])]
+
+
+def _end_at(rows: SampleRows, row: int, spec: TableSpec) -> End:
+    buckets: dict[str, npt.NDArray[np.int64] | None] = {}
+    sums: dict[str, float | None] = {}
+    for field_ in spec.histograms:
+        counts = rows.columns.get(f"{field_.name}_buckets")
+        total = rows.columns[f"{field_.name}_sum"][row]
+        known = counts is not None and not np.isnan(counts[row]).any()
+        buckets[field_.name] = counts[row].astype(np.int64) if counts is not None and known else None
+        sums[field_.name] = None if np.isnan(total) else float(total)
+    since = rows.columns["counters_since_unix_seconds"][row]
+    return End(
+        entity_id=int(rows.entity_ids[row]),
+        taken_at_us=int(rows.taken_at_us[row]),
+        counters_since=None if np.isnan(since) else float(since),
+        layout_id=int(rows.columns["layout_id"][row]),
+        unknown_set_id=int(rows.unknown_set_ids[row]),
+        buckets=buckets,
+        sums=sums,
+    )
+
+
+def columns_of_ends(spec: TableSpec) -> list[str]:
+    """This will name the columns that ends are made of."""
+    parts = [f"{f.name}_{part}" for f in spec.histograms for part in ("buckets", "sum")]
+    return ["counters_since_unix_seconds", "layout_id", *parts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,8 +72,9 @@ class RollupJob:
     def _open(self) -> SyncConnection:
         if self._connection is None or self._connection.closed:
             self._connection = self._database.connect(autocommit=True)
-            self._book = FieldBook(fields.numbers(self._connection))
-            self._roller = Roller(self._book, Lookups())
+            numbers = fields.numbers(self._connection)
+            self._book = FieldBook(numbers)
+            self._roller = Roller(self._book, numbers, Lookups())
         return self._connection
 
     def _step(self, connection: SyncConnection) -> Report:
@@ -102,7 +103,7 @@ class RollupJob:
         return {
             "rolled_up_until": moments.to_datetime(come[ROLLED]).isoformat(),
             "behind_seconds": max(0.0, (now_us - come[ROLLED]) / 1e6),
-            "late_minutes_due": float(row[0]) if row else 0.0,
+            "late_marks_due": float(row[0]) if row else 0.0,
         }
 
     def _begin(self, connection: SyncConnection, now: datetime) -> dict[str, int]:
@@ -146,7 +147,7 @@ class RollupJob:
         if closed:
             since, until = hour, hour + HOUR_US
         self._ensure_partitions(connection, since, until)
-        with self._under(connection, lease):
+        with self._under(connection, lease, one_snapshot=True):
             self._remake(connection, sorted({m.node_id for m in mine}), since, until, hours_too=closed)
             if last + MINUTE_US + LOOKBACK_US > hour + HOUR_US and hour + HOUR_US < come[ROLLED]:
                 marks.set_due(connection, {(m.node_id, (hour + HOUR_US) // MINUTE_US) for m in mine})
@@ -214,9 +215,15 @@ class RollupJob:
             self._days |= days
 
     @contextmanager
-    def _under(self, connection: SyncConnection, lease: Lease) -> Iterator[None]:
-        """This will run a transaction that only commits if the lease is still ours."""
+    def _under(self, connection: SyncConnection, lease: Lease, *, one_snapshot: bool = False) -> Iterator[None]:
+        """This will run a transaction that only commits if the lease is still ours.
+
+        With one snapshot, samples that are packed meanwhile are neither missed nor met twice.
+        """
         with connection.transaction():
+            if one_snapshot:
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                connection.execute("LOCK TABLE ONLY packed_sample IN ACCESS SHARE MODE")  # before the snapshot is taken
             if not leases.still_mine(connection, lease):
                 raise LeaseLost(f"another replica has taken {lease.name} over")
             yield

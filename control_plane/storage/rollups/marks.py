@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 
@@ -18,37 +18,93 @@ from control_plane.storage.session import SyncConnection
 
 # Any 64-bit number that nobody else uses.
 CLOSING_LOCK = 0x726F_6C6C_7570_0001
-MINUTE_US = 60_000_000
-CLOSED = "closed"
+MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
+# Steps of rollup_progress: minutes before it are closed; days before it are being packed; and are packed.
+CLOSED, PACKING, PACKED = "closed", "packing", "packed"
 
 
-def hold_open(connection: SyncConnection) -> int | None:
-    """This will keep minutes from being closed until the transaction ends, and say which are closed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """What samples are late for, in microseconds since 1970: minutes before, and days being packed before."""
 
-    Gives microseconds since 1970: samples from before then are late. None while nothing was ever closed.
-    """
+    minutes_until_us: int
+    days_until_us: int
+
+
+def hold_open(connection: SyncConnection) -> Closed:
+    """This will keep minutes from being closed until the transaction ends, and say which are."""
     # Two statements: what a statement sees was settled before it waited for the lock.
     connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (CLOSING_LOCK,))
-    row = connection.execute("SELECT until FROM rollup_progress WHERE name = %s", (CLOSED,)).fetchone()
-    return None if row is None else moments.to_us(row[0])
+    come = progress(connection)
+    return Closed(minutes_until_us=come.get(CLOSED, 0), days_until_us=come.get(PACKING, 0))
 
 
-def note_late(connection: SyncConnection, blocks: Sequence[SampleBlock], closed_until_us: int | None) -> int:
-    """This will mark the closed minutes of these rows as due again and give the number of marks."""
+def note_late(connection: SyncConnection, blocks: Sequence[SampleBlock], closed: Closed) -> int:
+    """This will mark what these rows are late for, and give the number of their late minutes."""
+    minutes = _units_before(blocks, closed.minutes_until_us, MINUTE_US)
+    set_due(connection, minutes)
+    days = sorted(_units_before(blocks, closed.days_until_us, DAY_US)) if minutes else []
+    if days:
+        connection.execute(
+            "INSERT INTO packing_due (day, node_id, version) "
+            "SELECT date '1970-01-01' + d, n, pg_current_xact_id()::text::bigint "
+            "FROM unnest(%s::int[], %s::int[]) AS t(n, d) ORDER BY d, n "
+            "ON CONFLICT DO NOTHING",
+            ([node_id for node_id, _ in days], [day for _, day in days]),
+        )
+    return len(minutes)
+
+
+def _units_before(blocks: Sequence[SampleBlock], until_us: int, unit_us: int) -> set[tuple[int, int]]:
+    """This will give the nodes and units of time of the rows from before `until_us`."""
     pairs: set[tuple[int, int]] = set()
-    if closed_until_us is None:
-        return 0
     for block in blocks:
-        late = block.taken_at_us < closed_until_us
+        late = block.taken_at_us < until_us
         if late.any():
-            found = np.unique((block.node_ids[late], block.taken_at_us[late] // MINUTE_US), axis=1)
+            found = np.unique((block.node_ids[late], block.taken_at_us[late] // unit_us), axis=1)
             pairs.update(zip(*found.tolist(), strict=True))
-    set_due(connection, pairs)
-    return len(pairs)
+    return pairs
+
+
+def begin_packing(connection: SyncConnection, until_us: int) -> None:
+    """This will let samples from before `until_us` leave marks, once no commit is under way. Needs autocommit mode."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (CLOSING_LOCK,))
+        advance(connection, PACKING, until_us)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateDay:
+    """A node of which samples came for a day that is packed, or being packed, and the marks that say so."""
+
+    day: date
+    node_id: int
+    versions: Sequence[int]
+
+
+def packing_due(connection: SyncConnection, *, since: date, before: date, limit: int | None = None) -> list[LateDay]:
+    """This will give the days and nodes of which samples came, oldest first."""
+    rows = connection.execute(
+        "SELECT day, node_id, array_agg(version) FROM packing_due WHERE day >= %s AND day < %s "
+        "GROUP BY day, node_id ORDER BY day, node_id LIMIT %s",
+        (since, before, limit),
+    ).fetchall()
+    return [LateDay(day=day, node_id=node_id, versions=versions) for day, node_id, versions in rows]
+
+
+def packing_done(connection: SyncConnection, late: LateDay) -> None:
+    """This will take marks away; those set since stay."""
+    connection.execute(
+        "DELETE FROM packing_due WHERE day = %s AND node_id = %s AND version = ANY(%s)",
+        (late.day, late.node_id, list(late.versions)),
+    )
 
 
 def set_due(connection: SyncConnection, pairs: Iterable[tuple[int, int]]) -> None:
-    """This will mark minutes, each a node and the number of minutes since 1970, as due."""
+    """This will mark minutes, each a node and the number of minutes since 1970, as due.
+
+    Every commit leaves marks of its own: one that is being worked off is never changed under the worker.
+    """
     ordered = sorted(pairs)
     if not ordered:
         return
@@ -56,7 +112,7 @@ def set_due(connection: SyncConnection, pairs: Iterable[tuple[int, int]]) -> Non
         "INSERT INTO rollup_due (node_id, minute, version) "
         "SELECT n, to_timestamp(m * 60), pg_current_xact_id()::text::bigint "
         "FROM unnest(%s::int[], %s::bigint[]) AS t(n, m) ORDER BY n, m "
-        "ON CONFLICT (node_id, minute) DO UPDATE SET version = excluded.version",
+        "ON CONFLICT DO NOTHING",
         ([node_id for node_id, _ in ordered], [minute for _, minute in ordered]),
     )
 
@@ -85,7 +141,7 @@ def progress(connection: SyncConnection) -> Mapping[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """One minute of one node that is due again. A later commit to the same minute changes the version."""
+    """One minute of one node that is due again, because of one commit, which is its version."""
 
     node_id: int
     minute: datetime
@@ -102,7 +158,7 @@ def due(connection: SyncConnection, *, before_us: int, limit: int) -> list[Mark]
 
 
 def done(connection: SyncConnection, marks: Sequence[Mark]) -> None:
-    """This will take marks away; one that was set again since stays."""
+    """This will take marks away; those set since stay."""
     connection.execute(
         "DELETE FROM rollup_due d USING unnest(%s::int[], %s::timestamptz[], %s::bigint[]) AS t(n, m, v) "
         "WHERE d.node_id = t.n AND d.minute = t.m AND d.version = t.v",

@@ -9,8 +9,11 @@ from itertools import pairwise
 import numpy as np
 
 from control_plane.storage import sample_rows
+from control_plane.storage.packing import store as packing
+from control_plane.storage.rollups import histograms
 from control_plane.storage.rollups.blocks import FieldCells
 from control_plane.storage.rollups.cells import Cells
+from control_plane.storage.rollups.fields import FieldNumbers
 from control_plane.storage.rollups.histograms import Standings, read_ends, rolled_histograms
 from control_plane.storage.rollups.lookups import Lookups
 from control_plane.storage.rollups.minutes import LOOKBACK_US, MINUTE_US, Predecessors, grid_of, rolled
@@ -38,9 +41,10 @@ class Carry:
 class Roller:
     """Rolls stretches of minutes up. One per working thread."""
 
-    def __init__(self, book: FieldBook, lookups: Lookups) -> None:
-        """`book` numbers the fields of the cells that come out."""
+    def __init__(self, book: FieldBook, numbers: FieldNumbers, lookups: Lookups) -> None:
+        """`book` numbers the fields of the cells that come out, `numbers` the columns of packed samples."""
         self._book = book
+        self._numbers = numbers
         self._lookups = lookups
         self._carry: dict[str, Carry] = {}
         self._rows_per_minute: dict[str, float] = {}
@@ -74,7 +78,10 @@ class Roller:
     def some_entities(
         self, connection: SyncConnection, table: str, entity_ids: Sequence[int], *, start_us: int, units: int
     ) -> list[FieldCells]:
-        """This will give the cells of the named entities, from what is stored now."""
+        """This will give the cells of the named entities, from what is stored now, packed or not.
+
+        For packed samples the connection's transaction must have one snapshot.
+        """
         stretch = Stretch(since_us=start_us, until_us=start_us + units * MINUTE_US, entity_ids=entity_ids)
         before, standing = self._looked_back(connection, table, stretch)
         return self._stretch(connection, table, stretch, before, standing, firsts=True)[0]
@@ -110,7 +117,12 @@ class Roller:
     ) -> tuple[list[FieldCells], Predecessors, Standings]:
         spec = TABLES[table]
         units = (stretch.until_us - stretch.since_us) // MINUTE_US
-        rows = sample_rows.read(connection, table, [f.name for f in spec.scalars], stretch)
+        names = [f.name for f in spec.scalars]
+        rows = sample_rows.read(connection, table, names, stretch)
+        may_be_packed = stretch.entity_ids is not None  # what is rolled up for the first time never is
+        if may_be_packed:
+            packed = packing.read(connection, table, names, self._numbers, stretch)
+            rows = packing.joined([rows, *packed], names) if packed else rows
         self._lookups.load(connection, unknown_set_ids=np.unique(rows.unknown_set_ids).tolist())
         grid = grid_of(rows, start_us=stretch.since_us, units=units)
         if grid.count:
@@ -121,14 +133,19 @@ class Roller:
         if not spec.histograms:
             return out, after, standing
         ends = read_ends(connection, spec, stretch, firsts=firsts)
+        if may_be_packed:
+            columns = histograms.columns_of_ends(spec)
+            for part in packing.read(connection, table, columns, self._numbers, stretch):
+                ends += histograms.ends_of(part, spec, firsts=firsts)
+            ends.sort(key=lambda end: (end.entity_id, end.taken_at_us))
         self._lookups.load(
             connection, unknown_set_ids={e.unknown_set_id for e in ends}, layout_ids={e.layout_id for e in ends}
         )
-        histograms, standing = rolled_histograms(
+        grown, standing = rolled_histograms(
             spec, ends, standing, start_us=stretch.since_us, units=units,
             reasons=self._lookups.reasons, bounds=self._lookups.bounds,
         )  # fmt: skip
-        out += [self._named(table, name, cells) for name, parts in histograms.items() for cells in parts]
+        out += [self._named(table, name, cells) for name, parts in grown.items() for cells in parts]
         return out, after, standing
 
     def _named(self, table: str, name: str, cells: Cells) -> FieldCells:
