@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -12,15 +13,22 @@ TEXT_LIMIT = 256  # characters; a model's path is the longest thing worth keepin
 KEYS_LIMIT = 64  # the engines' allow-lists hold about half as many
 _LARGEST_EXACT = 2**53  # beyond it JSON readers disagree about an integer
 
+# Who signs in and what a signed address carries: the parts of an address that are, or may be, secrets.
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_QUERY = re.compile(r"(://[^?#\s]*)[?#]\S*")
+
 Plain = str | int | float | bool
 
 
 def clean_text(value: str, *, limit: int = TEXT_LIMIT) -> str:
     """This will give `value` without control, format and surrogate characters, at most `limit` long.
 
-    NUL breaks Postgres, a lone surrogate breaks UTF-8, and bidirectional marks make text lie.
+    NUL breaks Postgres, a lone surrogate breaks UTF-8, and bidirectional marks make text lie. Addresses in it lose
+    their user information and query: a model's path may be one that signs in.
     """
     head = value[: limit * 4]  # enough to fill the limit from honest text, and no more work than that
+    if "://" in head:
+        head = _QUERY.sub(r"\1", _USER.sub("", head))
     if head.isprintable():  # nearly always: then there is none of them in it
         return head.strip()[:limit]
     kept = "".join(character for character in head if unicodedata.category(character)[0] != "C")
