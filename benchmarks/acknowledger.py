@@ -24,6 +24,7 @@ WINDOW_BATCHES = 16  # the control plane's
 class _Acknowledger(link_pb2_grpc.LinkServicer):
     # The stubs know only servicers that yield; grpc.aio also takes those that read and write.
     async def Connect(self, requests: object, context: Any) -> None:  # type: ignore[override]
+        await context.send_initial_metadata((("optiinfra-link", "1"),))
         while isinstance(message := await context.read(), link_pb2.AgentMessage):
             answer = link_pb2.ServerMessage()
             match message.WhichOneof("body"):

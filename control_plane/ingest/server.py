@@ -174,6 +174,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
     ) -> None:
         """This will serve one agent until it leaves, falls silent, or is superseded."""
         call = Call(context)
+        await call.take()
         try:
             session, welcome = await self._introduced(call)
         except RefusedConnection as refused:

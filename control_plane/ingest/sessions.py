@@ -24,6 +24,7 @@ Context = grpc.aio.ServicerContext[link_pb2.AgentMessage, link_pb2.ServerMessage
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # how often streams are looked after
+TAKEN = (("optiinfra-link", "1"),)  # link.proto
 
 
 @dataclass(slots=True)
@@ -113,6 +114,13 @@ class Call:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.is_over = False  # the agent has left without a word, or our server was stopped
+
+    async def take(self) -> None:
+        """This will let the agent know that its call is taken by us; link.proto says why it waits for that."""
+        try:
+            await self.context.send_initial_metadata(TAKEN)
+        except grpc.aio.BaseError:  # how grpc.aio says that the call is over
+            self.is_over = True
 
     async def read(self) -> link_pb2.AgentMessage | None:
         """This will give the next message, or None when the agent has closed its side or the call is over.

@@ -27,6 +27,9 @@ PROTOCOL_MIN, PROTOCOL_MAX = 1, 1
 CONNECT_TIMEOUT_SECONDS = 10.0
 # Sent and not acknowledged for this long: the path swallows what we send (a black hole looks alive to TCP).
 ACK_TIMEOUT_SECONDS = 30.0
+# What a control plane puts into its initial metadata when it takes a call, and how long one is waited for (link.proto).
+TAKEN_KEY = "optiinfra-link"
+TAKEN_SECONDS = 1.0
 # More than this is a backlog: what is sampled from now on goes first, and beside it what waited.
 # Four windows, a few seconds' work for the control plane.
 FRESH_BATCHES = 64
@@ -328,8 +331,9 @@ class Uplink:
 async def greet(stream: Stream, me: Identity, *, epoch: bytes, clock: Clock, backlog: bool = False) -> link_pb2.Welcome:
     """This will introduce the agent and wait: nothing else is written before the answer is there.
 
-    Raises Disconnected when the control plane refuses.
+    Raises Disconnected when the control plane refuses, and AioRpcError when something else does.
     """
+    await _taken(stream)
     hello = link_pb2.Hello(
         agent_id=me.agent_id,
         node_name=me.node_name,
@@ -352,6 +356,20 @@ async def greet(stream: Stream, me: Identity, *, epoch: bytes, clock: Clock, bac
     return answer.welcome
 
 
+async def _taken(stream: Stream) -> None:
+    """This will wait until a control plane has taken the call. Raises what the call ended with, if it did.
+
+    A control plane of before says so with its Welcome only, so it is not waited for without end.
+    """
+    try:
+        async with asyncio.timeout(TAKEN_SECONDS):
+            if not any(key == TAKEN_KEY for key, _ in await stream.initial_metadata()):
+                await stream.code()
+                await read(stream)
+    except TimeoutError:
+        log.debug("nobody has taken the call yet; the Hello is sent all the same")
+
+
 async def read(stream: Stream) -> link_pb2.ServerMessage:
     """This will give the next message. Raises Disconnected when there is none."""
     message: object = await stream.read()
@@ -361,10 +379,11 @@ async def read(stream: Stream) -> link_pb2.ServerMessage:
 
 
 async def write(stream: Stream, message: link_pb2.AgentMessage | bytes) -> None:
-    """This will send a message or a frame. Raises Disconnected when the call has ended."""
+    """This will send a message or a frame. Raises Disconnected or AioRpcError when the call has ended."""
     try:
         await stream.write(message)
     except asyncio.InvalidStateError as error:  # how grpc.aio says that the call has ended
+        await read(stream)  # which tells by which status
         raise Disconnected("the control plane closed the stream") from error
 
 

@@ -45,12 +45,15 @@ class Session:
 class LinkServer(link_pb2_grpc.LinkServicer):
     """Admits everybody; what it does with batches is for the test to say."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: int) -> None:
+        """`options` are gRPC's own, without their common prefix."""
+        self._options = [("grpc.so_reuseport", 0), *((f"grpc.{name}", value) for name, value in options.items())]
         self.sessions: list[Session] = []
         self.refusals: deque[link_pb2.Refusal] = deque()  # for the next connections
         self.acknowledging = True
         self.reading = True
         self.closes_after_welcome = False
+        self.tells_of_taking = True  # as control planes do since link.proto asks for it
         self.window = 16
         self.heartbeat_seconds = 10
         self.configure: link_pb2.Configure | None = None
@@ -64,7 +67,7 @@ class LinkServer(link_pb2_grpc.LinkServicer):
 
     async def start(self) -> None:
         """This will listen, always on the same port."""
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(options=self._options)
         link_pb2_grpc.add_LinkServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -77,10 +80,18 @@ class LinkServer(link_pb2_grpc.LinkServicer):
             await self._server.stop(0)
             self._server = None
 
+    async def leave(self, grace_seconds: float) -> None:
+        """This will end as a server does that is told to: GOAWAY, and time for the streams that stand."""
+        assert self._server is not None
+        server, self._server = self._server, None
+        await server.stop(grace_seconds)
+
     # The stubs know only servicers that yield; grpc.aio also takes those that read and write.
     async def Connect(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
         """This will serve one stream."""
         session = Session(context=context, connected_at=asyncio.get_running_loop().time())
+        if self.tells_of_taking:
+            await context.send_initial_metadata((("optiinfra-link", "1"),))
         hello = await context.read()
         assert isinstance(hello, link_pb2.AgentMessage)
         session.messages.append(hello)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
+import grpc
 import pytest
 
 from control_plane.ingest import server
@@ -11,9 +13,10 @@ from control_plane.ingest.server import start_server
 from control_plane.model.errors import ConfigurationError
 from control_plane.storage import nodes
 from control_plane.storage.session import Database
-from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
+from node_agent.uplink.client import TAKEN_KEY
+from optiinfra.telemetry.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
 from tests.fakes.clock import FakeClock, FakeNodeClock
-from tests.support.ingest import Agent, ControlPlane, RawAgent, Store, until
+from tests.support.ingest import PATIENCE_SECONDS, Agent, ControlPlane, RawAgent, Store, until
 from tests.support.streams import gpu_records
 
 # -- time ---------------------------------------------------------------------------------------
@@ -129,6 +132,17 @@ async def test_samples_of_two_days_go_to_their_own_partitions(
 
 
 # -- the Hello ----------------------------------------------------------------------------------
+
+
+async def test_a_call_is_taken_before_anything_is_said(plane: ControlPlane) -> None:
+    """What an agent writes before may cost it the status of a gateway that ends the call; link.proto."""
+    async with (
+        grpc.aio.insecure_channel(plane.address, options=(("grpc.enable_http_proxy", 0),)) as channel,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        call = link_pb2_grpc.LinkStub(channel).Connect()
+        assert (TAKEN_KEY, "1") in tuple(await call.initial_metadata())
+        call.cancel()
 
 
 @pytest.mark.parametrize(

@@ -287,3 +287,12 @@ async def test_a_drain_is_honoured_and_loses_nothing(server: LinkServer) -> None
         await drained(one)
     assert 0.3 <= server.sessions[1].connected_at - drained_at < 2.0
     assert server.sessions[1].seqs == [3, 4]
+
+
+async def test_a_control_plane_that_says_nothing_before_the_hello_is_greeted_all_the_same(server: LinkServer) -> None:
+    server.tells_of_taking = False  # a release before
+    one = an_agent(server.port)
+    one.see(3)
+    async with running(one):
+        await drained(one)
+    assert stored(server) == [1, 2, 3]

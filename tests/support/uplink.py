@@ -178,7 +178,6 @@ class Gateway(grpc.GenericRpcHandler):
         code, trailing = answer.code, ((DETAILS, answer.details),) if answer.details else ()
 
         async def refuse(requests: object, context: Any) -> None:
-            await context.read()  # what comes while the agent still writes is lost inside its library, now and then
             await context.abort(code, "said the gateway", trailing_metadata=trailing)
 
         return grpc.stream_stream_rpc_method_handler(refuse)

@@ -12,6 +12,9 @@ The one stream between an agent and a control plane.
 The agent writes nothing between Hello and Welcome: a server that ends a stream
 while the client writes can surface as INTERNAL in grpc.aio clients
 (github.com/grpc/grpc/issues/36066), so a refusal is a message, not a status.
+A gateway between them has nothing but a status. So the control plane sends its
+initial metadata, "optiinfra-link: 1", when it takes the call; the agent waits for
+that before its Hello, and not for long: control planes of before send it later.
 """
 
 from collections import abc as _abc
