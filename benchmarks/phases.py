@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.figures import Result, Table
 from benchmarks.nvml_recording import FOLDER, looks_of, rows
-from control_plane.analysis.activity import Activity
 from control_plane.analysis.utilization.judging import ACTIVITIES, judge
 from control_plane.analysis.utilization.looks import spans, usual_interval_us
+from control_plane.model.activity import Activity
 
 # What ran in each phase of the committed recording.
 TRUTH: Mapping[str, Activity] = {

@@ -29,6 +29,7 @@ from control_plane.model.errors import ConfigurationError
 from control_plane.runtime.clock import Clock, SystemClock
 from control_plane.runtime.jobs import Job, Report
 from control_plane.settings import Settings, host_port
+from control_plane.stages.analysis import AnalysisJob
 from control_plane.storage import events, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.packing.job import PackingJob
@@ -46,6 +47,8 @@ PARTITION_CHECK_SECONDS = 3600.0
 ROLLUP_SECONDS = 10.0
 # A day becomes due once a day; what comes late for it does at any time, and can wait.
 PACKING_SECONDS = 60.0
+# A slot of five minutes is due once it is a minute old.
+ANALYSIS_SECONDS = 15.0
 # The local agent enrols in its first second; one that is started late (no memory, say) still can.
 OWN_TOKEN_LIFE = timedelta(hours=1)
 
@@ -270,8 +273,11 @@ def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     rollups = RollupJob(database, holder=replica, now=clock.now)
     packing = PackingJob(database, holder=replica, now=clock.now, after=timedelta(days=settings.pack_after_days))
+    hours_kept = timedelta(days=settings.hour_retention_days)
+    analysis = AnalysisJob(database, holder=replica, now=clock.now, hours_kept=hours_kept)
     return [
         Job("rollups", rollups.work, end=rollups.close, every_seconds=ROLLUP_SECONDS, clock=clock),
+        Job("analysis", analysis.work, end=analysis.close, every_seconds=ANALYSIS_SECONDS, clock=clock),
         Job("packing", packing.work, end=packing.close, every_seconds=PACKING_SECONDS, clock=clock),
         Job(
             "partitions", lambda: _make_and_drop(settings, database, clock),

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from control_plane.model.activity import Activity
 
 
 class UseClass(StrEnum):
@@ -49,3 +56,52 @@ CLASS_OF = {
     Cause.NOT_JUDGED: UseClass.UNKNOWN,
     Cause.NO_SAMPLES: UseClass.UNKNOWN,
 }
+
+# Means over time that are kept: each as the sum of value × seconds, beside the seconds in which it was known.
+KEPT_MEANS = (
+    "gpu_utilization_ratio", "graphics_active_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio",
+    "busy_ratio", "roofline_ratio", "power_draw_watts", "memory_used_bytes",
+)  # fmt: skip
+GPU_USE = (
+    "paid_seconds", "observed_seconds", "power_capped_seconds", "slowed_seconds", "classic_seconds", "energy_seconds",
+    *(f"use_{cause}_seconds" for cause in Cause),
+    *(f"use_{cause}_joules" for cause in Cause),
+    *(f"activity_{activity}_seconds" for activity in Activity),
+    *(f"{name}_{part}" for name in KEPT_MEANS for part in ("sum", "seconds")),
+)  # fmt: skip
+# What an inference server did. Counters are growth; `load` and `latency` figures are sums over their seconds or counts.
+SERVER_USE = (
+    "observed_seconds", "up_seconds", "counted_seconds",
+    "requests_finished", "requests_failed", "requests_arrived", "requests_arrived_minute_peak",
+    "prompt_tokens", "output_tokens", "cached_tokens",
+    "requests_running_sum", "requests_waiting_sum", "kv_cache_usage_sum", "load_seconds",
+    "ttft_seconds_sum", "ttft_count", "inter_token_seconds_sum", "inter_token_count",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who had a GPU: as its agent said when the time was summed up. None is unknown, or nobody."""
+
+    namespace: str | None = None
+    pod: str | None = None
+    model: str | None = None
+    server_id: int | None = None
+    allocated: bool | None = None  # given to somebody by the kubelet; None: no kubelet says
+
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """What n things did, each in one stretch of time: columns of GPU_USE or SERVER_USE. NaN is unknown."""
+
+    starts_us: npt.NDArray[np.int64]
+    node_ids: npt.NDArray[np.int64]
+    entity_ids: npt.NDArray[np.int64]
+    owner_ids: npt.NDArray[np.int64]  # 0: nobody, or of a server
+    columns: Mapping[str, Numbers]
+
+    def __len__(self) -> int:
+        return len(self.entity_ids)

@@ -59,6 +59,24 @@ def _write(
     return {(node_id, EntityKind(kind), key): entity_id for node_id, kind, key, entity_id in rows}
 
 
+def every(connection: SyncConnection, kind: EntityKind, node_ids: Sequence[int] | None = None) -> list[Entity]:
+    """This will give all entities of a kind, in the order of their ids; None means of any node."""
+    rows = connection.execute(
+        "SELECT e.entity_id, e.node_id, n.name, e.kind, e.key, e.attributes, e.first_seen_at, e.last_seen_at, "
+        "e.state_since FROM entity e JOIN node n USING (node_id) "
+        "WHERE e.kind = %s AND n.forgotten_at IS NULL AND (%s::int[] IS NULL OR e.node_id = ANY(%s)) "
+        "ORDER BY e.entity_id",
+        (int(kind), node_ids, node_ids),
+    ).fetchall()
+    return [
+        Entity(
+            entity_id=entity_id, node_id=node_id, node_name=name, kind=EntityKind(kind_number), key=key,
+            attributes=attributes, first_seen_at=first, last_seen_at=last, state_since=since,
+        )
+        for entity_id, node_id, name, kind_number, key, attributes, first, last, since in rows
+    ]  # fmt: skip
+
+
 def selection() -> Select[Any]:
     """This will give the query for entities with their node's name; add conditions to it."""
     return select(entity, node.c.name.label("node_name")).join(node, node.c.node_id == entity.c.node_id)

@@ -81,7 +81,8 @@ def read(
     """This will read columns: real as float32, all others as float64, moments as microseconds since 1970.
 
     `widths` names the arrays among them, which must be there and have so many elements in every row; `also`
-    is a further condition. Raises ValueError when an array has another length.
+    is a further condition. `<histogram>_count` is the number of a histogram's observations. Raises ValueError when an
+    array has another length.
     """
     kinds, widths = dict(COLUMNS[table]), widths or {}
     # Without NULLs every row has the same length, and the answer is an array as it stands.
@@ -93,13 +94,13 @@ def read(
             element = [("l", ">i4"), ("e", _ELEMENTS[kinds[name]])]
             dtype += [(f"l_{name}", ">i4"), (f"h_{name}", ">i4", (5,)), (f"v_{name}", element, (widths[name],))]
             selected.append(sql.Identifier(name))
-        elif kinds[name] == "timestamptz":
+        elif kinds.get(name) == "timestamptz":
             dtype += [(f"l_{name}", ">i4"), (f"v_{name}", ">i8")]
             selected.append(sql.Identifier(name))
         else:
-            kind = "real" if kinds[name] == "real" else "float8"
+            kind = "real" if kinds.get(name) == "real" else "float8"
             dtype += [(f"l_{name}", ">i4"), (f"v_{name}", ">f4" if kind == "real" else ">f8")]
-            selected.append(sql.SQL("coalesce({}::{}, 'NaN')").format(sql.Identifier(name), sql.SQL(kind)))
+            selected.append(sql.SQL("coalesce({}::{}, 'NaN')").format(_value(name, kinds), sql.SQL(kind)))
     query = sql.SQL("COPY (SELECT {} FROM {} WHERE {}{}) TO STDOUT (FORMAT BINARY)").format(
         sql.SQL(", ").join(selected),
         sql.Identifier(f"{table}_sample"),
@@ -118,6 +119,13 @@ def _rows_of(data: bytearray, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
         if size % dtype.itemsize or (rows[name] != expected).any():
             raise ValueError(f"a row has another length than expected ({name[2:]})")
     return rows
+
+
+def _value(name: str, kinds: Mapping[str, str]) -> sql.Composable:
+    if name in kinds:
+        return sql.Identifier(name)
+    buckets = sql.Identifier(f"{name.removesuffix('_count')}_buckets")
+    return sql.SQL("(SELECT sum(b) FROM unnest({}) AS b)").format(buckets)
 
 
 # Rows whose columns are taken apart together: they stay in the processor's cache meanwhile.

@@ -6,6 +6,7 @@ Eight-byte columns stand first, then four-byte ones, then arrays, so that no row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -28,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy import TIMESTAMP as _TIMESTAMP
 from sqlalchemy.dialects.postgresql import JSONB, REAL
 
+from control_plane.model.use import GPU_USE, SERVER_USE
 from optiinfra.catalogue import TABLES, TableSpec
 
 metadata = MetaData()
@@ -271,6 +273,78 @@ packing_due = Table(
     Column("day", Date, primary_key=True),
     Column("node_id", Integer, primary_key=True, autoincrement=False),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
+)
+
+
+def _use_table(name: str, columns: Sequence[str]) -> Table:
+    """What things did in one stretch of time: sums that can be added up further. NaN is unknown."""
+    return Table(
+        name,
+        metadata,
+        Column("start", TIMESTAMPTZ, nullable=False),
+        Column("node_id", Integer, nullable=False),
+        Column("entity_id", Integer, nullable=False),
+        Column("owner_id", Integer, nullable=False),
+        *[Column(column, REAL(), nullable=False) for column in columns],
+    )
+
+
+# Five minutes and an hour.
+USE_TABLES = {
+    ("gpu", "slot"): _use_table("gpu_use_slot", GPU_USE),
+    ("gpu", "hour"): _use_table("gpu_use_hour", GPU_USE),
+    ("server", "slot"): _use_table("server_use_slot", SERVER_USE),
+    ("server", "hour"): _use_table("server_use_hour", SERVER_USE),
+}
+
+# Who had a GPU; rows of use name it instead of repeating it. 0 stands for nobody.
+use_owner = Table(
+    "use_owner",
+    metadata,
+    Column("owner_id", Integer, Identity(always=True), primary_key=True),
+    Column("owner", JSONB, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+)
+
+# Stretches of nodes whose samples came when their use had been summed up already.
+use_due = Table(
+    "use_due",
+    metadata,
+    Column("node_id", Integer, primary_key=True, autoincrement=False),
+    Column("start", TIMESTAMPTZ, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
+
+stage_progress = Table(
+    "stage_progress",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("until", TIMESTAMPTZ, nullable=False),
+)
+
+# What stages found out about a window, one row for each thing that it is about.
+finding = Table(
+    "finding",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("window_seconds", Integer, primary_key=True),
+    Column("subject_kind", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("place", Integer, nullable=False),  # in the order of the list that it is shown in
+    Column("node_id", Integer),
+    Column("since", TIMESTAMPTZ, nullable=False),
+    Column("until", TIMESTAMPTZ, nullable=False),
+    Column("found_at", TIMESTAMPTZ, nullable=False),
+    Column("body", JSONB, nullable=False),
+)
+
+# Prices as they were entered; the newest row holds, and none is ever changed.
+price_book = Table(
+    "price_book",
+    metadata,
+    Column("book_id", Integer, Identity(always=True), primary_key=True),
+    Column("entered_at", TIMESTAMPTZ, nullable=False),
+    Column("body", JSONB, nullable=False),
 )
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from control_plane.analysis.activity import (
+from control_plane.analysis.utilization.looks import SECOND_US, Flags, Looks, Numbers, most
+from control_plane.model.activity import (
     BANDWIDTH_LIMIT_SHARE,
     BUSY_SHARE,
     PIPE_LIMIT_SHARE,
     TRANSFER_BYTES_PER_SECOND,
     Activity,
 )
-from control_plane.analysis.utilization.looks import SECOND_US, Flags, Looks, Numbers, most
 
 ACTIVITIES = tuple(Activity)
 CODES = {activity: code for code, activity in enumerate(ACTIVITIES)}

@@ -71,14 +71,25 @@ class Spans:
         return np.asarray((self.ends_us - self.starts_us) / SECOND_US, np.float64)
 
 
-def usual_interval_us(looks: Looks) -> int:
-    """This will give the usual distance of looks; 5 s when there are no two of one GPU."""
-    distances = np.diff(looks.taken_at_us)[~looks.is_first[1:]]
-    distances = distances[distances > 0]
-    return int(np.median(distances)) if len(distances) else 5 * SECOND_US
+USUAL_US = 5 * SECOND_US
 
 
-def spans(looks: Looks, *, interval_us: int) -> Spans:
+def usual_interval_us(looks: Looks) -> Integers:
+    """This will give each look the usual distance of its GPU's looks; 5 s where there are no two."""
+    if not len(looks):
+        return np.zeros(0, np.int64)
+    begins = np.flatnonzero(looks.is_first)
+    counts = np.diff(np.append(begins, len(looks)))
+    distances = np.full(len(looks), np.iinfo(np.int64).max)
+    distances[1:] = np.where(looks.is_first[1:], distances[1:], np.diff(looks.taken_at_us))
+    gpu = np.repeat(np.arange(len(begins)), counts)
+    ordered = distances[np.lexsort((distances, gpu))]  # by GPU and length; the first look's, which has none, comes last
+    middle = ordered[begins + np.maximum(counts - 2, 0) // 2]
+    usual = np.where((counts > 1) & (middle > 0), middle, USUAL_US)
+    return np.asarray(np.repeat(usual, counts), np.int64)
+
+
+def spans(looks: Looks, *, interval_us: int | Integers) -> Spans:
     """This will say which time each look speaks for: back to the look before, or one interval after a gap."""
     before = np.empty(len(looks), np.int64)
     before[1:] = looks.taken_at_us[:-1]

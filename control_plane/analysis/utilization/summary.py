@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from control_plane.analysis.activity import Activity
 from control_plane.analysis.utilization.judging import ACTIVITIES, Judged
 from control_plane.analysis.utilization.looks import Flags, Looks, Numbers, Spans, most
+from control_plane.model.activity import Activity
 
 
 class Signal(StrEnum):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from control_plane.analysis.activity import Activity
 from control_plane.analysis.utilization.judging import ACTIVITIES, CODES, WHOLE_SHARE, Judged
 from control_plane.analysis.utilization.looks import SECOND_US, Flags, Looks, Numbers, Spans
+from control_plane.model.activity import Activity
 from control_plane.model.use import Cause
 
 CAUSES = tuple(Cause)

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Query, Response
 
-from control_plane.analysis import activity
-from control_plane.analysis.activity import Activity
 from control_plane.analysis.utilization.judging import judge
 from control_plane.analysis.utilization.looks import FIELDS, Looks, spans, usual_interval_us, within
 from control_plane.analysis.utilization.summary import MEANS, Signal, Summary, added, summary
@@ -20,6 +18,8 @@ from control_plane.api.context import Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import GpuWindow, Window, window
 from control_plane.api.schemas import GPU, MAYBE_TEXT, TEXT, UNKNOWN
+from control_plane.model import activity
+from control_plane.model.activity import Activity
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
 from control_plane.storage import moments, readings, stored_samples

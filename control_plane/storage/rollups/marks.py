@@ -13,7 +13,7 @@ from datetime import date, datetime
 import numpy as np
 
 from control_plane.model.sample import SampleBlock
-from control_plane.storage import moments
+from control_plane.storage import moments, use
 from control_plane.storage.session import SyncConnection
 
 # Any 64-bit number that nobody else uses.
@@ -43,6 +43,7 @@ def note_late(connection: SyncConnection, blocks: Sequence[SampleBlock], closed:
     """This will mark what these rows are late for, and give the number of their late minutes."""
     minutes = _units_before(blocks, closed.minutes_until_us, MINUTE_US)
     set_due(connection, minutes)
+    use.set_due(connection, {(node_id, minute * MINUTE_US // use.SLOT_US) for node_id, minute in minutes})
     days = sorted(_units_before(blocks, closed.days_until_us, DAY_US)) if minutes else []
     if days:
         connection.execute(

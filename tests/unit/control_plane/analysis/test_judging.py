@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from benchmarks.nvml_recording import FOLDER, looks_of, rows, thinned
 from benchmarks.phases import TRUTH
-from control_plane.analysis.activity import HONEST_SIGNAL, Activity, honest_signal
 from control_plane.analysis.utilization.judging import ACTIVITIES, judge
 from control_plane.analysis.utilization.looks import FIELDS, SECOND_US, Looks, spans, usual_interval_us, within
 from control_plane.analysis.utilization.summary import Signal, added, summary
+from control_plane.model.activity import HONEST_SIGNAL, Activity, honest_signal
 from optiinfra.catalogue import TABLES
 
 PHASES, STUCK = FOLDER / "h200-phases-whole.jsonl.gz", FOLDER / "h200-x2-allreduce-then-stuck.jsonl.gz"

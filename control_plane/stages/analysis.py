@@ -1,0 +1,130 @@
+"""The analysis job: one bounded step at a time, under a lease, each in a transaction of its own.
+
+What is due follows from what is stored, as in the rollup job: a replica that dies in a step leaves no trace of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from control_plane.model.errors import LeaseLost
+from control_plane.runtime.jobs import Report
+from control_plane.stages import use as summing
+from control_plane.storage import leases, moments, partitions, use
+from control_plane.storage.leases import Lease
+from control_plane.storage.rollups import marks
+from control_plane.storage.session import Database, SyncConnection, storage_errors
+
+NAME = "analysis"
+LEASE_LIFETIME = timedelta(seconds=60)
+# Where a fresh installation, or the first release that has stages, begins to sum up.
+FIRST_LOOK_BACK = timedelta(days=1)
+# Slots of servers are what forecasts learn from.
+GPU_SLOTS_KEPT, SERVER_SLOTS_KEPT = timedelta(days=3), timedelta(days=35)
+# An hour is only made again of all of its slots.
+LATE_UNTIL = GPU_SLOTS_KEPT - timedelta(hours=1)
+USE = "use"
+
+
+class AnalysisJob:
+    """Does what is due. Owned by one thread at a time."""
+
+    def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime], hours_kept: timedelta) -> None:
+        """`holder` names this replica; `now` is the control plane's clock; hours of use are kept for `hours_kept`."""
+        self._database = database
+        self._holder = holder
+        self._now = now
+        self._hours_kept = hours_kept
+        self._connection: SyncConnection | None = None
+
+    def work(self) -> Report:
+        """This will do one step. Raises StorageUnavailable when the database does not play along."""
+        try:
+            with storage_errors():
+                return self._step(self._open())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """This will let the connection go; the lease ends by itself."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _open(self) -> SyncConnection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.connect(autocommit=True)
+        return self._connection
+
+    def _step(self, connection: SyncConnection) -> Report:
+        now = self._now()
+        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
+        if lease is None:
+            return Report(leading=False, more=False)
+        come = use.progress(connection)
+        if USE not in come:
+            come = self._begin(connection, now)
+        more = self._sum_up(connection, lease, come[USE], now) or self._sum_up_again(connection, lease, come[USE], now)
+        until = use.progress(connection)[USE]
+        figures: dict[str, float | str | None] = {
+            "summed_up_until": moments.to_datetime(until).isoformat(),
+            "behind_seconds": max(0.0, (moments.to_us(now) - until) / 1e6),
+        }
+        return Report(leading=True, more=more, figures=figures)
+
+    def _begin(self, connection: SyncConnection, now: datetime) -> dict[str, int]:
+        oldest = partitions.oldest_day(connection)
+        start = max(oldest, now - FIRST_LOOK_BACK) if oldest is not None else now
+        loose = marks.progress(connection).get(marks.PACKING, 0)
+        use.advance(connection, USE, max(moments.to_us(start) // use.HOUR_US * use.HOUR_US, loose))
+        return use.progress(connection)
+
+    def _sum_up(self, connection: SyncConnection, lease: Lease, start_us: int, now: datetime) -> bool:
+        """This will sum the next slot up, once it is a minute old and no commit to it is under way."""
+        end_us = start_us + use.SLOT_US
+        closed = marks.progress(connection).get(marks.CLOSED)
+        if closed is None or end_us + summing.AFTER_US > closed:
+            return False
+        with self._under(connection, lease):
+            summing.sum_up(connection, start_us)
+            if end_us % use.HOUR_US == 0:
+                for of in ("gpu", "server"):
+                    use.close_hour(connection, of, end_us - use.HOUR_US)
+                self._drop(connection, now)
+            use.advance(connection, USE, end_us)
+        return True
+
+    def _sum_up_again(self, connection: SyncConnection, lease: Lease, until_us: int, now: datetime) -> bool:
+        """This will sum up the oldest slot of which samples came late, of the nodes that they came from."""
+        found = use.due(connection, before_us=until_us)
+        if found is None:
+            return False
+        hour_us = found.start_us // use.HOUR_US * use.HOUR_US
+        # What is packed, or about to be, is left as it was summed up.
+        loose = marks.progress(connection).get(marks.PACKING, 0)
+        with self._under(connection, lease):
+            if moments.to_datetime(found.start_us) >= now - LATE_UNTIL and found.start_us >= loose + summing.BEFORE_US:
+                summing.sum_up(connection, found.start_us, found.node_ids)
+                if hour_us + use.HOUR_US <= until_us:
+                    for of in ("gpu", "server"):
+                        use.close_hour(connection, of, hour_us, found.node_ids)
+            use.done(connection, found)
+        return True
+
+    def _drop(self, connection: SyncConnection, now: datetime) -> None:
+        """This will drop what is past retention."""
+        use.drop_before(connection, "gpu", "slot", now - GPU_SLOTS_KEPT)
+        use.drop_before(connection, "server", "slot", now - SERVER_SLOTS_KEPT)
+        for of in ("gpu", "server"):
+            use.drop_before(connection, of, "hour", now - self._hours_kept)
+
+    @contextmanager
+    def _under(self, connection: SyncConnection, lease: Lease) -> Iterator[None]:
+        """This will run a transaction that only commits if the lease is still ours."""
+        with connection.transaction():
+            if not leases.still_mine(connection, lease):
+                raise LeaseLost(f"another replica has taken {lease.name} over")
+            yield
