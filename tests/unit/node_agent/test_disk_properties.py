@@ -24,7 +24,7 @@ from node_agent.spool import Spool
 from node_agent.uplink import disk as disk_module
 from node_agent.uplink.backoff import Backoff
 from node_agent.uplink.channel import Disconnected
-from node_agent.uplink.client import Identity, Outgoing
+from node_agent.uplink.client import TAKEN_KEY, Identity, Outgoing
 from node_agent.uplink.disk import MOST_SET_ASIDE, RETRY_SECONDS, DiskSpool
 from node_agent.uplink.frames import Packed
 from node_agent.uplink.lane import BacklogLane
@@ -103,6 +103,9 @@ class Stream:
                 self._known.loss(message.loss.last_seq)
         ack = link_pb2.Ack(committed_seq=self._known.cursor, window_batches=8)
         self._answers.append(link_pb2.ServerMessage(ack=ack))
+
+    async def initial_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ((TAKEN_KEY, "1"),)
 
     async def read(self) -> object:
         if not self._answers:
