@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     agent_weight,
     api_latency,
+    detection,
     faults,
     fleet_scale,
     forecast,
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "fleet_scale": fleet_scale.measure,
     "api_latency": api_latency.measure,
     "faults": faults.measure,
+    "detection": detection.measure,
     "phases": phases.measure,
     "forecast": forecast.measure,
 }
