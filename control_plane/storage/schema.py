@@ -221,13 +221,14 @@ rollup_due = Table(
 def _rollup_table(name: str) -> Table:
     """One row holds one field of many entities over several units of time; storage/rollups/blocks.py says how."""
     arrays: dict[str, Any] = {
-        "samples": SmallInteger(), "known": SmallInteger(), "reason": SmallInteger(),
+        "samples": Integer(), "known": Integer(), "reason": SmallInteger(),
         "minimum": REAL(), "mean": REAL(), "maximum": REAL(),
         "p50": SmallInteger(), "p95": SmallInteger(), "p99": SmallInteger(),
         "last": REAL(), "last_exact": Double(), "share": REAL(),
-        "increase": Double(), "seconds": REAL(), "resets": SmallInteger(), "reset_increase": Double(),
+        "increase": Double(), "seconds": REAL(), "resets": Integer(), "reset_increase": Double(),
         "buckets": BigInteger(),
         "sketch_lengths": SmallInteger(), "sketch_steps": SmallInteger(), "sketch_counts": Integer(),
+        "entities": Integer(),
     }  # fmt: skip
     return Table(
         name,

@@ -79,7 +79,7 @@ def alike(found: Cells | None, truth: Cells | None) -> None:
     """An hour is made of its minutes as they are stored, or as they are just made: sums of float4 or of float8."""
     assert found is not None
     assert truth is not None
-    for name in ("entity_ids", "samples", "known", "buckets"):
+    for name in ("entity_ids", "samples", "known", "buckets", "entities"):
         np.testing.assert_array_equal(getattr(found, name), getattr(truth, name), err_msg=name)
     for name, values in found.statistics.items():
         np.testing.assert_allclose(values, truth.statistics[name], rtol=1e-6, err_msg=name)
@@ -131,3 +131,9 @@ async def test_whenever_the_jobs_are_killed_every_sample_counts_once(
                 found = await world.cells(level, table, name, since, units)
                 truth = await simple_world.cells(level, table, name, since, units)
                 alike(found, truth)
+                if table == "gpu" and name != "clock_event_reasons_bits":
+                    for scope in ("gpu@node", "gpu@fleet"):
+                        alike(
+                            await world.cells(level, scope, name, since, units),
+                            await simple_world.cells(level, scope, name, since, units),
+                        )

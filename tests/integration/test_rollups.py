@@ -120,7 +120,10 @@ async def test_an_hour_s_minutes_lie_in_few_rows_and_a_day_s_hours_too(world: Ro
     world.store(block("gpu", watts(1, [5.0] * 720) + watts(2, [6.0] * 720)))
     for _ in range(60):
         world.advance(minutes=1)
-    shapes = "SELECT units, count(*) FROM rollup_minute b JOIN metric_field USING (field_id) WHERE name = %s GROUP BY 1"
+    shapes = (
+        "SELECT units, count(*) FROM rollup_minute b JOIN metric_field USING (field_id) "
+        "WHERE (table_name, name) = ('gpu', %s) GROUP BY 1"
+    )
     assert world.rows(shapes % f"'{WATTS}'") == [(1, 59)]
     world.advance(minutes=7)
     assert world.rows(shapes % f"'{WATTS}'") == [(60, 1)]

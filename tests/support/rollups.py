@@ -129,11 +129,14 @@ class RollupWorld:
         raise AssertionError("there is no end to it")
 
     async def cells(self, level: Level, table: str, name: str, since: datetime, units: int) -> Cells | None:
-        """This will give everything that is stored of one field over some units; None where there is nothing."""
+        """This will give everything that is stored of one field over some units; None where there is nothing.
+
+        The table may be that of a scope, such as gpu@node.
+        """
         since_us = moments.to_us(since)
         async with self.database.engine.connect() as connection:
             found = await find(
-                connection, level, table, TABLES[table].field(name),
+                connection, level, table, TABLES[table.partition("@")[0]].field(name),
                 since_us=since_us, until_us=since_us + units * level.unit_us,
             )  # fmt: skip
         if not found:

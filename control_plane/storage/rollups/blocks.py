@@ -21,7 +21,8 @@ from control_plane.storage.rollups.fields import FieldKind
 from control_plane.storage.rollups.sketches import Bins, Sketch
 
 # Enough that a row's own bytes do not count, few enough that reading one entity does not read a fleet.
-MOST_CELLS = 4096
+MOST_CELLS = 1024
+# Of a field that is the same for all of them, and of one unit, which is gathered soon.
 MOST_ENTITIES = 1024
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -33,7 +34,7 @@ NO_BIN = -32_768
 COLUMNS = (
     "start", "first_entity", "last_entity", "layout_id", "field_id", "units", "entity_ids",
     "samples", "known", "reason", "minimum", "mean", "maximum", "p50", "p95", "p99",
-    "last", "last_exact", "share", "increase", "seconds", "resets", "reset_increase", "buckets",
+    "last", "last_exact", "share", "increase", "seconds", "resets", "reset_increase", "entities", "buckets",
     "sketch_lengths", "sketch_steps", "sketch_counts",
 )  # fmt: skip
 # Element types by name: their object id (pg_type.dat), and what numpy calls them.
@@ -42,10 +43,10 @@ _ELEMENTS = {
     "double": (701, ">f8"),
 }  # fmt: skip
 _ARRAYS = {
-    "entity_ids": "integer", "samples": "smallint", "known": "smallint", "reason": "smallint",
+    "entity_ids": "integer", "samples": "integer", "known": "integer", "reason": "smallint",
     "minimum": "real", "mean": "real", "maximum": "real", "p50": "smallint", "p95": "smallint", "p99": "smallint",
     "last": "real", "last_exact": "double", "share": "real", "increase": "double", "seconds": "real",
-    "resets": "smallint", "reset_increase": "double", "buckets": "bigint",
+    "resets": "integer", "reset_increase": "double", "entities": "integer", "buckets": "bigint",
     "sketch_lengths": "smallint", "sketch_steps": "smallint", "sketch_counts": "integer",
 }  # fmt: skip
 
@@ -65,9 +66,17 @@ def in_pieces(of: FieldCells) -> Iterable[FieldCells]:
     has = cells.samples.reshape(-1, cells.units).any(axis=1)
     if not has.all():
         cells = entities_of(cells, cells.entity_ids[has])
-    step = max(1, min(MOST_ENTITIES, MOST_CELLS // cells.units))
+    step = MOST_ENTITIES if is_constant(cells) else max(1, min(MOST_ENTITIES, MOST_CELLS // cells.units))
     for begin in range(0, len(cells.entity_ids), step):
         yield replace(of, cells=_slice(cells, begin, begin + step))
+
+
+def is_constant(cells: Cells) -> bool:
+    """This will say whether arrays of one element will do for all cells."""
+    if len(cells.sketch) or cells.buckets is not None:
+        return False
+    values: list[npt.NDArray[Any]] = [cells.samples, cells.known, *cells.statistics.values()]
+    return all(len(_shortened(each)) == 1 for each in values)
 
 
 def _slice(cells: Cells, begin: int, end: int) -> Cells:
@@ -89,6 +98,7 @@ def _slice(cells: Cells, begin: int, end: int) -> Cells:
             counts=cells.sketch.counts[entry:entry_end],
         ),
         buckets=None if cells.buckets is None else cells.buckets[first:last],
+        entities=None if cells.entities is None else cells.entities[first:last],
     )
 
 
@@ -130,6 +140,8 @@ def _arrays(of: FieldCells) -> dict[str, npt.NDArray[Any]]:
             values = np.nan_to_num(values) if name in _OF_RESETS else values
             if name not in _OF_RESETS or values.any():
                 arrays[column] = _shortened(values)
+    if cells.entities is not None:
+        arrays["entities"] = _shortened(cells.entities)
     if cells.buckets is not None:
         arrays["buckets"] = cells.buckets.ravel()
     if len(cells.sketch):
@@ -236,4 +248,5 @@ def cells_of_row(row: Mapping[str, Any], kind: FieldKind, *, unit_us: int) -> Ce
         sketch=_sketch_of_row(row),
         layout_id=row.get("layout_id"),
         buckets=None if buckets is None else buckets.reshape(count, -1).astype(np.int64),
+        entities=None if row.get("entities") is None else spread("entities", 0, np.int32),
     )

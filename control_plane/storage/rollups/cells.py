@@ -50,6 +50,7 @@ class Cells:
     sketch: Sketch = sketches.EMPTY
     layout_id: int | None = None  # histograms: whose bounds the buckets have
     buckets: npt.NDArray[np.int64] | None = None  # (E·M, B)
+    entities: npt.NDArray[np.int32] | None = None  # (E·M,) of nodes and the fleet: how many of theirs were sampled
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -81,6 +82,7 @@ def empty(like: Cells, *, start_us: int, units: int, entity_ids: npt.NDArray[np.
         statistics={name: np.full(count, np.nan) for name in STATISTICS[like.kind]},
         sketch=sketches.EMPTY,
         buckets=None if like.buckets is None else np.zeros((count, like.buckets.shape[1]), np.int64),
+        entities=None if like.entities is None else np.zeros(count, np.int32),
     )
 
 
@@ -95,6 +97,7 @@ def without(cells: Cells, gone: npt.NDArray[np.bool_]) -> Cells:
         statistics={name: np.where(gone, np.nan, values) for name, values in cells.statistics.items()},
         sketch=Sketch(cells=cells.sketch.cells[kept], bins=cells.sketch.bins[kept], counts=cells.sketch.counts[kept]),
         buckets=None if cells.buckets is None else np.where(gone[:, np.newaxis], 0, cells.buckets),
+        entities=None if cells.entities is None else np.where(gone, 0, cells.entities).astype(np.int32),
     )
 
 
@@ -126,8 +129,11 @@ def coarser(cells: Cells, factor: int) -> Cells:
     return merged([(cells, np.arange(len(cells)) // factor)], into=grid)
 
 
-def merged(parts: Sequence[tuple[Cells, Places]], *, into: Cells) -> Cells:
-    """This will merge the cells of all parts that fall into the same place of the empty grid `into`."""
+def merged(parts: Sequence[tuple[Cells, Places]], *, into: Cells, across_entities: bool = False) -> Cells:
+    """This will merge the cells of all parts that fall into the same place of the empty grid `into`.
+
+    Those are of one entity at several times, or across entities of one unit: then the entities add up.
+    """
     picked = [(part, np.flatnonzero((part.samples > 0) & (to >= 0)), to) for part, to in parts]
     target = np.concatenate([to[cells] for _, cells, to in picked])
     if not len(target):
@@ -156,6 +162,12 @@ def merged(parts: Sequence[tuple[Cells, Places]], *, into: Cells) -> Cells:
     if into.buckets is not None:
         given_buckets = np.concatenate([part.buckets[cells] for part, cells, _ in picked if part.buckets is not None])
         into.buckets[at] = np.add.reduceat(given_buckets[order], first, axis=0)
+    if into.entities is not None:
+        counts = np.concatenate([
+            np.ones(len(cells), np.int32) if part.entities is None else part.entities[cells]
+            for part, cells, _ in picked
+        ])  # fmt: skip
+        into.entities[at] = (np.add if across_entities else np.maximum).reduceat(counts[order], first)
     return replace(into, sketch=_merged_sketch(parts, into))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import LiteralString
 
 from control_plane.storage.samples import COLUMNS
 from control_plane.storage.session import SyncConnection
@@ -39,6 +40,22 @@ def rolled_up(spec: TableSpec) -> list[FieldSpec]:
     return [field for field in spec.fields if kind_of(field) is not None]
 
 
+# Tables of which nodes and the fleet have rollups of their own, and what those are of.
+SCOPED: tuple[LiteralString, ...] = ("gpu", "gpu_health")
+NODE, FLEET = "node", "fleet"
+SCOPES = (NODE, FLEET)
+
+
+def scoped(table: str, scope: str) -> str:
+    """This will name the table under which the fields of a scope are numbered."""
+    return f"{table}@{scope}"
+
+
+def has_scopes(field: FieldSpec) -> bool:
+    """This will say whether many entities together have a number for a field: they have no common state."""
+    return kind_of(field) in (FieldKind.GAUGE, FieldKind.COUNTER)
+
+
 FieldNumbers = dict[tuple[str, str], int]  # (table, field) -> field_id
 
 
@@ -46,6 +63,10 @@ def numbers(connection: SyncConnection) -> FieldNumbers:
     """This will give the number of every field and every column, giving one to those that have none yet."""
     known = [(table, field.name) for table, spec in TABLES.items() for field in spec.fields]
     known += [(table, name) for table in TABLES for name, _ in COLUMNS[table] if (table, name) not in set(known)]
+    known += [
+        (scoped(table, scope), field.name)
+        for table in SCOPED for scope in SCOPES for field in TABLES[table].fields if has_scopes(field)
+    ]  # fmt: skip
     connection.execute(
         "INSERT INTO metric_field (table_name, name) "
         "SELECT t, n FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS given(t, n, place) "

@@ -6,7 +6,7 @@ replica that dies in a step leaves no trace of it; the next one does that step a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 
@@ -16,10 +16,13 @@ from control_plane.runtime.jobs import Report
 from control_plane.storage import leases, moments, partitions
 from control_plane.storage.leases import Lease
 from control_plane.storage.rollups import closing, fields, marks, store
+from control_plane.storage.rollups.blocks import FieldCells
+from control_plane.storage.rollups.fields import FLEET, NODE, SCOPED, scoped
 from control_plane.storage.rollups.lookups import Lookups
 from control_plane.storage.rollups.minutes import LOOKBACK_US
 from control_plane.storage.rollups.patching import replace_cells
 from control_plane.storage.rollups.rolling import Roller
+from control_plane.storage.rollups.scopes import NodesOf, Together, of_fleet
 from control_plane.storage.rollups.store import DAY_US, HOUR, HOUR_US, MINUTE, MINUTE_US, FieldBook
 from control_plane.storage.session import Database, SyncConnection, storage_errors
 from optiinfra.catalogue import TABLES
@@ -50,6 +53,7 @@ class RollupJob:
         self._connection: SyncConnection | None = None
         self._book: FieldBook | None = None
         self._roller: Roller | None = None
+        self._nodes_of: NodesOf | None = None
         self._token: int | None = None
         self._days: set[date] = set()
 
@@ -66,7 +70,7 @@ class RollupJob:
         """This will let the connection go; the lease ends by itself."""
         if self._connection is not None:
             self._connection.close()
-        self._connection = self._book = self._roller = self._token = None
+        self._connection = self._book = self._roller = self._nodes_of = self._token = None
         self._days.clear()
 
     def _open(self) -> SyncConnection:
@@ -74,6 +78,7 @@ class RollupJob:
             self._connection = self._database.connect(autocommit=True)
             numbers = fields.numbers(self._connection)
             self._book = FieldBook(numbers)
+            self._nodes_of = NodesOf()
             self._roller = Roller(self._book, numbers, Lookups())
         return self._connection
 
@@ -92,6 +97,7 @@ class RollupJob:
         more = (
             self._roll_minutes(connection, lease, come, moments.to_us(now))
             or self._roll_late(connection, lease, come)
+            or self._roll_late_fleet(connection, lease, come)
             or self._close_hour(connection, lease, come)
             or self._close_day(connection, lease, come)
         )
@@ -127,8 +133,13 @@ class RollupJob:
         with self._under(connection, lease):
             for table in TABLES:
                 units = (end - start) // MINUTE_US
+                together = self._together(table)
                 for found in self._roller.all_entities(connection, table, start_us=start, units=units):
                     store.insert(connection, MINUTE, found)
+                    if together is not None:
+                        together.add(connection, found)
+                if together is not None:
+                    store.insert(connection, MINUTE, [*together.of_nodes(), *together.of_fleet()])
             marks.advance(connection, ROLLED, end)
         partitions.summarize(connection, moments.to_datetime(start).date())
         return True
@@ -151,6 +162,7 @@ class RollupJob:
             self._remake(connection, sorted({m.node_id for m in mine}), since, until, hours_too=closed)
             if last + MINUTE_US + LOOKBACK_US > hour + HOUR_US and hour + HOUR_US < come[ROLLED]:
                 marks.set_due(connection, {(m.node_id, (hour + HOUR_US) // MINUTE_US) for m in mine})
+            marks.set_fleet_due(connection, hour)
             marks.done(connection, mine)
         return True
 
@@ -165,19 +177,66 @@ class RollupJob:
                 "SELECT entity_id FROM entity WHERE node_id = ANY(%s) AND kind = %s ORDER BY entity_id",
                 (node_ids, kind),
             ).fetchall()
+            together = self._together(table)
             for begin in range(0, len(rows), ENTITIES_AT_ONCE):
                 ids = [entity_id for (entity_id,) in rows[begin : begin + ENTITIES_AT_ONCE]]
                 units = (until_us - since_us) // MINUTE_US
                 found = self._roller.some_entities(connection, table, ids, start_us=since_us, units=units)
-                replace_cells(
-                    connection, MINUTE, self._book, table, found,
-                    entity_ids=ids, since_us=since_us, until_us=until_us,
+                self._replace(connection, table, found, ids, since_us, until_us, hours_too=hours_too)
+                if together is not None:
+                    together.add(connection, found)
+            if together is not None:
+                self._replace(
+                    connection, scoped(table, NODE), list(together.of_nodes()), node_ids, since_us, until_us,
+                    hours_too=hours_too,
                 )  # fmt: skip
-                if hours_too:
-                    replace_cells(
-                        connection, HOUR, self._book, table, list(closing.hours_of(found)),
-                        entity_ids=ids, since_us=since_us, until_us=until_us,
+
+    def _replace(
+        self,
+        connection: SyncConnection,
+        table: str,
+        found: Sequence[FieldCells],
+        ids: Sequence[int],
+        since_us: int,
+        until_us: int,
+        *,
+        hours_too: bool,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
+        """This will make `found` all that is stored of these entities in a stretch, and of its hour if that is over."""
+        assert self._book is not None
+        made = {MINUTE: found, HOUR: list(closing.hours_of(found)) if hours_too else None}
+        for level, new in made.items():
+            if new is not None:
+                replace_cells(
+                    connection, level, self._book, table, new,
+                    entity_ids=ids, since_us=since_us, until_us=until_us, numbers=numbers,
+                )  # fmt: skip
+
+    def _together(self, table: str) -> Together | None:
+        assert self._book is not None
+        assert self._nodes_of is not None
+        return Together(self._book, self._nodes_of, table) if table in SCOPED else None
+
+    def _roll_late_fleet(self, connection: SyncConnection, lease: Lease, come: dict[str, int]) -> bool:
+        """This will make an hour of the fleet again, once no node of it is due any more."""
+        assert self._book is not None
+        found = marks.fleet_due(connection, before_us=come[ROLLED])
+        if not found:
+            return False
+        hour = moments.to_us(found[0].minute) // HOUR_US * HOUR_US
+        until = min(hour + HOUR_US, come[ROLLED])
+        with self._under(connection, lease):
+            for table in SCOPED:
+                for numbers in closing.batches(connection, self._book, scoped(table, NODE), MINUTE):
+                    nodes = store.look(connection, MINUTE, self._book, numbers, since_us=hour, until_us=until)
+                    fleet = [of_fleet(self._book, table, of_nodes) for of_nodes in closing.gathered(nodes, MINUTE)]
+                    self._replace(
+                        connection, scoped(table, FLEET), fleet, [marks.FLEET_ID], hour, until,
+                        hours_too=hour < come[HOURS], numbers=[f.field_id for f in fleet],
                     )  # fmt: skip
+            marks.done(connection, found)
+        return True
 
     def _close_hour(self, connection: SyncConnection, lease: Lease, come: dict[str, int]) -> bool:
         """This will write an hour's rows once its minutes have settled."""
@@ -186,7 +245,7 @@ class RollupJob:
             return False
         self._ensure_partitions(connection, hour, hour + HOUR_US)
         assert self._book is not None
-        for table in TABLES:
+        for table in self._book.tables:
             for numbers in closing.batches(connection, self._book, table, MINUTE):
                 with self._under(connection, lease):
                     closing.close_hour(connection, self._book, numbers, hour)
@@ -200,7 +259,7 @@ class RollupJob:
         if day + DAY_US > come[HOURS]:
             return False
         assert self._book is not None
-        for table in TABLES:
+        for table in self._book.tables:
             for numbers in closing.batches(connection, self._book, table, HOUR):
                 with self._under(connection, lease):
                     closing.close_day(connection, self._book, numbers, day)

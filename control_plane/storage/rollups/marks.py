@@ -19,6 +19,7 @@ from control_plane.storage.session import SyncConnection
 # Any 64-bit number that nobody else uses.
 CLOSING_LOCK = 0x726F_6C6C_7570_0001
 MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
+FLEET_ID = 0  # the fleet's number among nodes; those begin at 1
 # Steps of rollup_progress: minutes before it are closed; days before it are being packed; and are packed.
 CLOSED, PACKING, PACKED = "closed", "packing", "packed"
 
@@ -152,10 +153,28 @@ class Mark:
 def due(connection: SyncConnection, *, before_us: int, limit: int) -> list[Mark]:
     """This will give the oldest marks."""
     rows = connection.execute(
-        "SELECT node_id, minute, version FROM rollup_due WHERE minute < %s ORDER BY minute, node_id LIMIT %s",
+        "SELECT node_id, minute, version FROM rollup_due WHERE minute < %s AND node_id > 0 "
+        "ORDER BY minute, node_id LIMIT %s",
         (moments.to_datetime(before_us), limit),
     ).fetchall()
     return [Mark(node_id=node_id, minute=minute, version=version) for node_id, minute, version in rows]
+
+
+def set_fleet_due(connection: SyncConnection, hour_us: int) -> None:
+    """This will mark an hour whose nodes were made again: so must be what they say together."""
+    set_due(connection, {(FLEET_ID, hour_us // MINUTE_US)})
+
+
+def fleet_due(connection: SyncConnection, *, before_us: int) -> list[Mark]:
+    """This will give the marks of the oldest hour of the fleet of which no node is due any more."""
+    rows = connection.execute(
+        "SELECT f.minute, f.version FROM rollup_due f WHERE f.minute < %s AND f.node_id = 0 AND NOT EXISTS "
+        "(SELECT FROM rollup_due n WHERE n.node_id > 0 AND n.minute >= f.minute "
+        "AND n.minute < f.minute + interval '1h') "
+        "ORDER BY f.minute LIMIT 1000",
+        (moments.to_datetime(before_us),),
+    ).fetchall()
+    return [Mark(node_id=FLEET_ID, minute=minute, version=version) for minute, version in rows if minute == rows[0][0]]
 
 
 def done(connection: SyncConnection, marks: Sequence[Mark]) -> None:

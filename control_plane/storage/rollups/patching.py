@@ -23,16 +23,18 @@ def replace_cells(
     entity_ids: Sequence[int],
     since_us: int,
     until_us: int,
+    numbers: Sequence[int] | None = None,
 ) -> None:
     """This will make `new` all that is stored of these entities in a stretch.
 
-    Rows keep their shape: a cell goes where one of its entity was, and only what has no place yet gets a new row.
+    `numbers` narrows that to some fields of the table. Rows keep their shape: a cell goes where one of its entity was,
+    and only what has no place yet gets a new row.
     """
     stale = np.array(sorted(entity_ids), np.int32)
     if not len(stale):
         return
     taken = store.take(
-        connection, level, book, book.numbers_of(table),
+        connection, level, book, book.numbers_of(table) if numbers is None else numbers,
         since_us=since_us, until_us=until_us, entities=(int(stale[0]), int(stale[-1])),
     )  # fmt: skip
     left: dict[tuple[int, int | None], list[FieldCells]] = {}
