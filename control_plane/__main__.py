@@ -26,7 +26,7 @@ AGENT_VERBS = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     from control_plane import __version__
 
     parser = argparse.ArgumentParser(
@@ -50,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     diagnosis = verbs.add_parser("diagnose", help="say what bound an inference server, from saved answers of /metrics")
     diagnosis.add_argument("--recording", required=True, metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
     diagnosis.add_argument("--json", action="store_true", help="for programs")
+    if "load" in given:  # its flags are those of a room that takes time to load
+        from control_plane.trials.load import command
+
+        command.add_arguments(verbs.add_parser("load", help="put load on an inference server and say what came of it"))
+    else:
+        verbs.add_parser("load", help="put load on an inference server and say what came of it")
     return parser
 
 
@@ -132,6 +138,18 @@ def _diagnose(folder: str, *, as_json: bool) -> int:
     found = diagnose.load(Path(folder), read_exposition)
     print(diagnose.as_json(found) if as_json else diagnose.as_text(found))
     return OK
+
+
+def _load(arguments: argparse.Namespace) -> int:
+    from control_plane.model.errors import InvalidRequest
+    from control_plane.trials.load import command
+
+    try:
+        kept = command.run(arguments, os.environ, say=print, progress=lambda line: print(line, file=sys.stderr))
+    except InvalidRequest as error:  # 1 says that the objective was not kept: this one could not be tried
+        print(f"optiinfra: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    return OK if kept else FAILED
 
 
 def _up(settings: Settings) -> int:
@@ -233,9 +251,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from control_plane.model.errors import ConfigurationError, OptiInfraError
 
-    arguments = _parser().parse_args(given)
+    arguments = _parser(given).parse_args(given)
     verbs: dict[str, Callable[[Any], int]] = {"up": _up, "migrate": _migrate, "settings": _show_settings}
     try:
+        if arguments.verb == "load":
+            return _load(arguments)
         if arguments.verb == "diagnose":
             return _diagnose(arguments.recording, as_json=arguments.json)
         settings = _settings(arguments)
