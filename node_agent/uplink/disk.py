@@ -22,6 +22,7 @@ from node_agent.spool import Entry, Loss
 from node_agent.uplink.damage import understood
 from node_agent.uplink.frames import Packed
 from node_agent.uplink.loss_book import LossBook
+from node_agent.uplink.memory_marks import MemoryMarks
 from node_agent.uplink.room import KEEP_FREE_SHARE, Room, allowed_bytes
 from node_agent.uplink.segment import Header, Record, SegmentDamaged, header_bytes, read_header, record_bytes, scan
 from optiinfra.telemetry.v1 import link_pb2
@@ -40,6 +41,7 @@ ASIDE_SHARE = 8
 _NAME = re.compile(r"(\d+)(?:-([0-9a-f]{32}))?\.segment")  # serial number, and the epoch since the second release
 TOO_MUCH = "the agent's disk spool was full while the control plane was away"
 DAMAGED = "the agent's disk spool was damaged"
+UNKEPT = "the agent ended while its disk took nothing"
 TOO_OLD = "the agent's disk spool keeps no sample for longer"
 
 
@@ -91,6 +93,7 @@ class DiskSpool:
         self._everything = everything
         self._segments: list[_Segment] = []  # oldest first
         self._losses = LossBook(folder)
+        self._marks = MemoryMarks(folder / "unkept")
         self._aside_bytes = 0
         self._file: int | None = None
         self._serial = 0
@@ -115,6 +118,7 @@ class DiskSpool:
                 self._serial = max(self._serial, int(named[1]) if named else 0)
                 self._recover_segment(path)
             self._note_lost_ends()
+            self._note_unkept()
             self._bound_damaged()
         except OSError as error:
             self._fail(error)
@@ -151,6 +155,22 @@ class DiskSpool:
                     self._segments.remove(segment)
                     self._remove(segment)
 
+    def _note_unkept(self) -> None:
+        """What was in memory alone ended with its process; what of it the control plane has, it will say."""
+        for mark in self._marks.open():
+            first_seq = max(mark.first_seq, self._last_seq(mark.epoch) + 1)
+            loss = Loss(
+                first_seq=first_seq,
+                last_seq=mark.last_seq,
+                first_taken_at_unix_us=mark.first_us,
+                last_taken_at_unix_us=mark.last_us,
+                reason=UNKEPT,
+            )
+            if first_seq <= mark.last_seq and loss not in self._losses.of(mark.epoch):
+                self._losses.add(mark.epoch, loss)
+            if self._losses.is_written(mark.epoch):
+                self._marks.clear(mark)
+
     def _bound_damaged(self) -> None:
         """This will keep the newest files that could not be read, for whoever wants to know why."""
         aside = sorted(self._folder.glob(f"*{SET_ASIDE}"), reverse=True)
@@ -171,6 +191,14 @@ class DiskSpool:
 
     def keep(self, entry: Entry[Packed]) -> bool:
         """This will write a batch and say whether it is on disk now."""
+        kept = self._keep(entry)
+        if kept:
+            self._marks.sound()
+        else:
+            self._marks.note(epoch=self.epoch, seq=entry.seq, taken_at_unix_us=entry.taken_at_unix_us)
+        return kept
+
+    def _keep(self, entry: Entry[Packed]) -> bool:
         now = self._clock.now().monotonic_seconds
         if self._failed_at is not None and now - self._failed_at < RETRY_SECONDS:
             return False
@@ -386,6 +414,7 @@ class DiskSpool:
         files, self._unclosed = self._unclosed, []
         with suppress(OSError):
             _sync_and_close(files)
+        self._marks.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

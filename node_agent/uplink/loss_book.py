@@ -55,6 +55,10 @@ class LossBook:
         except OSError:
             self._unwritten.add(epoch)
 
+    def is_written(self, epoch: bytes) -> bool:
+        """This will say whether the next process would find all that an epoch lost."""
+        return epoch not in self._unwritten
+
     def settle(self) -> None:
         """This will write what could not be written, once there may be room again."""
         for epoch in list(self._unwritten):

@@ -83,6 +83,44 @@ async def test_a_write_that_the_disk_takes_half_of_is_not_counted_as_kept(
     async with Agent(plane, clock, node=node, folder=small_disk / "spool", epoch=b"b" * 16) as agent:
         await agent.all_drained()
     assert store.watts() == [1.0, 2.0, 3.0, 4.0, 5.0], "what was in memory alone ended with its process"
+    said = "SELECT first_seq, last_seq, reason FROM sample_loss"
+    assert store.rows(said) == [(6, 8, "the agent ended while its disk took nothing")]
+
+
+async def test_kills_while_the_disk_is_full_are_counted_one_by_one(
+    plane: ControlPlane, clock: FakeClock, store: Store, small_disk: Path, node: FakeNodeClock
+) -> None:
+    epochs = [letter.encode() * 16 for letter in "abcde"]
+    killed = Agent(plane, clock, node=node, folder=small_disk / "spool", epoch=epochs[0], spool_bytes=1 << 20)
+    sample(killed, clock, 1, 3)
+    others = fill(small_disk, leaving_bytes=0)
+    for number, epoch in enumerate(epochs[1:], 1):
+        killed.killed()
+        killed = Agent(plane, clock, node=node, folder=small_disk / "spool", epoch=epoch, spool_bytes=1 << 20)
+        sample(killed, clock, 1, number)
+    killed.killed()
+    others.unlink()
+    clock.advance(RETRY_SECONDS)
+    async with Agent(plane, clock, node=node, folder=small_disk / "spool", epoch=b"z" * 16) as agent:
+        sample(agent, clock, 1, 1)
+        await agent.all_drained()
+    assert len(store.watts()) == 1, "the first three gave way to those who filled the disk"
+    assert lost(store) == 3 + 1 + 2 + 3 + 4
+
+
+async def test_what_was_in_memory_alone_and_arrived_is_not_reported_lost(
+    plane: ControlPlane, clock: FakeClock, store: Store, small_disk: Path, node: FakeNodeClock
+) -> None:
+    killed = Agent(plane, clock, node=node, folder=small_disk / "spool", epoch=b"a" * 16, spool_bytes=1 << 20)
+    fill(small_disk, leaving_bytes=0)
+    async with killed:
+        sample(killed, clock, 1, 5)
+        await killed.drained()
+    killed.killed()
+    async with Agent(plane, clock, node=node, folder=small_disk / "spool", epoch=b"b" * 16) as agent:
+        await agent.all_drained()
+    assert store.watts() == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert lost(store) == 0
 
 
 async def test_a_backlog_gives_way_oldest_first_when_others_fill_the_disk(

@@ -138,7 +138,7 @@ class SpoolOnDisk(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="spool-"))
         self.clock, self.server = Clock(), Server()
-        self.sampled: dict[bytes, dict[int, bytes]] = {}  # what counts: on disk, or in the ring of a living process
+        self.sampled: dict[bytes, dict[int, bytes]] = {}
         self.excused: set[tuple[bytes, int]] = set()  # in a file that was damaged: unread, but never wrong
         self.lives = 0
         self.full = False
@@ -192,14 +192,7 @@ class SpoolOnDisk(RuleBasedStateMachine):
 
     @rule()
     def killed(self) -> None:
-        """The ring is gone; what of it was not on disk was never sampled, unless its number is known there."""
-        epoch = self.spool.epoch
-        on_disk = [r.seq for _, found in self.disk.stored(epoch) for r in found]
-        told = [loss.last_seq for loss in self.disk.losses(epoch)]
-        known = max([*on_disk, *told, self.server.epochs.get(epoch, Epoch()).cursor], default=0)
-        ours = self.sampled.get(epoch, {})
-        for seq in [seq for seq in ours if seq > known and (epoch, seq) not in self.excused]:
-            del ours[seq]
+        """The ring is gone, and with it what the disk did not take: that is lost, and counted all the same."""
         self.disk.close()
         self.start()
 
