@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+from benchmarks import ledger as ledgers
 from node_agent import agent, assembly
 from node_agent.clock import Clock
 from node_agent.model import Tick
@@ -24,8 +27,9 @@ VALID_SECONDS = 60.0  # of a request for a sample; it is served at once
 class WholeAgent:
     """Collectors, encoder, ring, disk spool, backlog lane and stream; no cadence of its own."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        """`clock` stamps the samples and ages the spool."""
+    def __init__(self, settings: Settings, clock: Clock, *, ledger: Path | None = None) -> None:
+        """`clock` stamps the samples and ages the spool; each is written down in `ledger`, where there is one."""
+        self._ledger = None if ledger is None else ledgers.open_ledger(ledger)
         me = assembly.identity(settings, interval_seconds=settings.sampling_interval_seconds)
         self._encoder, self._newest = wire.Encoder(), NewestTick(settings.node_name)
         self._interval_seconds = settings.sampling_interval_seconds
@@ -70,11 +74,17 @@ class WholeAgent:
 
     async def close(self) -> None:
         """This will let go of everything."""
+        if self._ledger is not None:
+            os.close(self._ledger)
         self.disk.close()
         await self._sampler.close()
 
     def _keep(self, tick: Tick) -> None:
         self._newest.keep(tick, self._interval_seconds)
-        assembly.append(self.spool, assembly.encode(self._encoder, tick))
+        outgoing = assembly.encode(self._encoder, tick)
+        if self._ledger is None:
+            assembly.append(self.spool, outgoing)
+        else:
+            ledgers.witnessed(self._ledger, self.spool, outgoing)
         self.count += 1
         self._taken.set()

@@ -28,19 +28,22 @@ def measure(*, quick: bool) -> Result:
         explanation=(
             "Real agent processes at 0.5 s over real gRPC to one real control plane and its Postgres, while things go "
             "wrong. Only the hour is virtual time, in a whole agent of this process, and the wall clock that jumps is "
-            "shifted in its process alone. Sampled is every tick that got a number, read from the agents' disk spools "
-            "after each kill and from the control plane's cursors at the end; committed are the rows in the table, "
-            "reported lost the ranges that the control plane knows of. Unaccounted is what is left, and must be 0; "
-            "less than 0 would be a tick that was stored twice."
+            "shifted in its process alone. Sampled is every tick that an agent wrote down in a ledger of its own, "
+            "beside its spool, once that had it. Each is looked for by its time among the stored rows, and by its "
+            "number among the ranges that the control plane knows to be lost. Neither is a tick that is in none of "
+            "them, both one that is stored twice or stored and reported lost: these two must be 0."
         ),
         figures=[],
         tables=[
             Table(
-                head=("fault", "sampled", "committed", "reported lost", "unaccounted"),
+                head=("fault", "sampled", "committed", "reported lost", "neither", "both"),
                 rows=[
-                    (row.name, *(f"{n:,}" for n in (row.sampled, row.committed, row.lost, row.unaccounted)))
+                    (
+                        row.name,
+                        *(f"{n:,}" for n in (found.sampled, found.committed, found.lost, found.neither, found.both)),
+                    )
                     for row in rows
-                    if row.was_run
+                    if (found := row.account) is not None
                 ],
             )
         ],

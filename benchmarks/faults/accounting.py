@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
+from benchmarks import ledger
+from benchmarks.faults.book import Account, account
+from benchmarks.ledger import Number, Taken
 from benchmarks.processes import ControlPlane, environment, until
-from node_agent.uplink.segment import SegmentDamaged, read_header, records
 
 INTERVAL_SECONDS = 0.5  # the shortest that a host's owner can set
 
@@ -27,33 +30,29 @@ class Row:
     """One thing that went wrong, and the count."""
 
     name: str
-    sampled: int = 0
-    committed: int = 0
-    lost: int = 0
+    account: Account | None = None  # None: it could not be done here
     note: str = ""
-    was_run: bool = True
-
-    @property
-    def unaccounted(self) -> int:
-        """This will give what nobody knows of."""
-        return self.sampled - self.committed - self.lost
 
 
 class Node:
     """One host: its agents come and go, its state stays."""
 
-    def __init__(self, running: ControlPlane, name: str, state: Path, *, port: int | None = None) -> None:
-        """`port` is where its agents find the control plane; by default where it listens."""
+    def __init__(self, running: ControlPlane, name: str, state: Path, *, ledger: Path, port: int | None = None) -> None:
+        """`ledger` is where its agents write down what they sample, on a disk without faults.
+
+        `port` is where its agents find the control plane; by default where it listens.
+        """
+        self.ledger = ledger
         self._running = running
         self._state = state
         self._port = port or running.grpc_port
-        self._sampled: Epochs = {}
         self.name = name
 
-    def start(self, *flags: str, port: int | None = None, program: Sequence[str] = ("-m", "node_agent")) -> Agent:
-        """This will start an agent on it."""
+    def start(self, *flags: str, port: int | None = None, shift: Path | None = None) -> Agent:
+        """This will start an agent on it. `shift` is a file that says how far its wall clock is ahead."""
         command = [
-            sys.executable, *program, "run", f"--server=127.0.0.1:{port or self._port}", f"--state-dir={self._state}",
+            sys.executable, "-m", "benchmarks.ledger", str(self.ledger), str(shift or ""), "run",
+            f"--server=127.0.0.1:{port or self._port}", f"--state-dir={self._state}",
             f"--node-name={self.name}", f"--sampling-interval-seconds={INTERVAL_SECONDS}",
             "--no-gpu-monitoring-enabled", "--no-discover-engines", "--log-level=error", *flags,
         ]  # fmt: skip
@@ -62,61 +61,45 @@ class Node:
             stderr=subprocess.DEVNULL, start_new_session=True,
         ))  # fmt: skip
 
-    def note(self) -> None:
-        """This will look at what is on its disk, and at how far the control plane has stored it."""
-        for seen in (self._on_disk(), self._cursors()):
-            for epoch, seq in seen.items():
-                self._sampled[epoch] = max(self._sampled.get(epoch, 0), seq)
-
-    def sampled(self) -> int:
-        """This will give the ticks that got a number, as far as anybody looked."""
-        return sum(self._sampled.values())
-
     def wait_until_brought(self) -> None:
-        """This will wait until the control plane has everything that is known of by now."""
-        self.note()
-        goal = dict(self._sampled)
-        until(lambda: self._has(goal), f"everything of {self.name}", seconds=RECONNECT_SECONDS)
+        """This will wait until the control plane knows of every tick that has a number by now, or for long enough."""
+        goal: Epochs = {}
+        for tick in self.taken():
+            if tick.number is not None:
+                epoch, seq = tick.number
+                goal[epoch] = max(goal.get(epoch, 0), seq)
+        with suppress(TimeoutError):  # what is missing then is in the account
+            until(lambda: self._has(goal), f"everything of {self.name}", seconds=RECONNECT_SECONDS)
 
-    def row(self, what: str, note: str = "") -> Row:
-        """This will count."""
-        self.note()
-        return Row(
-            name=what,
-            sampled=self.sampled(),
-            committed=self._one("SELECT count(*) FROM agent_sample JOIN node USING (node_id) WHERE name = %s"),
-            lost=self._one(
-                "SELECT coalesce(sum(last_seq - first_seq + 1), 0) FROM sample_loss JOIN node USING (node_id) "
-                "WHERE name = %s"
-            ),
-            note=note,
-        )
+    def account(self) -> Account:
+        """This will say what became of each tick."""
+        return account(self.taken(), self._stored(), self._lost())
+
+    def taken(self) -> Sequence[Taken]:
+        """This will give the ticks that its agents wrote down."""
+        return ledger.read(self.ledger)
 
     def _has(self, goal: Epochs) -> bool:
         cursors = self._cursors()
         return all(cursors.get(epoch, 0) >= seq for epoch, seq in goal.items() if seq)
-
-    def _on_disk(self) -> Epochs:
-        found: Epochs = {}
-        for path in (self._state / "spool").glob("*.segment"):
-            try:
-                data = path.read_bytes()
-                epoch = read_header(data).epoch
-            except (FileNotFoundError, SegmentDamaged):  # let go of meanwhile, or killed before the head was whole
-                continue
-            found[epoch] = max(found.get(epoch, 0), max((record.seq for record in records(data)), default=0))
-        return found
 
     def _cursors(self) -> Epochs:
         query = "SELECT epoch, committed_seq FROM ingest_cursor JOIN node USING (node_id) WHERE name = %s"
         with psycopg.connect(self._running.database_url) as connection:
             return {bytes(epoch): seq for epoch, seq in connection.execute(query, (self.name,)).fetchall()}
 
-    def _one(self, query: str) -> int:
+    def _stored(self) -> list[float]:
+        query = (
+            "SELECT extract(epoch FROM taken_at)::float8 FROM agent_sample JOIN node USING (node_id) WHERE name = %s"
+        )
         with psycopg.connect(self._running.database_url) as connection:
-            found = connection.execute(query, (self.name,)).fetchone()
-        assert found is not None
-        return int(found[0])
+            return [at for (at,) in connection.execute(query, (self.name,)).fetchall()]
+
+    def _lost(self) -> list[Number]:
+        query = "SELECT epoch, first_seq, last_seq FROM sample_loss JOIN node USING (node_id) WHERE name = %s"
+        with psycopg.connect(self._running.database_url) as connection:
+            ranges = connection.execute(query, (self.name,)).fetchall()
+        return [(bytes(epoch), seq) for epoch, first, last in ranges for seq in range(first, last + 1)]
 
 
 class Agent:
@@ -133,14 +116,12 @@ class Agent:
         return self._process.pid
 
     def kill(self) -> None:
-        """This will end it by SIGKILL, and look at what it left."""
+        """This will end it by SIGKILL."""
         self._process.kill()
         self._process.wait()
-        self._node.note()
 
     def stop(self) -> None:
         """This will end it as a supervisor does, after all that is known of by now has been brought."""
         self._node.wait_until_brought()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(30)
-        self._node.note()

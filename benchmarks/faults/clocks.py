@@ -12,26 +12,6 @@ from benchmarks.processes import ControlPlane, folder
 DAY_SECONDS = 86_400
 JUMPS_SECONDS = (DAY_SECONDS, -DAY_SECONDS, 0, 30 * DAY_SECONDS, -30 * DAY_SECONDS, 3_600, -7, 0)
 STEP_SECONDS = 2.5
-# A real agent; the machine's own clock is everybody's, so its wall clock is shifted by what a file says.
-PROGRAM = """
-import sys
-from datetime import timedelta
-from pathlib import Path
-from node_agent import agent, assembly, clock
-from node_agent.__main__ import main
-
-shift, machine = Path(sys.argv.pop(1)), clock.SystemClock()
-
-class Shifted:
-    def now(self):
-        now = machine.now()
-        return clock.Instant(
-            wall=now.wall + timedelta(seconds=float(shift.read_text())), monotonic_seconds=now.monotonic_seconds
-        )
-
-agent.SystemClock = assembly.SystemClock = Shifted
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def jumping(running: ControlPlane, *, quick: bool) -> Row:
@@ -40,9 +20,8 @@ def jumping(running: ControlPlane, *, quick: bool) -> Row:
     with folder() as path, BadNetwork(running.grpc_port) as network:
         shift = path / "shift"
         shift.write_text("0")
-        node = Node(running, "jumping", path, port=network.port)
-        program = ("-c", PROGRAM, str(shift))
-        agent = node.start(program=program)
+        node = Node(running, "jumping", path / "state", ledger=path / "ledger", port=network.port)
+        agent = node.start(shift=shift)
         for number, seconds in enumerate(jumps):
             time.sleep(STEP_SECONDS)
             _set(shift, seconds)
@@ -51,7 +30,7 @@ def jumping(running: ControlPlane, *, quick: bool) -> Row:
                     network.refuse()
                 case 2:
                     agent.kill()
-                    agent = node.start(program=program)
+                    agent = node.start(shift=shift)
                 case 3:
                     network.allow()
                 case _:
@@ -60,9 +39,10 @@ def jumping(running: ControlPlane, *, quick: bool) -> Row:
         network.allow()
         time.sleep(STEP_SECONDS)
         agent.stop()
-        return node.row(
-            "wall clock jumping both ways, with and without a link, over kills",
-            f"{len(jumps)} jumps of 7 s to 30 days.",
+        return Row(
+            name="wall clock jumping both ways, with and without a link, over kills",
+            account=node.account(),
+            note=f"{len(jumps)} jumps of 7 s to 30 days.",
         )
 
 

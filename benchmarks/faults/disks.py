@@ -23,8 +23,8 @@ def full(running: ControlPlane, *, quick: bool) -> Row:
     """This will fill an agent's disk while it has no link, free it, and kill the agent."""
     with folder() as path, BadNetwork(running.grpc_port) as network, _small_disk(path / "small") as problem:
         if problem:
-            return Row(name=NAME, was_run=False, note=f"**NOT RUN: {problem} (only root may mount a small disk)**.")
-        node = Node(running, "full", path / "small" / "state", port=network.port)
+            return Row(name=NAME, note=f"**NOT RUN: {problem} (only root may mount a small disk)**.")
+        node = Node(running, "full", path / "small" / "state", ledger=path / "ledger", port=network.port)
         agent = node.start(f"--spool-bytes={1 << 20}")
         time.sleep(4.0)
         network.refuse()
@@ -32,14 +32,18 @@ def full(running: ControlPlane, *, quick: bool) -> Row:
         seen = os.statvfs(path / "small")
         others.write_bytes(b"x" * (seen.f_bavail * seen.f_frsize - 20_000))
         time.sleep(QUICK_FULL_SECONDS if quick else FULL_SECONDS)
+        agent.kill()
+        agent = node.start(f"--spool-bytes={1 << 20}")
+        time.sleep(QUICK_FULL_SECONDS if quick else FULL_SECONDS)
         others.unlink()
         time.sleep(AFTER_SECONDS)
         agent.kill()
         network.allow()
         node.start().stop()
-        return node.row(
-            f"{NAME} while there is no link, then free again, then kill -9",
-            f"a tmpfs of {DISK_BYTES >> 20} MiB; the kill lost what was in memory alone while the disk was full.",
+        return Row(
+            name=f"{NAME} while there is no link, kill -9, then free again, kill -9",
+            account=node.account(),
+            note=f"a tmpfs of {DISK_BYTES >> 20} MiB; the kills took what was in memory alone while the disk was full.",
         )
 
 

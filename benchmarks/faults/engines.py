@@ -32,19 +32,20 @@ def _beside(
     running: ControlPlane, name: str, what: str, answer: Callable[[socket.socket], None], *, quick: bool
 ) -> Row:
     seconds = QUICK_SECONDS if quick else SECONDS
-    with folder() as state, _engine(answer) as (port, asked):
-        node = Node(running, name, state)
+    with folder() as path, _engine(answer) as (port, asked):
+        node = Node(running, name, path / "state", ledger=path / "ledger")
         agent = node.start(f"--scrape-targets=http://127.0.0.1:{port}")
         largest, began = 0, time.monotonic()
         while time.monotonic() - began < seconds:
             time.sleep(0.1)
             largest = max(largest, resident_bytes(agent.pid))
         agent.stop()
-        sampled = node.row(what)
-        return node.row(
-            what,
-            f"{len(asked)} scrapes in {seconds:g} s, {sampled.sampled} ticks at {INTERVAL_SECONDS:g} s; the agent took "
-            f"at most {largest / 2**20:.0f} MiB.",
+        found = node.account()
+        return Row(
+            name=what,
+            account=found,
+            note=f"{len(asked)} scrapes in {seconds:g} s, {found.sampled} ticks at {INTERVAL_SECONDS:g} s; the agent "
+            f"took at most {largest / 2**20:.0f} MiB.",
         )
 
 

@@ -41,26 +41,27 @@ class BehindClock:
 def away(running: ControlPlane, *, quick: bool) -> Row:
     """This will sample for an hour alone, then find the control plane."""
     seconds = QUICK_SECONDS if quick else SECONDS
-    with folder() as state:
-        node = Node(running, NAME, state)
-        newest_first = asyncio.run(_hour(f"127.0.0.1:{running.grpc_port}", state, seconds, node))
-        return node.row(
-            f"control plane away for {seconds:,} s of virtual time, one sample a second",
-            f"the newest sample was acknowledged {newest_first:.1f} s after the connection, before the backlog.",
+    with folder() as path:
+        node = Node(running, NAME, path / "state", ledger=path / "ledger")
+        server = f"127.0.0.1:{running.grpc_port}"
+        newest_first = asyncio.run(_hour(server, path / "state", seconds, node.ledger))
+        return Row(
+            name=f"control plane away for {seconds:,} s of virtual time, one sample a second",
+            account=node.account(),
+            note=f"the newest sample was acknowledged {newest_first:.1f} s after the connection, before the backlog.",
         )
 
 
-async def _hour(server: str, state: Path, seconds: int, node: Node) -> float:
+async def _hour(server: str, state: Path, seconds: int, ledger: Path) -> float:
     """Gives how long the newest sample took once there was somebody."""
     clock = BehindClock(seconds)
     settings = Settings(
         server=server, node_name=NAME, state_dir=state, sampling_interval_seconds=LONGEST_INTERVAL_SECONDS,
         gpu_monitoring_enabled=False, discover_engines=False,
     )  # fmt: skip
-    agent = WholeAgent(settings, clock)
+    agent = WholeAgent(settings, clock, ledger=ledger)
     async with agent.running(linked=False):
         await agent.sample(seconds - 1, clock.tick)
-    node.note()
     async with agent.running(linked=True):
         began = time.monotonic()
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -20,12 +20,12 @@ def kill_9(running: ControlPlane, *, quick: bool) -> Row:
     """This will kill an agent again and again, and let the last one finish."""
     chance, kills = random.Random(SEED), QUICK_KILLS if quick else KILLS
     (nobody,) = free_ports(1)
-    with folder() as state:
-        node = Node(running, "killed", state)
+    with folder() as path:
+        node = Node(running, "killed", path / "state", ledger=path / "ledger")
         for _ in range(kills):
             agent = node.start(port=nobody if chance.random() < AWAY_SHARE else None)
             time.sleep(chance.uniform(0, LONGEST_LIFE_SECONDS))
             agent.kill()
         node.start().stop()
         share = f"{AWAY_SHARE:.0%} of the lives saw no control plane"
-        return node.row(f"kill -9, {kills} times", f"seed {SEED}; {share}.")
+        return Row(name=f"kill -9, {kills} times", account=node.account(), note=f"seed {SEED}; {share}.")

@@ -19,8 +19,8 @@ MOST_BYTES = 9_000
 def cut(running: ControlPlane, *, quick: bool) -> Row:
     """This will reset the connection after a random number of bytes, again and again."""
     chance, agents, cuts = random.Random(SEED), *((1, QUICK_CUTS) if quick else (AGENTS, CUTS))
-    with folder() as state, BadNetwork(running.grpc_port) as network:
-        node = Node(running, "cut", state, port=network.port)
+    with folder() as path, BadNetwork(running.grpc_port) as network:
+        node = Node(running, "cut", path / "state", ledger=path / "ledger", port=network.port)
         for _ in range(agents):
             agent = node.start()
             for _ in range(cuts):
@@ -28,17 +28,18 @@ def cut(running: ControlPlane, *, quick: bool) -> Row:
                 network.cut_after(chance.randrange(1, MOST_BYTES))
                 until(lambda before=before: network.cuts > before, "the next cut")  # type: ignore[misc]
             agent.stop()
-        return node.row(
-            f"network cut in the middle of a batch, {network.cuts} times",
-            f"seed {SEED}; {network.accepted} connections, each reset after 1 to {MOST_BYTES:,} bytes from the agent.",
+        return Row(
+            name=f"network cut in the middle of a batch, {network.cuts} times",
+            account=node.account(),
+            note=f"seed {SEED}; {network.accepted} connections, each reset after 1 to {MOST_BYTES:,} bytes.",
         )
 
 
 def black_hole(running: ControlPlane, *, quick: bool) -> Row:
     """This will stop forwarding and keep the connection open, and see when the agent opens another."""
     del quick  # it takes as long as the agent's patience
-    with folder() as state, BadNetwork(running.grpc_port) as network:
-        node = Node(running, "black-hole", state, port=network.port)
+    with folder() as path, BadNetwork(running.grpc_port) as network:
+        node = Node(running, "black-hole", path / "state", ledger=path / "ledger", port=network.port)
         agent = node.start()
         until(lambda: network.accepted, "the connection")
         time.sleep(3.0)
@@ -48,4 +49,8 @@ def black_hole(running: ControlPlane, *, quick: bool) -> Row:
         noticed = time.monotonic() - began
         time.sleep(3.0)
         agent.stop()
-        return node.row("black hole: open, and nothing arrives", f"noticed after {noticed:.0f} s, another was opened.")
+        return Row(
+            name="black hole: open, and nothing arrives",
+            account=node.account(),
+            note=f"noticed after {noticed:.0f} s, another was opened.",
+        )
