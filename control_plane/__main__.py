@@ -47,6 +47,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     token.add_argument("--hours", help="hours until it expires (1)")
     token.add_argument("--max-uses", help="nodes that may enrol with it (1)")
     token.add_argument("--for-node", help="the one node that may use it; default: any")
+    _add_keys(verbs.add_parser("keys", help="make, list and revoke the keys of REST (on the database's own host)"))
     diagnosis = verbs.add_parser("diagnose", help="say what bound an inference server, from saved answers of /metrics")
     diagnosis.add_argument("--recording", required=True, metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
     diagnosis.add_argument("--json", action="store_true", help="for programs")
@@ -59,11 +60,24 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="create|list|revoke")
+    create = actions.add_parser("create", help="make a key and print it; it is shown this once")
+    create.add_argument("--name", required=True, help="who or what uses it")
+    create.add_argument("--scopes", default="read", help="read, operate, approve, admin, separated by commas, or all")
+    create.add_argument("--days", type=float, default=90.0, help="days until it expires (90)")
+    revoke = actions.add_parser("revoke", help="take a key away for ever")
+    for action in (create, actions.add_parser("list", help="every key, with its state"), revoke):
+        action.add_argument("--json", action="store_true", help="for programs")
+        _add_settings(action)
+    revoke.add_argument("key_id", help="its id, as `keys list` shows it")
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    from control_plane.settings import Settings
+    from control_plane.settings import SECRETS, Settings
 
     for name, field in Settings.model_fields.items():
-        if name in ("groq_api_key", "database_url"):
+        if name in SECRETS:
             continue  # a secret on a command line is seen by everybody on the host
         flag, description = f"--{name.replace('_', '-')}", (field.description or "").replace("%", "%%")
         if field.annotation is bool:
@@ -106,26 +120,28 @@ def _migrate(settings: Settings) -> int:
 
 def _join_token(settings: Settings, arguments: argparse.Namespace) -> int:
     """This will ask the control plane that runs here for a token, and print nothing else: scripts read it."""
-    import json
-    from urllib.error import HTTPError, URLError
-    from urllib.parse import urlencode
-    from urllib.request import ProxyHandler, Request, build_opener
-
-    from control_plane.settings import host_port
+    from control_plane.terminal.rest import Rest
 
     asked = {"hours": arguments.hours, "max_uses": arguments.max_uses, "node_name": arguments.for_node}
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    url = f"http://{host_port(settings.own_host, settings.port)}/nodes/join-tokens?{query}"
-    try:
-        with build_opener(ProxyHandler({})).open(Request(url, method="POST"), timeout=10) as made:
-            print(json.load(made)["token"])
-    except HTTPError as error:
-        print(f"optiinfra: {json.load(error).get('detail', error.reason)}", file=sys.stderr)
-        return FAILED
-    except (URLError, OSError, ValueError) as error:
-        where = host_port(settings.own_host, settings.port)
-        print(f"optiinfra: no control plane answers at {where} ({error}); name its --host and --port", file=sys.stderr)
-        return FAILED
+    print(Rest(settings).ask("/nodes/join-tokens", method="POST", **asked)["token"])
+    return OK
+
+
+def _keys(settings: Settings, arguments: argparse.Namespace) -> int:
+    from control_plane.runtime.clock import SystemClock
+    from control_plane.storage.embedded import running_url
+    from control_plane.terminal import api_keys
+
+    given, clock, as_json = settings.database_url, SystemClock(), arguments.json
+    url = running_url(settings.data_dir.absolute() / "postgres") if given is None else given.get_secret_value()
+    match arguments.action:
+        case "create":
+            made = {"name": arguments.name, "scopes": arguments.scopes, "days": arguments.days}
+            print(api_keys.create(url, clock, as_json=as_json, **made))
+        case "list":
+            print(api_keys.every(url, clock, as_json=as_json))
+        case _:
+            print(api_keys.revoke(url, clock, arguments.key_id, as_json=as_json))
     return OK
 
 
@@ -165,7 +181,7 @@ def _up(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until `_serve` takes over: an end in order, as Ctrl-C
 
     print(_starting(settings), flush=True)
-    bootstrap.check_ports(settings)
+    bootstrap.check_doors(settings)
     handle = bootstrap.open_database(settings)  # on the main thread: the server ends with the thread that started it
     try:
         if settings.local_agent:
@@ -208,10 +224,14 @@ def _starting(settings: Settings) -> str:
 
         where = redacted_url(settings.database_url.get_secret_value())
     ports = " and ".join(host_port(settings.host, port) for port in settings.http_ports)
+    if settings.tls_cert_file is not None:
+        ports += " (HTTPS)"
+    keys = "needed; `optiinfra keys create` makes one" if settings.keys_required else _without_keys(settings)
     lines = [
         "OptiInfra starts",
         f"  database     {where}",
         f"  HTTP         {ports}",
+        f"  keys         {keys}",
         f"  agents       {settings.grpc_address} (gRPC{', certificates only' if settings.certified else ''})",
     ]
     if idle := settings.without_effect:
@@ -219,19 +239,29 @@ def _starting(settings: Settings) -> str:
     return "\n".join(lines)
 
 
+def _without_keys(settings: Settings) -> str:
+    from control_plane.settings import LOOPBACK
+
+    if settings.host in LOOPBACK:
+        return "none: everybody on this host may do everything (--auth on asks for keys)"
+    return f"NONE: everybody who reaches {settings.host} may do everything"
+
+
 async def _serve(settings: Settings, handle: DatabaseHandle) -> None:
     import asyncio
+    import secrets
     import signal
 
     from control_plane import bootstrap, first_look
 
+    own_key = secrets.token_urlsafe(32)
     stop, ready = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(bootstrap.serve(settings, handle, stop, ready))
-        greeting = tasks.create_task(first_look.greet(settings, ready))
+        serving = tasks.create_task(bootstrap.serve(settings, handle, stop, ready, own_key=own_key))
+        greeting = tasks.create_task(first_look.greet(settings, ready, own_key))
         await serving
         greeting.cancel()
 
@@ -250,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import logging
 
     from control_plane.model.errors import ConfigurationError, OptiInfraError
+    from control_plane.runtime import redaction
 
     arguments = _parser(given).parse_args(given)
     verbs: dict[str, Callable[[Any], int]] = {"up": _up, "migrate": _migrate, "settings": _show_settings}
@@ -260,10 +291,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _diagnose(arguments.recording, as_json=arguments.json)
         settings = _settings(arguments)
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(redaction.LogFilter())
         for noisy in ("uvicorn.error", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        if arguments.verb == "join-token":
-            return _join_token(settings, arguments)
+        if arguments.verb in ("join-token", "keys"):
+            return (_join_token if arguments.verb == "join-token" else _keys)(settings, arguments)
         return verbs[arguments.verb](settings)
     except ConfigurationError as error:
         print(f"optiinfra: {error}", file=sys.stderr)

@@ -7,30 +7,30 @@ import errno
 import gc
 import logging
 import os
-import re
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import uvicorn
-
 from control_plane import local_agent
+from control_plane.access.gate import Gate
+from control_plane.access.rates import Buckets, Rate
 from control_plane.api.app import build_app
-from control_plane.api.context import ApiContext
+from control_plane.api.context import ApiContext, Doors
+from control_plane.api.server import TLS_LOOK_SECONDS, RenewedCertificate, Server, check_certificate, make_server
 from control_plane.ingest.authority import Authority
 from control_plane.ingest.enrolment import EnrolmentService
 from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService, start_server, stop_server
 from control_plane.model.errors import ConfigurationError
+from control_plane.runtime import redaction
 from control_plane.runtime.clock import Clock, SystemClock
-from control_plane.runtime.jobs import Job, Report
-from control_plane.settings import Settings, host_port
+from control_plane.runtime.jobs import Job, JobState, Report
+from control_plane.settings import SECRETS, Settings, host_port
 from control_plane.stages.analysis import AnalysisJob
-from control_plane.storage import events, migrations, partitions
+from control_plane.storage import audit, events, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.packing.job import PackingJob
 from control_plane.storage.readings import Dictionaries
@@ -49,6 +49,8 @@ ROLLUP_SECONDS = 10.0
 PACKING_SECONDS = 60.0
 # A slot of five minutes is due once it is a minute old.
 ANALYSIS_SECONDS = 15.0
+# Who changed what is asked a year later too.
+AUDIT_KEPT = timedelta(days=400)
 # The local agent enrols in its first second; one that is started late (no memory, say) still can.
 OWN_TOKEN_LIFE = timedelta(hours=1)
 
@@ -73,8 +75,10 @@ class DatabaseHandle:
             self.embedded.stop()
 
 
-def check_ports(settings: Settings) -> None:
-    """This will refuse to start when a port is taken, naming it and the setting that moves it."""
+def check_doors(settings: Settings) -> None:
+    """This will refuse to start when a port is taken or a certificate of no use, naming the setting that helps."""
+    if settings.tls_cert_file is not None:
+        check_certificate(settings.tls_cert_file, settings.tls_key_file)
     host = settings.grpc_host or settings.host
     listeners = [*_http_listeners(settings), _bind(host, settings.grpc_port, "--grpc-port")]
     if settings.certified:
@@ -121,47 +125,13 @@ def open_database(settings: Settings) -> DatabaseHandle:
     return DatabaseHandle(url=embedded.url, embedded=embedded)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: the process has one owner of signals."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """This will leave signals alone."""
-        yield
-
-
-def _http_server(context: ApiContext, *, access_log: bool) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            build_app(context),
-            log_config=None,  # the process has one way to log
-            access_log=access_log,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-            lifespan="off",
-        )
-    )
-
-
-# A setting that is a URL, or a list of them, may carry somebody's name and password.
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
-
-
-def _without_credentials(value: object) -> object:
-    if isinstance(value, str):
-        return _CREDENTIALS.sub("***@", value)
-    if isinstance(value, list | tuple):
-        return [_without_credentials(entry) for entry in value]
-    return value
-
-
 def shown_settings(settings: Settings) -> Mapping[str, object]:
     """This will give the settings as they may be shown: of secrets only whether they are set."""
-    secret = {"groq_api_key", "database_url"}
     shown: dict[str, object] = {}
-    for name, value in settings.model_dump(mode="json", exclude=secret).items():
-        shown[name] = _without_credentials(value)
-    for name in secret:
+    # A setting that is a URL, or a list of them, may carry somebody's name and password.
+    for name, value in settings.model_dump(mode="json", exclude=set(SECRETS)).items():
+        shown[name] = redaction.value(value)
+    for name in SECRETS:
         shown[name] = "set" if getattr(settings, name) is not None else "not set"
     return dict(sorted(shown.items())) | {"http_ports": settings.http_ports}
 
@@ -186,8 +156,13 @@ def capabilities(settings: Settings) -> Mapping[str, object]:
     }
 
 
-async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    """This will run ingest, the API and the local agent until `stop` is set, then end them in order."""
+async def serve(
+    settings: Settings, handle: DatabaseHandle, stop: asyncio.Event, ready: asyncio.Event, *, own_key: str = ""
+) -> None:
+    """This will run ingest, the API and the local agent until `stop` is set, then end them in order.
+
+    Who asks REST with `own_key` is this process.
+    """
     clock = SystemClock()
     database = Database(handle.url)
     enrolment = _enrolment(settings, database, clock)
@@ -205,21 +180,12 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
         own = await enrolment.create_token(lifetime=OWN_TOKEN_LIFE, max_uses=1, node_name=None)
         local_agent.hand_over(settings, own.token)
     jobs = _jobs(settings, database, clock)
-    context = ApiContext(
-        database=database,
-        dictionaries=Dictionaries(database.engine),
-        database_description=handle.description,
-        clock=clock,
-        started_at=clock.now(),
-        ingest=service,
-        enrolment=enrolment,
-        data_dir=settings.data_dir if handle.embedded else Path(),
-        environment=settings.environment,
-        settings=shown_settings(settings),
-        capabilities=capabilities(settings),
-        jobs=[job.state for job in jobs],
-    )
-    server = _http_server(context, access_log=settings.log_level == "debug")
+    gate = Gate(database, clock, required=settings.keys_required, own_key=own_key)
+    context = _api_context(settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs])
+    server = make_server(
+        build_app(context, cors_origins=settings.cors_origins), access_log=settings.log_level == "debug",
+        certificate=settings.tls_cert_file, key=settings.tls_key_file,
+    )  # fmt: skip
     sockets = _http_listeners(settings)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -227,6 +193,7 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
             watching = tasks.create_task(keep_running(handle.embedded, clock)) if handle.embedded else None
             working = [tasks.create_task(job.run()) for job in jobs]
             http = tasks.create_task(server.serve(sockets))
+            renewing = tasks.create_task(_renew(settings, server)) if settings.tls_cert_file else None
             agent = tasks.create_task(local_agent.run(settings, clock)) if settings.local_agent else None
             while not server.started and not http.done():  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.01)
@@ -239,7 +206,7 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
             await stop_server(service, grpc_server)
             server.should_exit = True
             await asyncio.wait((http,))
-            for task in (*working, writing, watching):
+            for task in (*working, writing, watching, renewing):
                 if task is not None:
                     task.cancel()
     finally:
@@ -249,6 +216,59 @@ async def serve(settings: Settings, handle: DatabaseHandle, stop: asyncio.Event,
         await database.close()
         for listener in sockets:
             listener.close()
+
+
+def _api_context(
+    settings: Settings,
+    handle: DatabaseHandle,
+    database: Database,
+    clock: Clock,
+    service: LinkService,
+    enrolment: EnrolmentService | None,
+    gate: Gate,
+    jobs: Sequence[JobState],
+) -> ApiContext:
+    """This will give the API what it may reach."""
+    return ApiContext(
+        gate=gate,
+        doors=doors(settings, clock),
+        database=database,
+        dictionaries=Dictionaries(database.engine),
+        database_description=handle.description,
+        clock=clock,
+        started_at=clock.now(),
+        ingest=service,
+        enrolment=enrolment,
+        data_dir=settings.data_dir if handle.embedded else Path(),
+        environment=settings.environment,
+        settings=shown_settings(settings),
+        capabilities=capabilities(settings),
+        jobs=jobs,
+    )
+
+
+def doors(settings: Settings, clock: Clock) -> Doors:
+    """This will give what a request to REST must pass beside the gate."""
+    minutely = {
+        "read": settings.read_requests_per_minute,
+        "heavy": settings.heavy_requests_per_minute,
+        "write": settings.write_requests_per_minute,
+    }
+    rates = {name: Rate(per_second=most / 60, at_once=most) for name, most in minutely.items() if most}
+    return Doors(buckets=Buckets(clock), rates=rates, hosts=settings.answering_hosts)
+
+
+async def _renew(settings: Settings, server: Server) -> None:
+    """This will take a renewed certificate of REST when its files change."""
+    assert settings.tls_cert_file is not None
+    pair = RenewedCertificate(server, settings.tls_cert_file, settings.tls_key_file)
+    while True:
+        await asyncio.sleep(TLS_LOOK_SECONDS)
+        try:
+            if pair.look():
+                log.info("REST has a new certificate")
+        except ConfigurationError as error:
+            log.warning("%s; the one before stays in use", error)
 
 
 def _collect_rarely() -> None:
@@ -301,6 +321,7 @@ def _make_and_drop(settings: Settings, database: Database, clock: Clock) -> Repo
         )
         partitions.purge_processes(connection, now - kept)
         events.drop_before(connection, now - timedelta(days=settings.retention_days))
+        audit.drop_before(connection, now - AUDIT_KEPT)
     if dropped:
         log.info("retention dropped %s", ", ".join(dropped))
     return Report(leading=True, more=False, figures={"dropped": float(len(dropped))})

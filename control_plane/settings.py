@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -26,6 +27,7 @@ AGENT_NAMES = frozenset(
         "START_SPREAD_SECONDS", "STATE_DIR",
     }
 )  # fmt: skip
+SECRETS = frozenset({"groq_api_key", "database_url", "api_key"})
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Addresses that mean all of a host's, and where the host itself reaches them.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
@@ -87,8 +89,42 @@ class Settings(BaseSettings):
     )  # fmt: skip
     allow_plaintext: bool = Field(
         False, validation_alias=_names(own="ALLOW_PLAINTEXT"),
-        description="allow listening beyond loopback without encryption or keys",
+        description="allow listening beyond loopback without encryption: that network is trusted",
     )  # fmt: skip
+    auth: str = Field(
+        "auto", pattern="^(auto|on|off)$", validation_alias=_names(own="AUTH"),
+        description="whether REST needs keys: on, off, or auto (on beyond loopback)",
+    )  # fmt: skip
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias=_names(own="ALLOWED_HOSTS"),
+        description="names beside localhost by which a control plane without keys on loopback may be asked",
+    )  # fmt: skip
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias=_names(own="CORS_ORIGINS"),
+        description="origins whose pages may ask REST in a browser, such as https://grafana.example; needs keys",
+    )  # fmt: skip
+    tls_cert_file: Path | None = Field(
+        None, validation_alias=_names(own="TLS_CERT_FILE"),
+        description="certificate (chain) in PEM with which REST speaks HTTPS; read again when it changes",
+    )  # fmt: skip
+    tls_key_file: Path | None = Field(None, validation_alias=_names(own="TLS_KEY_FILE"), description="its key in PEM")
+    read_requests_per_minute: int = Field(
+        3000, ge=0, le=1_000_000, validation_alias=_names(own="READ_REQUESTS_PER_MINUTE"),
+        description="questions that a key may ask; 0: any number",
+    )  # fmt: skip
+    heavy_requests_per_minute: int = Field(
+        300, ge=0, le=1_000_000, validation_alias=_names(own="HEAVY_REQUESTS_PER_MINUTE"),
+        description="of those that make the database read much: histories, reports; 0: any number",
+    )  # fmt: skip
+    write_requests_per_minute: int = Field(
+        300, ge=0, le=1_000_000, validation_alias=_names(own="WRITE_REQUESTS_PER_MINUTE"),
+        description="changes that a key may make; 0: any number",
+    )  # fmt: skip
+    api_key: SecretStr | None = Field(
+        None,
+        validation_alias=_names(own="API_KEY"),
+        description="key that this command line presents to a control plane",
+    )
     data_dir: Path = Field(
         default_factory=default_data_dir, validation_alias=_names(own="DATA_DIR"),
         description="folder of the embedded Postgres and the local agent's state",
@@ -226,6 +262,23 @@ class Settings(BaseSettings):
         return self.grpc_tls == "on"
 
     @property
+    def keys_required(self) -> bool:
+        """This will say whether REST needs keys."""
+        return self.host not in LOOPBACK if self.auth == "auto" else self.auth == "on"
+
+    @property
+    def answering_hosts(self) -> frozenset[str] | None:
+        """This will give the names by which REST may be asked where it needs no keys; None: any."""
+        if self.keys_required or self.host not in LOOPBACK:
+            return None
+        return frozenset((*LOOPBACK, *(name.lower() for name in self.allowed_hosts)))
+
+    @property
+    def own_url(self) -> str:
+        """This will give the URL at which this host reaches its own control plane."""
+        return f"{'https' if self.tls_cert_file else 'http'}://{host_port(self.own_host, self.port)}"
+
+    @property
     def own_host(self) -> str:
         """This will give the address at which this host reaches its own control plane."""
         return WILDCARDS.get(self.host, self.host)
@@ -242,10 +295,11 @@ def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _split_targets(values: dict[str, Any]) -> None:
-    targets = values.get("scrape_targets")
-    if isinstance(targets, str):
-        values["scrape_targets"] = tuple(t.strip() for t in targets.split(",") if t.strip())
+def _split_lists(values: dict[str, Any]) -> None:
+    for name in ("scrape_targets", "allowed_hosts", "cors_origins"):
+        entries = values.get(name)
+        if isinstance(entries, str):
+            values[name] = tuple(entry.strip() for entry in entries.split(",") if entry.strip())
 
 
 def environment_names() -> dict[str, str]:
@@ -287,7 +341,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], dotenv: Path 
     values = _from_environment(_read_dotenv(dotenv), str(dotenv))
     values |= _from_environment(environment, "the environment")
     values |= {name: value for name, value in flags.items() if value is not None}
-    _split_targets(values)
+    _split_lists(values)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -298,12 +352,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], dotenv: Path 
             f"port {settings.grpc_port} is meant for both HTTP and agents; "
             "move one with --port, --other-port or --grpc-port"
         )
-    if settings.host not in LOOPBACK and not settings.allow_plaintext:
-        raise ConfigurationError(
-            f"listening on {settings.host} would be open to its network without encryption or keys; "
-            f"set {PREFIX}ALLOW_PLAINTEXT=true if that network is trusted "
-            f"(agents alone need only {PREFIX}GRPC_HOST, and get certificates)"
-        )
+    _check_doors(settings)
     if (
         (settings.grpc_host or settings.host) not in LOOPBACK
         and not settings.certified
@@ -316,3 +365,29 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str], dotenv: Path 
     if settings.certified and settings.enrolment_port in (settings.grpc_port, *settings.http_ports):
         raise ConfigurationError(f"port {settings.enrolment_port} is taken by ourselves; move --enrolment-port")
     return settings
+
+
+def _check_doors(settings: Settings) -> None:
+    """This will refuse what would leave REST open to those it is not meant for. Raises ConfigurationError."""
+    if (settings.tls_cert_file is None) != (settings.tls_key_file is None):
+        raise ConfigurationError("tls_cert_file and tls_key_file go together")
+    beyond = settings.host not in LOOPBACK
+    if beyond and settings.tls_cert_file is None and not settings.allow_plaintext:
+        raise ConfigurationError(
+            f"listening on {settings.host} would be open to its network without encryption: keys and answers could be "
+            f"read on the way; set {PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE, or {PREFIX}ALLOW_PLAINTEXT=true if "
+            f"that network is trusted (agents alone need only {PREFIX}GRPC_HOST, and get certificates)"
+        )
+    if beyond and settings.auth == "off" and not settings.allow_plaintext:
+        raise ConfigurationError(
+            f"listening on {settings.host} without keys would let everybody there change everything; leave "
+            f"{PREFIX}AUTH on, or set {PREFIX}ALLOW_PLAINTEXT=true if that network is trusted"
+        )
+    for origin in settings.cors_origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query or "*" in origin:
+            raise ConfigurationError(f"cors_origins: {origin!r} is no origin; write https://host or https://host:port")
+    if settings.cors_origins and not settings.keys_required:
+        raise ConfigurationError(
+            f"cors_origins would let pages ask a control plane that needs no keys; set {PREFIX}AUTH=on"
+        )

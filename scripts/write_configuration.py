@@ -6,8 +6,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from control_plane.settings import SECRETS, environment_names
 from control_plane.settings import Settings as ControlPlaneSettings
-from control_plane.settings import environment_names
 from node_agent import settings as agent
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
@@ -55,7 +55,7 @@ def render() -> str:
             if name == "data_dir"
             else _cell(info.default)
         )
-        secret = name in ("groq_api_key", "database_url")
+        secret = name in SECRETS
         flag = "" if secret else f"`--{name.replace('_', '-')}`"
         out.append(f"| {name} | {', '.join(sorted(names[name]))} | {flag} | {default} | {info.description} |\n")
     out.append(AGENT_HEAD)

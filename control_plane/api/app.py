@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from control_plane import __version__
 from control_plane.api import docs_page, problems
 from control_plane.api.body_limit import BodyLimit
 from control_plane.api.context import ApiContext
-from control_plane.api.operations import PROBLEM_SCHEMA
+from control_plane.api.guard import guarded, rule_of
+from control_plane.api.headers import SafeHeaders
+from control_plane.api.operations import PROBLEM_SCHEMA, refusal
 from control_plane.api.resources import (
+    api_keys,
+    audit,
     collect,
     configuration,
     events,
@@ -38,8 +45,8 @@ DESCRIPTION = (
 )
 
 
-def build_app(context: ApiContext) -> FastAPI:
-    """This will make the application over what `context` reaches."""
+def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """This will make the application over what `context` reaches. Pages of `cors_origins` may ask it in a browser."""
     app = FastAPI(
         title="OptiInfra",
         version=__version__,
@@ -49,13 +56,22 @@ def build_app(context: ApiContext) -> FastAPI:
     )
     app.state.context = context
     app.add_middleware(BodyLimit)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"],
+            expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After"],
+        )
+    app.add_middleware(SafeHeaders)
     problems.install(app)
     docs_page.install(app)
     for resource in (
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
-        node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration,
+        node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
     ):  # fmt: skip
-        app.include_router(resource.router)
+        app.router.routes.extend(guarded(resource.router))
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -73,4 +89,27 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas["Problem"] = PROBLEM_SCHEMA
+    document["components"]["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "an API key (`optiinfra keys create`) or an identity provider's token; none where the "
+            "control plane runs without keys, which it does on loopback only unless told otherwise",
+        }
+    }
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                _describe_guard(route, document["paths"][route.path_format][method.lower()])
     return document
+
+
+def _describe_guard(route: APIRoute, operation: dict[str, Any]) -> None:
+    """This will say what stands before a route: it is the same everywhere, so no route has to."""
+    rule = rule_of(route)
+    operation["x-rate"] = rule.rate
+    operation.pop("x-seconds", None)
+    operation["security"] = [] if rule.is_public else [{"bearer": []}]
+    refusals = () if rule.is_public else (401, 403, 429, 503)
+    for status in refusals:
+        operation["responses"].setdefault(str(status), refusal(status))

@@ -10,6 +10,9 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from control_plane.access.gate import Gate
+from control_plane.access.rates import Buckets, Rate
+from control_plane.model.access import ANYONE, Caller
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
 from control_plane.runtime.clock import Clock
@@ -63,9 +66,20 @@ class EnrolmentDoor(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """What a request must pass beside the gate."""
+
+    buckets: Buckets
+    rates: Mapping[str, Rate]  # by group; a group without one is not limited
+    hosts: frozenset[str] | None = None  # that may be asked for where keys are off; None: any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiContext:
     """The process as endpoints see it."""
 
+    gate: Gate
+    doors: Doors
     database: Database
     dictionaries: Dictionaries
     database_description: str
@@ -86,3 +100,11 @@ def _context(request: Request) -> ApiContext:
 
 
 Context = Annotated[ApiContext, Depends(_context)]
+
+
+def _caller(request: Request) -> Caller:
+    caller = getattr(request.state, "caller", None)
+    return caller if isinstance(caller, Caller) else ANYONE
+
+
+WhoAsks = Annotated[Caller, Depends(_caller)]

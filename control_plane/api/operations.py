@@ -11,6 +11,11 @@ from fastapi import Response
 
 from control_plane.api.problems import MEDIA_TYPE
 
+# Of a route that needs no key: what a probe or a newcomer asks, and nothing about the fleet.
+PUBLIC = "public"
+# An answer that takes longer has lost its reader; a read may take Postgres 30 s (storage/session.py).
+USUAL_SECONDS = 40.0
+
 PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "instance"],
@@ -31,10 +36,15 @@ PROBLEM_SCHEMA = {
 }
 _MEANING = {
     400: "the body is no text that can be read",
+    401: "no key, or none that is valid here",
+    403: "the key has not the scope that this takes",
     404: "what was named does not exist",
+    408: "the body did not arrive in time",
     409: "not possible in the present state",
+    412: "what is to be changed is not as If-Match says",
     413: "the body is larger than a question can be",
     422: "the question cannot be answered as it was put",
+    429: "this key asks more often than it may; Retry-After says when it is answered again",
     503: "the database, or something else that is needed, does not answer",
 }
 
@@ -50,7 +60,9 @@ def operation(
     operation_id: str,
     summary: str,
     *,
-    scope: str = "read",
+    scope: str | None = None,
+    rate: str | None = None,
+    seconds: float = USUAL_SECONDS,
     errors: tuple[int, ...] = (422, 503),
     answer: dict[str, Any] | None = None,
     media_type: str = "application/json",
@@ -59,8 +71,10 @@ def operation(
 ) -> dict[str, Any]:
     """This will give the arguments that every route decorator takes.
 
-    `scope` is what a caller needs; `answer` is the JSON Schema of a success, an object by default. `later` says what
-    a 202 of the same shape means, where there is one.
+    `scope` is what a caller needs (`model/access.py`, or PUBLIC): without one the route is closed to everybody who
+    needs a key. `rate` names the group whose rate counts: by default `read` for GET and `write` for the rest; `heavy`
+    is for what makes the database read much. `seconds` is how long it may take. `answer` is the JSON Schema of a
+    success, an object by default. `later` says what a 202 of the same shape means, where there is one.
     """
     content: dict[str, Any] = {"schema": answer or {"type": "object"}}
     shown = example(operation_id)
@@ -70,10 +84,7 @@ def operation(
     if later is not None:
         responses[202] = {"description": later, "content": {media_type: {"schema": answer or {"type": "object"}}}}
     for error in errors:
-        responses[error] = {
-            "description": _MEANING[error],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
+        responses[error] = refusal(error)
     return {
         "operation_id": operation_id,
         "summary": summary,
@@ -81,7 +92,15 @@ def operation(
         "responses": responses,
         "response_model": None,
         "response_class": Response,
-        "openapi_extra": {"x-required-scope": scope},
+        "openapi_extra": {"x-required-scope": scope, "x-rate": rate, "x-seconds": seconds},
+    }
+
+
+def refusal(status: int) -> dict[str, Any]:
+    """This will describe an answer that is a problem."""
+    return {
+        "description": _MEANING[status],
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 
 

@@ -233,3 +233,16 @@ def decode_cursor(cursor: str | None, name: str, *, most: int = 2**31) -> int:
     except (ValueError, KeyError, TypeError, binascii.Error) as error:
         raise InvalidRequest("cursor is not one that this endpoint gave; start without one") from error
     return value
+
+
+def decode_text_cursor(cursor: str | None, name: str, *, most: int = 512) -> str:
+    """This will give the text `name` of a cursor; empty without one. Raises InvalidRequest."""
+    if cursor is None:
+        return ""
+    try:
+        value = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))[name]
+        if not isinstance(value, str) or len(value) > most or "\0" in value:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        raise InvalidRequest("cursor is not one that this endpoint gave; start without one") from error
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -13,7 +14,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from control_plane.model.errors import Conflict, InvalidRequest, OptiInfraError, StorageUnavailable, UnknownResource
+from control_plane.model.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    OptiInfraError,
+    PreconditionFailed,
+    StorageUnavailable,
+    TookTooLong,
+    TooManyRequests,
+    Unauthenticated,
+    UnknownResource,
+)
 from control_plane.storage.failures import DatabaseError, is_away
 
 log = logging.getLogger(__name__)
@@ -26,11 +38,17 @@ MOST_ERRORS = 20
 # Type and title by status. docs/problems.md lists them; a type never changes its meaning.
 TYPES = {
     400: ("bad-request", "Bad request"),
+    401: ("unauthenticated", "No valid key"),
+    403: ("forbidden", "Not allowed"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
+    406: ("not-acceptable", "Not acceptable"),
+    408: ("body-timeout", "The body did not arrive"),
     409: ("conflict", "Conflict"),
+    412: ("precondition-failed", "Changed in the meantime"),
     413: ("content-too-large", "Content too large"),
     422: ("invalid-request", "Invalid request"),
+    429: ("too-many-requests", "Too many requests"),
     500: ("internal-error", "Internal error"),
     503: ("unavailable", "Unavailable"),
 }
@@ -39,6 +57,11 @@ _STATUS = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     Conflict: HTTPStatus.CONFLICT,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    TookTooLong: HTTPStatus.SERVICE_UNAVAILABLE,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
 }
 
 
@@ -74,6 +97,15 @@ def not_ready(request: Request, missing: Mapping[str, str]) -> Response:
         errors=errors,
         headers={"Retry-After": "5"},
     )
+
+
+class BodyTooSlow(HTTPException):
+    """A body has not arrived when its time was up."""
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds` is how long it would have been waited for."""
+        text = f"the body did not arrive within {seconds:g} s"
+        super().__init__(HTTPStatus.REQUEST_TIMEOUT, text, {"Connection": "close"})
 
 
 class BodyTooLarge(HTTPException):
@@ -128,7 +160,12 @@ def _explained(error: Mapping[str, Any], request: Request) -> str:
 
 async def _refused(request: Request, error: Exception) -> Response:
     status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
-    return problem(request, status, str(error))
+    headers = None
+    if isinstance(error, Unauthenticated):
+        headers = {"WWW-Authenticate": 'Bearer realm="optiinfra"'}
+    elif isinstance(error, TooManyRequests):
+        headers = {"Retry-After": str(math.ceil(error.retry_after_seconds))}
+    return problem(request, status, str(error), headers=headers)
 
 
 async def _http(request: Request, error: Exception) -> Response:

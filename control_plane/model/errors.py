@@ -33,3 +33,28 @@ class Conflict(OptiInfraError):
 
 class LeaseLost(OptiInfraError):
     """Another replica does this work now: what was begun here is dropped."""
+
+
+class Unauthenticated(OptiInfraError):
+    """Nobody can be told from what was presented; the text never says which part of it was wrong."""
+
+
+class Forbidden(OptiInfraError):
+    """It is known who asks, and they may not; the text says which scope it takes."""
+
+
+class PreconditionFailed(OptiInfraError):
+    """What was to be changed is not as the caller believes; read it again."""
+
+
+class TooManyRequests(OptiInfraError):
+    """A caller asks more often than it may."""
+
+    def __init__(self, text: str, *, retry_after_seconds: float) -> None:
+        """`retry_after_seconds` is when the next question will be answered."""
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TookTooLong(OptiInfraError):
+    """An answer was not there when its time was up; what was begun for it has been given up."""

@@ -279,6 +279,22 @@ class EmbeddedPostgres:
         return f"the embedded Postgres did not start on {self._folder.root}: {error}"
 
 
+def running_url(data_dir: Path) -> str:
+    """This will give the URL of the server that runs on this folder. Raises EmbeddedPostgresError: none does."""
+    folder = PostgresFolder(data_dir)
+    where = folder.running_at()
+    if where is None:
+        raise EmbeddedPostgresError(f"no database runs in {data_dir}; start it first: `optiinfra up`")
+    sockets, port = where
+    try:
+        password = folder.password()
+    except PermissionError as error:
+        raise EmbeddedPostgresError(
+            f"the database in {data_dir} is somebody else's: run this as who runs `optiinfra up`"
+        ) from error
+    return f"postgresql://{_ROLE}:{quote(password, safe='')}@/{_DATABASE}?host={quote(sockets, safe='')}&port={port}"
+
+
 def _require_main_thread() -> None:
     if threading.current_thread() is not threading.main_thread():
         raise EmbeddedPostgresError(

@@ -220,6 +220,13 @@ class PostgresFolder:
         (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
         return None
 
+    def running_at(self) -> tuple[str, int] | None:
+        """This will give the socket folder and port of the server that runs here; None when there is none."""
+        lines = self._pid_file_lines()  # lines 4 and 5: port, first socket folder
+        if len(lines) < 5 or not lines[0].strip().isdigit() or not _is_postgres_on(self.pgdata, int(lines[0])):
+            return None
+        return lines[4].strip(), int(lines[3])
+
     def _pid_file_lines(self) -> list[str]:
         try:
             return (self.pgdata / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()

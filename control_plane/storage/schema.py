@@ -218,6 +218,40 @@ rollup_due = Table(
 )
 
 
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", TIMESTAMPTZ, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", TIMESTAMPTZ, nullable=False),
+    Column("revoked_at", TIMESTAMPTZ),
+    Column("last_used_at", TIMESTAMPTZ),
+)
+
+# No reference to api_key: what somebody did stays known when their key is gone.
+audit_entry = Table(
+    "audit_entry",
+    metadata,
+    Column("audit_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", TIMESTAMPTZ, nullable=False),
+    Column("caller_kind", Text, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("caller_name", Text, nullable=False),
+    Column("address", Text),
+    Column("operation", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("asked", JSONB, nullable=False),
+    Column("before", JSONB),
+    Column("after", JSONB),
+    Column("status", SmallInteger),
+    Column("ended_at", TIMESTAMPTZ),
+)
+
+
 def _rollup_table(name: str) -> Table:
     """One row holds one field of many entities over several units of time; storage/rollups/blocks.py says how."""
     arrays: dict[str, Any] = {

@@ -29,9 +29,16 @@ ADDED = {
     ("post", "/nodes/join-tokens"), ("delete", "/nodes/{node_id}"),
     ("post", "/nodes/{node_id}/gpus/release"),
     ("get", "/nodes/{node_id}/config"), ("put", "/nodes/{node_id}/config"),
+    ("post", "/api-keys"), ("get", "/api-keys"), ("delete", "/api-keys/{key_id}"), ("get", "/audit"),
 }  # fmt: skip
 # Filled from a real run by scripts/capture_examples.py; a new operation brings its example, so this only shrinks.
-SCOPES = {"read", "operate", "approve", "admin"}
+SCOPES = {"public", "read", "operate", "approve", "admin"}
+# Probes have no key; beside them only what says nothing about the fleet.
+PUBLIC = {"/", "/health", "/health/live", "/health/ready"}
+# POST, because the question is long; they store nothing that anybody else sees.
+ONLY_COMPUTING: set[str] = set()
+# For administrators' eyes, though they only look.
+GUARDED_READS = {"/api-keys", "/audit"}
 # These ask nobody, so nothing but the question can be wrong with them.
 WITHOUT_DATABASE = {"root", "health", "health_detailed", "health_live", "config", "capabilities", "metrics_exposition"}
 
@@ -75,9 +82,21 @@ def test_every_operation_has_an_id_of_its_own_a_summary_and_a_scope(api: dict[st
         assert operation["x-required-scope"] in SCOPES, path
 
 
-def test_only_reading_is_open_to_readers(api: dict[str, Any]) -> None:
+def test_what_is_open_to_everybody_and_to_readers_is_named_here(api: dict[str, Any]) -> None:
+    """A route that changes something and says `read` is a hole; one that only computes is named here when it comes."""
     for method, path, operation in _operations(api):
-        assert (operation["x-required-scope"] == "read") == (method == "get"), path
+        scope = operation["x-required-scope"]
+        assert (scope == "public") == (path in PUBLIC), path
+        if path not in PUBLIC | GUARDED_READS:
+            assert (scope == "read") == (method == "get" or path in ONLY_COMPUTING), path
+
+
+def test_every_operation_says_what_stands_before_it(api: dict[str, Any]) -> None:
+    for _, path, operation in _operations(api):
+        assert operation["x-rate"] in ("read", "heavy", "write"), path
+        assert operation["security"] == ([] if operation["x-required-scope"] == "public" else [{"bearer": []}]), path
+        if operation["security"]:
+            assert {"401", "403", "429"} <= operation["responses"].keys(), path
 
 
 def test_every_operation_shows_an_answer_from_a_real_run(api: dict[str, Any]) -> None:

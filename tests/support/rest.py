@@ -10,8 +10,10 @@ from typing import Any
 import httpx2
 
 from control_plane import bootstrap, settings
+from control_plane.access.gate import Gate
+from control_plane.access.rates import Buckets
 from control_plane.api.app import build_app
-from control_plane.api.context import ApiContext
+from control_plane.api.context import ApiContext, Doors
 from control_plane.ingest.server import LinkService
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database
@@ -110,11 +112,19 @@ def problem_of(answer: httpx2.Response, status: int | None = None) -> dict[str, 
 
 
 def context_of(
-    database: Database, clock: FakeClock, service: LinkService, *, environment: Mapping[str, str] | None = None
+    database: Database,
+    clock: FakeClock,
+    service: LinkService,
+    *,
+    environment: Mapping[str, str] | None = None,
+    gate: Gate | None = None,
+    doors: Doors | None = None,
 ) -> ApiContext:
-    """This will give the application what the control plane gives it."""
+    """This will give the application what the control plane gives it; without a `gate`, to anybody."""
     configured = settings.load({}, environment or {}, Path("no such file"))
     return ApiContext(
+        gate=gate or Gate(database, clock, required=False),
+        doors=doors or Doors(buckets=Buckets(clock), rates={}),
         database=database,
         dictionaries=Dictionaries(database.engine),
         database_description="a Postgres for tests",

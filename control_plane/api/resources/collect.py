@@ -88,6 +88,7 @@ class _Figures(Collector):
     **operation(
         "metrics_exposition",
         "The control plane's own metrics, for Prometheus",
+        scope="read",
         answer={"type": "string"},
         media_type="text/plain",
         errors=(422,),

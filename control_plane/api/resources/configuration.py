@@ -15,13 +15,13 @@ from control_plane.api.parameters import Parameters
 router = APIRouter(tags=["configuration"])
 
 
-@router.get("/config", **operation("config", "The settings in force", errors=(422,)))
+@router.get("/config", **operation("config", "The settings in force", scope="read", errors=(422,)))
 async def get_config(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Secrets are shown as set or not set, never as they are."""
     return answer({"version": __version__, "database": context.database_description, "settings": context.settings})
 
 
-@router.get("/capabilities", **operation("capabilities", "What this control plane can do", errors=(422,)))
+@router.get("/capabilities", **operation("capabilities", "What this control plane can do", scope="read", errors=(422,)))
 async def get_capabilities(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Engines, tables and features; what is missing says why."""
     return answer(context.capabilities)

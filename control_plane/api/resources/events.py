@@ -43,6 +43,7 @@ EVENT_SCHEMA = {
     **operation(
         "node_events",
         "What happened on one node, the newest first",
+        scope="read",
         errors=(404, 422, 503),
         answer=listed(EVENT_SCHEMA),
     ),

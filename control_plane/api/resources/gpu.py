@@ -60,6 +60,7 @@ def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: S
     **operation(
         "gpu_metrics",
         "The newest sample of every GPU",
+        scope="read",
         answer=listed(
             reading_schema("gpu", scalar_names("gpu"), **GPU, attribution=GPU_ATTRIBUTION, health=HEALTH),
             nodes_without=gpus.WITHOUT,
@@ -88,6 +89,7 @@ async def gpu_metrics(asked: Annotated[OfGpus, Query()], context: Context) -> Re
     **operation(
         "gpu_history",
         "Fields of GPUs over time",
+        scope="read",
         answer=listed(
             {
                 "type": "object",
@@ -134,6 +136,7 @@ def _thresholds(entity: Entity, unknown: dict[str, str]) -> dict[str, Any]:
     **operation(
         "gpu_temperature",
         "Temperatures, thresholds and throttling",
+        scope="read",
         errors=(404, 422, 503),
         answer=listed(reading_schema("gpu", TEMPERATURE, **GPU, health=THROTTLE), nodes_without=gpus.WITHOUT),
     ),
@@ -175,6 +178,7 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
     **operation(
         "gpu_memory",
         "Device memory, BAR1, ECC, remapped rows, and who holds it",
+        scope="read",
         errors=(404, 422, 503),
         answer=listed(reading_schema("gpu", MEMORY, **GPU, health=ERRORS), nodes_without=gpus.WITHOUT),
     ),
@@ -196,6 +200,7 @@ async def gpu_memory(asked: Annotated[OfGpus, Query()], context: Context) -> Res
     **operation(
         "gpu_power",
         "Power, and energy over a window",
+        scope="read",
         errors=(404, 422, 503),
         answer=listed(reading_schema("gpu", POWER, **GPU), nodes_without=gpus.WITHOUT),
     ),

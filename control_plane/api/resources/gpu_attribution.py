@@ -47,6 +47,7 @@ def counted(findings: Mapping[str, int]) -> dict[str, Any]:
     **operation(
         "gpu_attribution",
         "To whom each GPU was given, who uses it, and what the difference says",
+        scope="read",
         errors=(404, 422, 503),
         answer=listed(
             {

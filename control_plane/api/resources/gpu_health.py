@@ -28,6 +28,7 @@ ATTRIBUTES = (
     **operation(
         "gpu_health",
         "Errors, links, fabric and set-up of every GPU",
+        scope="read",
         errors=(404, 422, 503),
         answer=listed(
             reading_schema(

@@ -24,6 +24,7 @@ router = APIRouter(tags=["gpu"])
     **operation(
         "gpu_instances",
         "The instances of GPUs in MIG mode",
+        scope="read",
         errors=(404, 422, 503),
         answer=listed(
             reading_schema("gpu_instance", scalar_names("gpu_instance"), **GPU_INSTANCE, attribution=GPU_ATTRIBUTION),

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from control_plane import __version__
 from control_plane.api.answers import answer, timestamp
 from control_plane.api.context import ApiContext, Context
-from control_plane.api.operations import operation
+from control_plane.api.operations import PUBLIC, operation
 from control_plane.api.parameters import Parameters
 from control_plane.api.problems import not_ready
 from control_plane.model.errors import OptiInfraError
@@ -26,7 +26,7 @@ router = APIRouter(tags=["health"])
 LEAST_FREE_BYTES = 1024**3
 
 
-@router.get("/", **operation("root", "What this is, and where to look", errors=(422,)))
+@router.get("/", **operation("root", "What this is, and where to look", scope=PUBLIC, errors=(422,)))
 async def root(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Name, version, roles, and links."""
     return answer(
@@ -40,7 +40,7 @@ async def root(_: Annotated[Parameters, Query()], context: Context) -> Response:
     )
 
 
-@router.get("/health", **operation("health", "Up, and since when", errors=(422,)))
+@router.get("/health", **operation("health", "Up, and since when", scope=PUBLIC, errors=(422,)))
 async def health(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """Answers as long as the process does; it asks nobody else."""
     now = context.clock.now()
@@ -54,7 +54,7 @@ async def health(_: Annotated[Parameters, Query()], context: Context) -> Respons
     )
 
 
-@router.get("/health/live", **operation("health_live", "The process's loop answers", errors=(422,)))
+@router.get("/health/live", **operation("health_live", "The process's loop answers", scope=PUBLIC, errors=(422,)))
 async def health_live(_: Annotated[Parameters, Query()]) -> Response:
     """For liveness probes: never depends on anything outside the process."""
     return answer({"status": "alive"})
@@ -158,7 +158,10 @@ MATTERING = ("nodes", "disk", "jobs")
 NEEDED = ("database", "migrations", "ingest")
 
 
-@router.get("/health/detailed", **operation("health_detailed", "Every part, its state and last error", errors=(422,)))
+@router.get(
+    "/health/detailed",
+    **operation("health_detailed", "Every part, its state and last error", scope="read", errors=(422,)),
+)
 async def health_detailed(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """`status` is the worst of the parts that matter: healthy, degraded or unhealthy."""
     parts = {name: await _timed(context, check) for name, check in CHECKS.items()}
@@ -172,7 +175,7 @@ async def health_detailed(_: Annotated[Parameters, Query()], context: Context) -
     return answer({"status": status, "version": __version__, "parts": parts})
 
 
-@router.get("/health/ready", **operation("health_ready", "Ready to serve", errors=(422, 503)))
+@router.get("/health/ready", **operation("health_ready", "Ready to serve", scope=PUBLIC, errors=(422, 503)))
 async def health_ready(_: Annotated[Parameters, Query()], request: Request, context: Context) -> Response:
     """200 when the database answers, the schema is at head and agents can connect; else 503 with what is missing."""
     parts = {name: await _timed(context, CHECKS[name]) for name in NEEDED}

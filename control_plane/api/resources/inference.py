@@ -116,7 +116,11 @@ ITEM_SCHEMA = {
 @router.get(
     "/inference/servers",
     **operation(
-        "inference_servers", "Every inference server found", answer=listed(ITEM_SCHEMA), errors=(404, 422, 503)
+        "inference_servers",
+        "Every inference server found",
+        scope="read",
+        answer=listed(ITEM_SCHEMA),
+        errors=(404, 422, 503),
     ),
 )
 async def list_servers(asked: Annotated[OfServers, Query()], context: Context) -> Response:
@@ -137,7 +141,11 @@ async def list_servers(asked: Annotated[OfServers, Query()], context: Context) -
 @router.get(
     "/inference/servers/{server_id}",
     **operation(
-        "inference_server", "One inference server, with its live load", answer=ITEM_SCHEMA, errors=(404, 422, 503)
+        "inference_server",
+        "One inference server, with its live load",
+        scope="read",
+        answer=ITEM_SCHEMA,
+        errors=(404, 422, 503),
     ),
 )
 async def get_server(

@@ -97,7 +97,9 @@ METRICS_SCHEMA = {
 
 @router.get(
     "/lmcache/status",
-    **operation("lmcache_status", "Every LMCache found", answer=listed(STATUS_SCHEMA), errors=(404, 422, 503)),
+    **operation(
+        "lmcache_status", "Every LMCache found", scope="read", answer=listed(STATUS_SCHEMA), errors=(404, 422, 503)
+    ),
 )
 async def get_status(asked: Annotated[OfNodes, Query()], context: Context) -> Response:
     """`state` is up, unhealthy (it says so itself), gone, unreachable or error; engines then compute what it held."""
@@ -106,7 +108,9 @@ async def get_status(asked: Annotated[OfNodes, Query()], context: Context) -> Re
 
 @router.get(
     "/lmcache/metrics",
-    **operation("lmcache_metrics", "What every LMCache did", answer=listed(METRICS_SCHEMA), errors=(404, 422, 503)),
+    **operation(
+        "lmcache_metrics", "What every LMCache did", scope="read", answer=listed(METRICS_SCHEMA), errors=(404, 422, 503)
+    ),
 )
 async def get_metrics(asked: Annotated[OfNodes, Query()], context: Context) -> Response:
     """Counters stand since `counters_since_unix_seconds`; `lookup_hit_tokens_total` over

@@ -45,6 +45,7 @@ HISTOGRAMS = {f.name for f in TABLES["inference"].histograms}
     **operation(
         "metrics_history",
         "Fields of inference servers over time",
+        scope="read",
         errors=(404, 422, 503),
         answer=listed(
             {

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from control_plane.api import scope
 from control_plane.api.answers import answer
+from control_plane.api.audit_trail import Changed
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import operation
 from control_plane.api.parameters import Name, Parameters
@@ -145,7 +146,9 @@ def _shown(context: ApiContext, node: Node, stored: StoredConfiguration | None) 
 
 @router.get(
     "/nodes/{node_id}/config",
-    **operation("node_config", "How one node is configured", errors=(404, 422, 503), answer=ANSWER_SCHEMA),
+    **operation(
+        "node_config", "How one node is configured", scope="read", errors=(404, 422, 503), answer=ANSWER_SCHEMA
+    ),
 )
 async def get_config(
     node_id: Annotated[Name, Path(description="a node's id or name")],
@@ -173,6 +176,7 @@ async def put_config(
     _: Annotated[Parameters, Query()],
     asked: NodeConfig,
     context: Context,
+    change: Changed,
 ) -> Response:
     """Takes the place of all that was configured before; `{}` gives the node back to its host's own settings. Answers
     when the agent has: `applied`, or `refused` with its host's reason. `pending` (202) is told when it connects."""
@@ -180,6 +184,8 @@ async def put_config(
     if node.replayed:
         raise Conflict(f"node {node.name} is a recording that is played; it takes no configuration")
     engine = context.database.engine
+    before = await configurations.find(engine, node.node_id)
+    change.was(None if before is None else {"revision": before.revision, "desired": before.desired.said()})
     await configurations.write(engine, node.node_id, asked.meant(), context.clock.now())
     await context.ingest.configure(node.node_id, ANSWER_SECONDS)
     stored = await configurations.find(engine, node.node_id)

@@ -20,6 +20,7 @@ from control_plane.api.answers import (
     sampled,
     server_identity,
 )
+from control_plane.api.audit_trail import Changed
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, Paged, Parameters, decode_cursor
@@ -131,7 +132,7 @@ async def _agent(context: ApiContext, node_id: int) -> dict[str, Any]:
     return sampled(readings[0] if readings else None, scalar_names("agent"), context.clock.now())
 
 
-@router.get("/nodes", **operation("nodes", "Every node and its state", answer=listed(NODE_SCHEMA)))
+@router.get("/nodes", **operation("nodes", "Every node and its state", scope="read", answer=listed(NODE_SCHEMA)))
 async def list_nodes(asked: Annotated[Paged, Query()], context: Context) -> Response:
     """A node is stale when three samples in a row are missing, and gone after five minutes."""
     found = await nodes.find(context.database.engine, after=decode_cursor(asked.cursor, "after"), limit=asked.limit + 1)
@@ -140,7 +141,9 @@ async def list_nodes(asked: Annotated[Paged, Query()], context: Context) -> Resp
     return page(items, more=len(found) > asked.limit, last_id=shown[-1].node_id if shown else 0)
 
 
-@router.get("/nodes/{node_id}", **operation("node", "One node, with what is on it", errors=(404, 422, 503)))
+@router.get(
+    "/nodes/{node_id}", **operation("node", "One node, with what is on it", scope="read", errors=(404, 422, 503))
+)
 async def get_node(
     node_id: Annotated[Name, Path(description="a node's id or name")],
     _: Annotated[Parameters, Query()],
@@ -185,12 +188,14 @@ async def forget_node(
     node_id: Annotated[Name, Path(description="a node's id or name")],
     _: Annotated[Parameters, Query()],
     context: Context,
+    change: Changed,
 ) -> Response:
     """Takes it off every list and its agent's certificate out of force. Its samples stay until retention ends."""
     node = await scope.find_node(context, node_id)
     if node.node_id in context.ingest.connected_nodes():
         raise Conflict(f"node {node.name} is connected; stop its agent first")
     now = context.clock.now()
+    change.was({"node_id": node.node_id, "name": node.name, "agent_version": node.agent_version})
     await nodes.forget(context.database.engine, node.node_id, now)
     return answer({"node_id": node.node_id, "name": node.name, "forgotten_at": now})
 

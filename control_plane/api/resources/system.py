@@ -110,6 +110,7 @@ def _lists(*plurals: str) -> dict[str, Any]:
     **operation(
         "system_cpu",
         "CPU use, load and pressure",
+        scope="read",
         answer=listed(reading_schema("host", CPU, **NODE)),
         errors=(404, 422, 503),
     ),
@@ -124,6 +125,7 @@ async def system_cpu(asked: Annotated[OfNodes, Query()], context: Context) -> Re
     **operation(
         "system_memory",
         "Memory, swap and pressure",
+        scope="read",
         answer=listed(reading_schema("host", MEMORY, **NODE)),
         errors=(404, 422, 503),
     ),
@@ -138,6 +140,7 @@ async def system_memory(asked: Annotated[OfNodes, Query()], context: Context) ->
     **operation(
         "system_disk",
         "Disks and file systems",
+        scope="read",
         answer=listed({"type": "object", "properties": {**NODE, **_lists("disks", "filesystems")}}),
         errors=(404, 422, 503),
     ),
@@ -155,6 +158,7 @@ async def system_disk(asked: Annotated[OfNodes, Query()], context: Context) -> R
     **operation(
         "system_network",
         "Network interfaces and InfiniBand ports",
+        scope="read",
         answer=listed({"type": "object", "properties": {**NODE, **_lists("interfaces", "infiniband_ports")}}),
         errors=(404, 422, 503),
     ),
@@ -172,6 +176,7 @@ async def system_network(asked: Annotated[OfNodes, Query()], context: Context) -
     **operation(
         "system_all",
         "Everything about each machine",
+        scope="read",
         answer=listed(reading_schema("host", _HOST, **NODE)),
         errors=(404, 422, 503),
     ),
@@ -193,6 +198,7 @@ async def system_all(asked: Annotated[OfNodes, Query()], context: Context) -> Re
     **operation(
         "system_history",
         "Fields of machines over time",
+        scope="read",
         answer=listed(
             {
                 "type": "object",

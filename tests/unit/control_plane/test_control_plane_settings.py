@@ -215,6 +215,42 @@ def test_listening_beyond_loopback_without_encryption_has_to_be_asked_for(host: 
     assert load(OPTIINFRA_HOST=host, OPTIINFRA_ALLOW_PLAINTEXT="true").host == host
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.5", "gpu-host"])
+def test_beyond_loopback_rest_needs_keys_unless_both_words_are_said(host: str) -> None:
+    https = {"OPTIINFRA_TLS_CERT_FILE": "c.pem", "OPTIINFRA_TLS_KEY_FILE": "k.pem"}
+    found = load(OPTIINFRA_HOST=host, **https)
+    assert found.keys_required
+    assert found.answering_hosts is None
+    with pytest.raises(ConfigurationError, match="without keys"):
+        load(OPTIINFRA_HOST=host, OPTIINFRA_AUTH="off", **https)
+    assert not load(OPTIINFRA_HOST=host, OPTIINFRA_AUTH="off", OPTIINFRA_ALLOW_PLAINTEXT="true").keys_required
+
+
+@pytest.mark.parametrize("host", settings.LOOPBACK)
+def test_on_loopback_rest_needs_keys_only_when_asked_to_and_answers_to_localhost(host: str) -> None:
+    found = load(OPTIINFRA_HOST=host, OPTIINFRA_ALLOWED_HOSTS="Lab.example, x")
+    assert not found.keys_required
+    assert found.answering_hosts == {"127.0.0.1", "localhost", "::1", "lab.example", "x"}
+    assert load(OPTIINFRA_HOST=host, OPTIINFRA_AUTH="on").keys_required
+
+
+@pytest.mark.parametrize("origin", ["*", "https://*.x", "grafana.example", "https://x/path", "ftp://x", "https://"])
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no origin"):
+        load(OPTIINFRA_AUTH="on", OPTIINFRA_CORS_ORIGINS=origin)
+
+
+def test_other_origins_are_let_in_only_where_there_are_keys() -> None:
+    with pytest.raises(ConfigurationError, match="needs no keys"):
+        load(OPTIINFRA_CORS_ORIGINS="https://x")
+    assert load(OPTIINFRA_CORS_ORIGINS="https://x", OPTIINFRA_AUTH="on").cors_origins == ("https://x",)
+
+
+def test_a_certificate_without_its_key_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="go together"):
+        load(OPTIINFRA_TLS_CERT_FILE="c.pem")
+
+
 @pytest.mark.parametrize("host", settings.LOOPBACK)
 def test_loopback_needs_no_permission(host: str) -> None:
     assert load(OPTIINFRA_HOST=host).host == host
