@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -106,9 +106,11 @@ def descendants(pid: int) -> set[int]:
 class ControlPlane:
     """One `optiinfra up` in a process of its own, on a folder of its own."""
 
-    def __init__(self, path: Path, *arguments: str) -> None:
-        """`path` is where its data goes."""
+    def __init__(self, path: Path, *arguments: str, external_url: str | None = None, log: Path | None = None) -> None:
+        """`path` is where its data goes; `external_url` a Postgres that is not its own, `log` a file for its log."""
         self.data_dir = path
+        self._external_url = external_url
+        self._log = log
         self.port, self.grpc_port = free_ports(2)
         self._command = [
             sys.executable, "-m", "control_plane", "up", f"--data-dir={path}", f"--port={self.port}",
@@ -118,11 +120,18 @@ class ControlPlane:
 
     def start(self) -> ControlPlane:
         """This will start it and return at once."""
-        self._process = subprocess.Popen(
-            self._command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+        database = {} if self._external_url is None else {"DATABASE_URL": self._external_url}
+        with self._log.open("ab") if self._log else nullcontext() as log:
+            self._process = subprocess.Popen(
+                self._command, env=environment() | database, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=log, start_new_session=True,
+            )  # fmt: skip
         return self
+
+    @property
+    def is_alive(self) -> bool:
+        """This will say whether the process runs."""
+        return self._process is not None and self._process.poll() is None
 
     def wait_until_ready(self) -> ControlPlane:
         """This will wait until it serves."""
@@ -134,6 +143,12 @@ class ControlPlane:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(PATIENCE_SECONDS)
+
+    def kill(self) -> None:
+        """This will end it at whatever instruction it is."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     @property
     def pid(self) -> int:
@@ -150,6 +165,8 @@ class ControlPlane:
     @property
     def database_url(self) -> str:
         """This will give the way into its Postgres, past the control plane."""
+        if self._external_url is not None:
+            return self._external_url
         place = self.data_dir / "postgres"
         password = quote((place / "password").read_text(encoding="utf-8").strip(), safe="")
         return f"postgresql://optiinfra:{password}@/postgres?host={quote(str(place / 'socket'), safe='')}&port=5432"

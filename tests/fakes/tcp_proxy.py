@@ -90,7 +90,7 @@ class TcpProxy:
         self._clients.add(writer)
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # the latter at the end of the test
             writer.transport.abort()
             return
         self._writers.add(up_writer)
