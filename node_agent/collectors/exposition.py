@@ -7,6 +7,7 @@ pass too, since their `# EOF`, units and exemplars are all behind a `#`.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,11 @@ _CLOSE = re.compile(r"\s*\}")
 _VALUE = re.compile(r"\s*([^\s#]+)(?:\s+(-?[0-9.eE+]+))?\s*(?:#.*)?$")
 _NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)", re.I)
 _ESCAPE = re.compile(r"\\(.)")
+# What was read before, by its bytes: of a host's engines some hundred series, which stay the same. Whoever invents new
+# ones at every scrape fills this and empties it again.
+MAX_KNOWN_LABELS = 4096
+MAX_KNOWN_BYTES = 512  # of one series; those of engines have 40 to 200
+_LABELS: dict[bytes, Labels] = {}
 _ESCAPES = {"n": "\n", '"': '"', "\\": "\\"}
 
 
@@ -85,10 +91,37 @@ def read(body: bytes, wanted: Mapping[str, str]) -> Exposition:
 
 
 def _read_rest(rest: bytes) -> tuple[Labels, float] | None:
-    """This will read labels and value behind a metric's name, None when that is not possible."""
+    """This will read labels and value behind a metric's name, None when that is not possible.
+
+    An engine says the same labels at every scrape: those that were read before need no second reading.
+    """
     if len(rest) > MAX_LINE_BYTES:
         return None
-    line = rest.decode("utf-8", "replace")
+    head, closed, tail = rest.rpartition(b"}")
+    known = _LABELS.get(head) if closed else None
+    if known is not None:
+        value = _number(tail.decode("utf-8", "replace"), 0)
+        return None if value is None else (known, value)
+    found = _read_line(rest.decode("utf-8", "replace"))
+    if found is None:
+        return None
+    labels, position, value = found
+    if labels and position == len(head) + 1 <= MAX_KNOWN_BYTES and rest.isascii():  # then a byte is a character
+        if len(_LABELS) >= MAX_KNOWN_LABELS:
+            _LABELS.clear()
+        _LABELS[head] = labels
+    return labels, value
+
+
+def _number(line: str, position: int) -> float | None:
+    matched = _VALUE.match(line, position)
+    if matched is None or _NUMBER.fullmatch(matched[1]) is None:
+        return None
+    return float(matched[1])
+
+
+def _read_line(line: str) -> tuple[Labels, int, float] | None:
+    """This will give the labels, where they end, and the value."""
     position = _end_of_blanks(line)
     labels: Labels = ()
     if line.startswith("{", position):
@@ -98,10 +131,8 @@ def _read_rest(rest: bytes) -> tuple[Labels, float] | None:
         labels, position = found
     elif position == 0:
         return None  # the value must be set apart from a bare name
-    matched = _VALUE.match(line, position)
-    if matched is None or _NUMBER.fullmatch(matched[1]) is None:
-        return None
-    return labels, float(matched[1])
+    value = _number(line, position)
+    return None if value is None else (labels, position, value)
 
 
 def _end_of_blanks(line: str) -> int:
@@ -120,7 +151,8 @@ def _read_labels(line: str, position: int) -> tuple[Labels, int] | None:
         if matched is None or not separated or matched[1] in labels or len(labels) >= MAX_LABELS:
             return None
         value = matched[2]
-        labels[matched[1]] = _ESCAPE.sub(_unescape, value) if "\\" in value else value
+        # Interned, as the same few names and values are in hundreds of series that are remembered.
+        labels[sys.intern(matched[1])] = sys.intern(_ESCAPE.sub(_unescape, value) if "\\" in value else value)
         separated = matched[3] == ","
         position = matched.end()
     return tuple(sorted(labels.items())), closed.end()

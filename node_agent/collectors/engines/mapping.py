@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import assert_never
 
-from node_agent.collectors.exposition import Exposition, Labels, Series
+from node_agent.collectors.exposition import MAX_KNOWN_LABELS, Exposition, Labels, Series
 from node_agent.model import Histogram, Reason, Value
 from node_agent.untrusted import Plain, clean_text
 from optiinfra.catalogue import TABLES, FieldSpec
@@ -235,10 +236,10 @@ def _merge(engine: Engine, buckets: Series, sums: Series) -> Value:
     """
     by_copy: dict[Labels, dict[float, float]] = {}
     for labels, count in buckets.items():
-        bound = _bound(dict(labels).get("le", ""))
+        bound, copy = _bucket(labels)
         if bound is None:
             return Reason.ERROR
-        by_copy.setdefault(_without(labels, frozenset({"le"})), {})[bound] = count
+        by_copy.setdefault(copy, {})[bound] = count
     by_rank: dict[Labels, Histogram] = {}
     for labels, counts in by_copy.items():
         one = _histogram(counts, sums.get(labels))
@@ -248,6 +249,12 @@ def _merge(engine: Engine, buckets: Series, sums: Series) -> Value:
         if rank not in by_rank or sum(one.counts) > sum(by_rank[rank].counts):
             by_rank[rank] = one
     return _added(tuple(by_rank.values()))
+
+
+@lru_cache(MAX_KNOWN_LABELS)
+def _bucket(labels: Labels) -> tuple[float | None, Labels]:
+    """This will give a bucket's upper bound, and the labels of its histogram. They are the same at every scrape."""
+    return _bound(dict(labels).get("le", "")), _without(labels, frozenset({"le"}))
 
 
 def _bound(text: str) -> float | None:

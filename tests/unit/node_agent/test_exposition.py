@@ -146,3 +146,31 @@ def test_a_metric_with_a_line_that_cannot_be_read_is_incomplete() -> None:
 def test_the_later_one_of_two_samples_of_one_series_counts() -> None:
     found = read(b'w{a="1",b="2"} 1\nw{b="2",a="1"} 2\n', {"w": "w"})
     assert found.series("w") == {(("a", "1"), ("b", "2")): 2.0}
+
+
+_PIECES = st.sampled_from(
+    ["{", "}", '"', "\\", ",", "=", " ", "#", "a", "b", 'a="b"', 'b="}"', "{}", "} ", "1", "2.5", "NaN", "\u00e9", "\t"]
+)
+_lines = st.lists(_PIECES, max_size=12).map("".join)
+
+
+@given(st.lists(st.tuples(_lines, st.sampled_from(["1", "2", "x", '3 # {t="}"} 4', "5 6", ""])), max_size=6))
+def test_what_is_remembered_of_earlier_bodies_changes_nothing(lines: list[tuple[str, str]]) -> None:
+    body = "".join(f"wanted{line} {value}\n" for line, value in lines).encode()
+    exposition._LABELS.clear()
+    alone = [read(line, {"wanted": "wanted"}) for line in body.splitlines(keepends=True)]
+    first = read(body, {"wanted": "wanted"})
+    again = read(body, {"wanted": "wanted"})
+    exposition._LABELS.clear()
+    fresh = read(body, {"wanted": "wanted"})
+    assert repr(first) == repr(again) == repr(fresh)
+    assert sum(one.malformed_lines for one in alone) == fresh.malformed_lines
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exposition, "MAX_KNOWN_LABELS", 10)
+    for number in range(100):
+        body = b'w{a="%d"} 1\nw{b="%s"} 1\n' % (number, b"x" * exposition.MAX_KNOWN_BYTES)
+        assert len(read(body, {"w": "w"}).series("w")) == 2
+    assert 0 < len(exposition._LABELS) <= 10
+    assert all(len(head) < exposition.MAX_KNOWN_BYTES for head in exposition._LABELS)
