@@ -17,7 +17,9 @@ from pathlib import Path
 
 from control_plane import local_agent
 from control_plane.access.gate import Gate
+from control_plane.access.provider import Provider
 from control_plane.access.rates import Buckets, Rate
+from control_plane.access.tokens import ProviderKeys, ProviderTokens
 from control_plane.api.app import build_app
 from control_plane.api.context import ApiContext, Doors
 from control_plane.api.server import TLS_LOOK_SECONDS, RenewedCertificate, Server, check_certificate, make_server
@@ -180,7 +182,7 @@ async def serve(
         own = await enrolment.create_token(lifetime=OWN_TOKEN_LIFE, max_uses=1, node_name=None)
         local_agent.hand_over(settings, own.token)
     jobs = _jobs(settings, database, clock)
-    gate = Gate(database, clock, required=settings.keys_required, own_key=own_key)
+    gate = Gate(database, clock, required=settings.keys_required, tokens=_tokens(settings, clock), own_key=own_key)
     context = _api_context(settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs])
     server = make_server(
         build_app(context, cors_origins=settings.cors_origins), access_log=settings.log_level == "debug",
@@ -245,6 +247,17 @@ def _api_context(
         capabilities=capabilities(settings),
         jobs=jobs,
     )
+
+
+def _tokens(settings: Settings, clock: Clock) -> ProviderTokens | None:
+    """This will build what knows an identity provider's tokens; None where none is named."""
+    if settings.oidc_issuer is None or settings.oidc_audience is None:
+        return None
+    provider = Provider(issuer=settings.oidc_issuer, jwks_url=settings.oidc_jwks_url)
+    return ProviderTokens(
+        ProviderKeys(provider.fetch_keys, clock), clock, issuer=settings.oidc_issuer, audience=settings.oidc_audience,
+        scopes_claim=settings.oidc_scopes_claim, scope_prefix=settings.oidc_scope_prefix,
+    )  # fmt: skip
 
 
 def doors(settings: Settings, clock: Clock) -> Doors:

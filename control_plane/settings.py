@@ -95,6 +95,29 @@ class Settings(BaseSettings):
         "auto", pattern="^(auto|on|off)$", validation_alias=_names(own="AUTH"),
         description="whether REST needs keys: on, off, or auto (on beyond loopback)",
     )  # fmt: skip
+    oidc_issuer: str | None = Field(
+        None, validation_alias=_names(own="OIDC_ISSUER"),
+        description="an OpenID Connect provider whose tokens are taken beside keys: its `iss`, an https URL",
+    )  # fmt: skip
+    oidc_audience: str | None = Field(
+        None, validation_alias=_names(own="OIDC_AUDIENCE"), description="the `aud` that its tokens must be for"
+    )
+    oidc_jwks_url: str | None = Field(
+        None, validation_alias=_names(own="OIDC_JWKS_URL"),
+        description="where its keys are; unset: where its /.well-known/openid-configuration says",
+    )  # fmt: skip
+    oidc_scopes_claim: str = Field(
+        "scope", validation_alias=_names(own="OIDC_SCOPES_CLAIM"),
+        description="the claim that says what a token may do: scope, scp, roles, realm_access.roles …",
+    )  # fmt: skip
+    oidc_scope_prefix: str = Field(
+        "optiinfra:", validation_alias=_names(own="OIDC_SCOPE_PREFIX"),
+        description="what stands before read, operate, approve and admin in it",
+    )  # fmt: skip
+    allowed_destinations: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias=_names(own="ALLOWED_DESTINATIONS"),
+        description="names, *.domains, addresses and networks beside public ones that users' URLs may lead to",
+    )  # fmt: skip
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), validation_alias=_names(own="ALLOWED_HOSTS"),
         description="names beside localhost by which a control plane without keys on loopback may be asked",
@@ -296,7 +319,7 @@ def host_port(host: str, port: int) -> str:
 
 
 def _split_lists(values: dict[str, Any]) -> None:
-    for name in ("scrape_targets", "allowed_hosts", "cors_origins"):
+    for name in ("scrape_targets", "allowed_hosts", "allowed_destinations", "cors_origins"):
         entries = values.get(name)
         if isinstance(entries, str):
             values[name] = tuple(entry.strip() for entry in entries.split(",") if entry.strip())
@@ -387,6 +410,12 @@ def _check_doors(settings: Settings) -> None:
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query or "*" in origin:
             raise ConfigurationError(f"cors_origins: {origin!r} is no origin; write https://host or https://host:port")
+    if (settings.oidc_issuer is None) != (settings.oidc_audience is None):
+        raise ConfigurationError("oidc_issuer and oidc_audience go together: a token for anybody is a token for nobody")
+    for name in ("oidc_issuer", "oidc_jwks_url"):
+        url = urlsplit(getattr(settings, name) or "https://x")
+        if url.scheme != "https" and not (url.scheme == "http" and url.hostname in LOOPBACK):
+            raise ConfigurationError(f"{name} must be an https URL: whoever stands between could make tokens")
     if settings.cors_origins and not settings.keys_required:
         raise ConfigurationError(
             f"cors_origins would let pages ask a control plane that needs no keys; set {PREFIX}AUTH=on"

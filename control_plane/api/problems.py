@@ -20,12 +20,14 @@ from control_plane.model.errors import (
     InvalidRequest,
     OptiInfraError,
     PreconditionFailed,
+    ProviderUnavailable,
     StorageUnavailable,
     TookTooLong,
     TooManyRequests,
     Unauthenticated,
     UnknownResource,
 )
+from control_plane.runtime import redaction
 from control_plane.storage.failures import DatabaseError, is_away
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ _STATUS = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     Conflict: HTTPStatus.CONFLICT,
     StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProviderUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     TookTooLong: HTTPStatus.SERVICE_UNAVAILABLE,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
@@ -79,11 +82,14 @@ def problem(
         "type": f"/problems/{kind}",
         "title": title,
         "status": int(status),
-        "detail": detail,
-        "instance": quote(request.scope["path"][:MOST_ECHOED]),  # a URI reference, whatever bytes were sent
+        # Whoever puts a key where a name belongs does not find it in a log of answers.
+        "detail": redaction.text(detail),
+        "instance": quote(
+            redaction.text(request.scope["path"])[:MOST_ECHOED], safe="/*"
+        ),  # a URI reference, whatever bytes were sent
     }
     if errors:
-        body["errors"] = list(errors)
+        body["errors"] = redaction.value(list(errors))
     return Response(orjson.dumps(body), int(status), headers=headers, media_type=MEDIA_TYPE)
 
 

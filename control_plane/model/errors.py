@@ -58,3 +58,7 @@ class TooManyRequests(OptiInfraError):
 
 class TookTooLong(OptiInfraError):
     """An answer was not there when its time was up; what was begun for it has been given up."""
+
+
+class ProviderUnavailable(OptiInfraError):
+    """The identity provider does not answer, and what it said last is too old; nobody with its tokens can be known."""

@@ -90,6 +90,7 @@ async def gpu_metrics(asked: Annotated[OfGpus, Query()], context: Context) -> Re
         "gpu_history",
         "Fields of GPUs over time",
         scope="read",
+        rate="heavy",
         answer=listed(
             {
                 "type": "object",

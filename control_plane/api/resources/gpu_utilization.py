@@ -108,6 +108,7 @@ def _group(of: Sequence[Summary]) -> dict[str, Any]:
         "gpu_utilization",
         "How busy GPUs really are, and with what",
         scope="read",
+        rate="heavy",
         errors=(404, 422, 503),
         answer=listed(
             {"type": "object", "properties": {**GPU, **_SHARES, "honest_signal": TEXT}},

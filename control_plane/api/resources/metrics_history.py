@@ -46,6 +46,7 @@ HISTOGRAMS = {f.name for f in TABLES["inference"].histograms}
         "metrics_history",
         "Fields of inference servers over time",
         scope="read",
+        rate="heavy",
         errors=(404, 422, 503),
         answer=listed(
             {

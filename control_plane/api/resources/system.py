@@ -199,6 +199,7 @@ async def system_all(asked: Annotated[OfNodes, Query()], context: Context) -> Re
         "system_history",
         "Fields of machines over time",
         scope="read",
+        rate="heavy",
         answer=listed(
             {
                 "type": "object",

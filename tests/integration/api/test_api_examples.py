@@ -68,7 +68,6 @@ async def test_every_operation_gets_a_short_example_from_a_running_server(
         "lmcache_status: the list is empty, which shows nothing",  # no cache server runs here
         "lmcache_metrics: the list is empty, which shows nothing",
         "api_keys: the list is empty, which shows nothing",
-        "audit: the list is empty, which shows nothing",
         "api_key_create: a POST changes things",
         "api_key_revoke: a DELETE changes things",
         "join_token: a POST changes things",
