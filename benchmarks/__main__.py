@@ -20,6 +20,7 @@ from benchmarks import (
     phases,
     recordings,
     startup,
+    verdicts,
 )
 from benchmarks.figures import Result, document, machine_line, section, versions_line, with_section
 
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "detection": detection.measure,
     "phases": phases.measure,
     "forecast": forecast.measure,
+    "verdicts": verdicts.measure,
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

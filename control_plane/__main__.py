@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from control_plane.model.errors import OptiInfraError
     from control_plane.settings import Settings
 
-OK, FAILED, USAGE_ERROR = 0, 1, 2
+OK, FAILED, USAGE_ERROR, INCONCLUSIVE = 0, 1, 2, 3
 # The agent's own verbs: it parses their flags itself.
 AGENT_VERBS = {
     "agent": "run the node agent alone",
@@ -52,7 +52,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     diagnosis.add_argument("--recording", required=True, metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
     diagnosis.add_argument("--json", action="store_true", help="for programs")
     if "load" in given:  # its flags are those of a room that takes time to load
-        from control_plane.trials.load import command
+        from control_plane.trials import command
 
         command.add_arguments(verbs.add_parser("load", help="put load on an inference server and say what came of it"))
     else:
@@ -158,14 +158,15 @@ def _diagnose(folder: str, *, as_json: bool) -> int:
 
 def _load(arguments: argparse.Namespace) -> int:
     from control_plane.model.errors import InvalidRequest
-    from control_plane.trials.load import command
+    from control_plane.statistics.sequences import Verdict
+    from control_plane.trials import command
 
     try:
-        kept = command.run(arguments, os.environ, say=print, progress=lambda line: print(line, file=sys.stderr))
+        verdict = command.run(arguments, os.environ, say=print, progress=lambda line: print(line, file=sys.stderr))
     except InvalidRequest as error:  # 1 says that the objective was not kept: this one could not be tried
         print(f"optiinfra: {error}", file=sys.stderr)
         return USAGE_ERROR
-    return OK if kept else FAILED
+    return {Verdict.PASS: OK, Verdict.FAIL: FAILED, Verdict.INCONCLUSIVE: INCONCLUSIVE}[verdict]
 
 
 def _up(settings: Settings) -> int:

@@ -169,6 +169,9 @@ class InferenceServer:
             to.whole(400, b'{"error":{"message":"unknown field: ignore_eos"}}')
         elif asked.get("model") != how.model:
             to.whole(404, b'{"error":{"message":"The model does not exist."}}')
+        elif asked.get("echo"):
+            likely = [None, *[-1.0 - 2 * how.wrong_share] * len(asked["prompt"].split())]
+            to.whole(200, orjson.dumps({"choices": [{"text": "", "logprobs": {"token_logprobs": likely}}]}))
         elif fault == "http_500":
             to.whole(500, b'{"error":{"message":"out of luck"}}')
         elif fault == "http_429":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from control_plane.runtime.clock import Clock
-from control_plane.trials.load.records import GapCounts, Outcome, RequestRecord
+from control_plane.trials.load.records import LoadRun, Outcome, RequestRecord
 from control_plane.trials.load.requesting import Job
 from control_plane.trials.load.stream import StreamedAnswer
 
@@ -32,17 +32,6 @@ class Progress:
     in_flight: int = 0
     finished: int = 0
     failed: int = 0
-
-
-@dataclass(slots=True, kw_only=True)
-class LoadRun:
-    """What a run left behind."""
-
-    warmup_seconds: float  # requests that were due before it are not measured
-    seconds: float  # until the last request was due
-    records: list[RequestRecord] = field(default_factory=list)
-    gaps: GapCounts = field(default_factory=GapCounts)  # between chunks of measured, completed requests
-    stopped: bool = False  # before its end
 
 
 class Generator:

@@ -11,10 +11,10 @@ import numpy as np
 from control_plane.model.errors import InvalidRequest
 from control_plane.runtime.clock import Clock
 from control_plane.trials.load import arrivals, requesting
-from control_plane.trials.load.generator import Generator, LoadRun
+from control_plane.trials.load.generator import Generator
 from control_plane.trials.load.lengths import Fixed, Lengths
 from control_plane.trials.load.prompts import Measure, Prompts, Sharing
-from control_plane.trials.load.records import Outcome, RequestRecord
+from control_plane.trials.load.records import LoadRun, Outcome, RequestRecord
 from control_plane.trials.load.requesting import Client, Job, Target
 
 # Two prompts so long that rounding does not matter, and so short that every context holds them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 # Timers of event loops go off up to a millisecond early (uvloop) or late (asyncio), and then the loop may be busy for
@@ -102,3 +102,14 @@ class GapCounts:
             if seen >= rank:
                 return self._LEAST_SECONDS * math.exp((bucket - 0.5) * self._STEP) if bucket else 0.0
         return None
+
+
+@dataclass(slots=True, kw_only=True)
+class LoadRun:
+    """What a run left behind."""
+
+    warmup_seconds: float  # requests that were due before it are not measured
+    seconds: float  # until the last request was due
+    records: list[RequestRecord] = field(default_factory=list)
+    gaps: GapCounts = field(default_factory=GapCounts)  # between chunks of measured, completed requests
+    stopped: bool = False  # before its end

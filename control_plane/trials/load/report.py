@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from control_plane.trials.load.intervals import Estimate
+from control_plane.statistics.intervals import Estimate
 from control_plane.trials.load.summary import Objective, Spread, Summary
 
 

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control_plane.model.errors import InvalidRequest
-from control_plane.trials.load import intervals
-from control_plane.trials.load.generator import LoadRun
-from control_plane.trials.load.intervals import Estimate
-from control_plane.trials.load.records import Outcome, RequestRecord
+from control_plane.statistics import intervals
+from control_plane.statistics.intervals import Estimate
+from control_plane.trials.load.records import LoadRun, Outcome, RequestRecord
 
 LEVELS = (0.5, 0.9, 0.95, 0.99)
 # Requests that were sent later than this after they were due: the machine that sends was too busy to measure.

@@ -10,9 +10,9 @@ import numpy as np
 
 from control_plane.runtime.clock import SystemClock
 from control_plane.trials.load import arrivals
+from control_plane.trials.load.asking import served_models
 from control_plane.trials.load.connection import Address
 from control_plane.trials.load.lengths import Fixed
-from control_plane.trials.load.models import served_models
 from control_plane.trials.load.plan import LoadPlan, run_load
 from control_plane.trials.load.prompts import Sharing
 from control_plane.trials.load.records import Outcome

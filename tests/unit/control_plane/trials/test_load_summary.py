@@ -7,8 +7,7 @@ import pytest
 
 from control_plane.model.errors import InvalidRequest
 from control_plane.trials.load import report, search
-from control_plane.trials.load.generator import LoadRun
-from control_plane.trials.load.records import GapCounts, Outcome, RequestRecord
+from control_plane.trials.load.records import GapCounts, LoadRun, Outcome, RequestRecord
 from control_plane.trials.load.search import Keeps, Search
 from control_plane.trials.load.summary import Objective, Summary, summarize
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from control_plane.trials.load import intervals
+from control_plane.statistics import intervals
 
 
 def independent(n: int, random: np.random.Generator) -> NDArray[np.float64]:

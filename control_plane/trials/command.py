@@ -7,7 +7,8 @@ import asyncio
 import json
 import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,17 @@ import uvloop
 
 from control_plane.model.errors import InvalidRequest
 from control_plane.runtime.clock import Clock, SystemClock
+from control_plane.runtime.groups import one_error
+from control_plane.statistics.sequences import Verdict
+from control_plane.trials.comparison.interleaved import Comparison, compare
+from control_plane.trials.comparison.measures import Margins
+from control_plane.trials.comparison.quality import QualityMargins
+from control_plane.trials.comparison.report import comparison_as_values, comparison_in_words, words_in_words
+from control_plane.trials.comparison.wording import compare_words
 from control_plane.trials.load import arrivals, lengths, report, search
+from control_plane.trials.load.asking import served_models
 from control_plane.trials.load.connection import Address
 from control_plane.trials.load.generator import Generator
-from control_plane.trials.load.models import served_models
 from control_plane.trials.load.plan import LoadPlan, run_load
 from control_plane.trials.load.prompts import Sharing
 from control_plane.trials.load.requesting import Api, Target
@@ -28,6 +36,7 @@ from control_plane.trials.load.summary import Objective, Summary, summarize
 
 Say = Callable[[str], None]
 PROGRESS_SECONDS = 5.0
+_VERDICTS = {Keeps.HOLDS: Verdict.PASS, Keeps.BREAKS: Verdict.FAIL, Keeps.UNDECIDED: Verdict.INCONCLUSIVE}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tpot", type=float, metavar="SECONDS", help="objective: each further token within, on average")
     add("--e2e", type=float, metavar="SECONDS", help="objective: the last token within")
     add("--share", type=float, default=0.95, help="share of requests that have to keep it (%(default)s)")
+    add("--against", metavar="URL", help="compare: may the server replace this one? Both get half of the load in turn")
+    add("--words", action="store_true", help="with --against: also compare what both say to the same prompts")
     add("--find-highest-rate", action="store_true", help="search, from --rate on, the highest that keeps the objective")
     add("--most-rate", type=float, default=search.MOST_RATE, help="where the search ends (%(default)s)")
     add("--timeout", type=float, default=120.0, help="seconds after which a request has failed (%(default)s)")
@@ -61,15 +72,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="for programs")
 
 
-def run(arguments: argparse.Namespace, environment: Mapping[str, str], *, say: Say, progress: Say) -> bool:
-    """This will do what was asked and say what came of it; False when an objective was given and not kept."""
+def run(arguments: argparse.Namespace, environment: Mapping[str, str], *, say: Say, progress: Say) -> Verdict:
+    """This will do what was asked and say what came of it: PASS when an objective, or a baseline, was kept up with."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 65_536)), hard))  # each stream is a socket
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(arguments, environment, say=say, progress=progress))
 
 
-async def _run(arguments: argparse.Namespace, environment: Mapping[str, str], *, say: Say, progress: Say) -> bool:
+async def _run(arguments: argparse.Namespace, environment: Mapping[str, str], *, say: Say, progress: Say) -> Verdict:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -80,12 +91,14 @@ async def _run(arguments: argparse.Namespace, environment: Mapping[str, str], *,
         ttft_seconds=arguments.ttft, tpot_seconds=arguments.tpot, e2e_seconds=arguments.e2e, share=arguments.share
     )
     trial = _Trial(arguments, target, objective, clock, stop, progress)
+    if arguments.against is not None:
+        return await _compare(trial, replace(target, address=Address.parse(arguments.against)), say)
     if arguments.find_highest_rate:
         return await _search(trial, say)
     summary = await trial.run(_due(arguments), arguments.seconds)
     say(json.dumps(report.as_values(summary), indent=2) if arguments.json else report.as_text(summary, objective))
     asked = any(limit is not None for limit in (arguments.ttft, arguments.tpot, arguments.e2e))
-    return not asked or search.keeps(summary, objective) is Keeps.HOLDS
+    return _VERDICTS[search.keeps(summary, objective)] if asked else Verdict.PASS
 
 
 async def _target(arguments: argparse.Namespace, environment: Mapping[str, str], clock: Clock) -> Target:
@@ -127,11 +140,29 @@ class _Trial:
         progress: Say,
     ) -> None:
         self.arguments, self.objective, self.stop = arguments, objective, stop
-        self._target, self._clock, self._progress = target, clock, progress
+        self.target, self.clock, self._progress = target, clock, progress
 
     async def run(self, due: arrivals.Seconds, seconds: float) -> Summary:
+        async with self._telling() as watch:
+            loaded = await run_load(self._plan(due, seconds), self.target, self.clock, stop=self.stop, watch=watch)
+        return summarize(loaded, self.objective)
+
+    async def compare(self, baseline: Target) -> Comparison:
+        async with self._telling() as watch:
+            return await compare(
+                self._plan(_due(self.arguments), self.arguments.seconds),
+                candidate=self.target,
+                baseline=baseline,
+                objective=self.objective,
+                margins=Margins(),
+                clock=self.clock,
+                stop=self.stop,
+                watch=watch,
+            )
+
+    def _plan(self, due: arrivals.Seconds, seconds: float) -> LoadPlan:
         given = self.arguments
-        plan = LoadPlan(
+        return LoadPlan(
             due_seconds=due,
             seconds=seconds,
             warmup_seconds=given.warm_up,
@@ -142,12 +173,17 @@ class _Trial:
             most_in_flight=given.most_in_flight,
             seed=given.seed,
         )
+
+    @asynccontextmanager
+    async def _telling(self) -> AsyncIterator[Callable[[Generator], None]]:
         watched: list[Generator] = []
-        async with asyncio.TaskGroup() as tasks:
-            telling = tasks.create_task(self._tell(watched))
-            loaded = await run_load(plan, self._target, self._clock, stop=self.stop, watch=watched.append)
-            telling.cancel()
-        return summarize(loaded, self.objective)
+        with one_error():
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(self._tell(watched))
+                try:
+                    yield watched.append
+                finally:
+                    telling.cancel()
 
     async def _tell(self, watched: list[Generator]) -> None:
         while True:
@@ -160,7 +196,7 @@ class _Trial:
                 )
 
 
-async def _search(trial: _Trial, say: Say) -> bool:
+async def _search(trial: _Trial, say: Say) -> Verdict:
     given, objective = trial.arguments, trial.objective
     searched = Search(first_rate=given.rate, most_rate=given.most_rate)
     while (rate := searched.next_rate()) is not None and not trial.stop.is_set():
@@ -181,4 +217,23 @@ async def _search(trial: _Trial, say: Say) -> bool:
         say("at no rate that was tried does the objective hold")
     else:
         say(f"it holds at {holds:.3g} requests/s" + (f", and not at {breaks:.3g}" if breaks else ", the most tried"))
-    return holds is not None
+    return Verdict.FAIL if holds is None else Verdict.PASS
+
+
+async def _compare(trial: _Trial, baseline: Target, say: Say) -> Verdict:
+    given = trial.arguments
+    words = None
+    if given.words:
+        words = await compare_words(
+            candidate=trial.target, baseline=baseline, clock=trial.clock, margins=QualityMargins()
+        )
+        if not given.json:
+            say(words_in_words(words))
+        if words.verdict is Verdict.FAIL:
+            return Verdict.FAIL  # however fast it is
+    found = await trial.compare(baseline)
+    if given.json:
+        say(json.dumps(comparison_as_values(found, words), indent=2))
+    else:
+        say(comparison_in_words(found))
+    return found.verdict if words is None or words.verdict is Verdict.PASS else Verdict.INCONCLUSIVE
