@@ -32,6 +32,7 @@ from control_plane.runtime.clock import Clock, SystemClock
 from control_plane.runtime.jobs import Job, JobState, Report
 from control_plane.settings import SECRETS, Settings, host_port
 from control_plane.stages.analysis import AnalysisJob
+from control_plane.stages.slo import SloJob
 from control_plane.storage import audit, events, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.packing.job import PackingJob
@@ -53,6 +54,8 @@ PACKING_SECONDS = 60.0
 ANALYSIS_SECONDS = 15.0
 # Who changed what is asked a year later too.
 AUDIT_KEPT = timedelta(days=400)
+# Samples come every few seconds; a violation is to be seen soon after the one that shows it.
+SLO_SECONDS = 2.0
 # The local agent enrols in its first second; one that is started late (no memory, say) still can.
 OWN_TOKEN_LIFE = timedelta(hours=1)
 
@@ -307,9 +310,11 @@ def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     rollups = RollupJob(database, holder=replica, now=clock.now)
     packing = PackingJob(database, holder=replica, now=clock.now, after=timedelta(days=settings.pack_after_days))
     hours_kept = timedelta(days=settings.hour_retention_days)
+    slo = SloJob(database, holder=replica, now=clock.now)
     analysis = AnalysisJob(database, holder=replica, now=clock.now, hours_kept=hours_kept)
     return [
         Job("rollups", rollups.work, end=rollups.close, every_seconds=ROLLUP_SECONDS, clock=clock),
+        Job("slo", slo.work, end=slo.close, every_seconds=SLO_SECONDS, clock=clock),
         Job("analysis", analysis.work, end=analysis.close, every_seconds=ANALYSIS_SECONDS, clock=clock),
         Job("packing", packing.work, end=packing.close, every_seconds=PACKING_SECONDS, clock=clock),
         Job(

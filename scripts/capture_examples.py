@@ -79,6 +79,8 @@ def identifiers(base: str) -> dict[str, str]:
         found["node_id"] = str(fullest["node_id"])
     if up:
         found["server_id"] = str(up[0]["server_id"])
+    if objectives := ask(base, "/slo", {})["items"]:
+        found["slo_id"] = str(objectives[0]["slo_id"])
     return found
 
 

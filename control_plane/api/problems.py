@@ -171,7 +171,9 @@ async def _refused(request: Request, error: Exception) -> Response:
         headers = {"WWW-Authenticate": 'Bearer realm="optiinfra"'}
     elif isinstance(error, TooManyRequests):
         headers = {"Retry-After": str(math.ceil(error.retry_after_seconds))}
-    return problem(request, status, str(error), headers=headers)
+    places = error.errors[:MOST_ERRORS] if isinstance(error, InvalidRequest) else ()
+    errors = [{"pointer": pointer, "detail": detail} for pointer, detail in places]
+    return problem(request, status, str(error), errors=errors, headers=headers)
 
 
 async def _http(request: Request, error: Exception) -> Response:

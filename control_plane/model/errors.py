@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class OptiInfraError(Exception):
     """The root of every error that OptiInfra raises on purpose; its text is one clear sentence."""
@@ -25,6 +27,11 @@ class UnknownResource(OptiInfraError):
 
 class InvalidRequest(OptiInfraError):
     """A question cannot be answered as it was put; the text says what is accepted."""
+
+    def __init__(self, text: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+        """`errors` are the places of a body that are wrong: JSON pointers, each with what is."""
+        super().__init__(text)
+        self.errors = tuple(errors)
 
 
 class Conflict(OptiInfraError):

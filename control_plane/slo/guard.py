@@ -14,15 +14,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
+
+from control_plane.model.slo import GuardVerdict, Judgement
 
 WEEK_SECONDS = 7 * 86400.0
 # A stall shorter than this is over before anybody could act on it: no single look at events weighs more.
 LEAST_TROUBLE_SECONDS = 4.0
-# How far back a pass may look, and in what pieces what was seen is kept.
-RECENT, PIECE = timedelta(minutes=5), timedelta(seconds=15)
-# One in a hundred passes, at most, that a share exactly at the limit would have got.
-PASS_CONFIDENCE = 0.99
+# How far back a pass may look, and in what pieces what was seen is kept: fine ones, then coarse ones.
+RECENT, FINE, COARSE = timedelta(hours=1), timedelta(seconds=15), timedelta(minutes=5)
+# A share exactly at the limit would get one look in twenty to pass.
+PASS_CONFIDENCE = 0.95
 # The highest share that is looked for: an outage, with some requests of before still coming out well.
 OUTAGE_SHARE = 0.9
 # Between neighbours no share is missed by much, and each more costs a little of the time to detect the others.
@@ -31,14 +32,6 @@ ALTERNATIVES = 6
 FRESH = timedelta(seconds=30)
 SUSPICIOUS = 0.5
 _NOTHING = -math.inf
-
-
-class GuardVerdict(StrEnum):
-    """What the guard says. Only PASS is a pass."""
-
-    PASS = "pass"  # noqa: S105 - a verdict
-    VIOLATION = "violation"
-    NOT_ENOUGH_TRAFFIC = "not_enough_traffic"  # too few events to say either, or none at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +85,7 @@ class Piece:
     """Events of some seconds, kept for a pass."""
 
     start: datetime
+    end: datetime
     events: float
     bad: float
     doubtful: float  # neither good nor bad for certain
@@ -120,19 +114,6 @@ class Seen:
     bad: float
     doubtful: float = 0.0  # in the bucket that the limit lies in
     at_once: float = 1.0  # events that share one fate: tokens of one step; that many count as one
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """A verdict with what it rests on."""
-
-    verdict: GuardVerdict
-    since: datetime | None  # of a violation: when it most likely began
-    events: float  # since then; else of what the verdict looked at
-    bad: float
-    bad_share: float | None
-    evidence: float  # 0..1 of what an alarm needs, on a logarithmic scale; can exceed 1
-    because: str
 
 
 def _log_odds(share: float) -> float:
@@ -206,29 +187,48 @@ def _recovered(plan: GuardPlan, state: GuardState, at: datetime) -> GuardState:
 
 
 def _kept(recent: Sequence[Piece], seen: Seen) -> tuple[Piece, ...]:
-    kept = [piece for piece in recent if piece.start > seen.at - RECENT]
+    oldest = seen.at - RECENT
+    if recent and (recent[0].end <= oldest or recent[-1].end <= seen.at - FINE):
+        recent = _coarsened([piece for piece in recent if piece.end > oldest], seen.at)
     events = seen.good + seen.bad + seen.doubtful
     if events <= 0:
-        return tuple(kept)
-    new = Piece(start=seen.at, events=events, bad=seen.bad, doubtful=seen.doubtful, fates=events / seen.at_once)
-    if kept and seen.at - kept[-1].start < PIECE:
-        last = kept.pop()
-        new = Piece(
-            start=last.start, events=last.events + new.events, bad=last.bad + new.bad,
-            doubtful=last.doubtful + new.doubtful, fates=last.fates + new.fates,
-        )  # fmt: skip
-    return (*kept, new)
+        return tuple(recent)
+    new = Piece(
+        start=seen.at - timedelta(seconds=seen.seconds), end=seen.at, events=events, bad=seen.bad,
+        doubtful=seen.doubtful, fates=events / seen.at_once,
+    )  # fmt: skip
+    if recent and seen.at - recent[-1].start <= FINE:
+        return (*recent[:-1], _joined(recent[-1], new))
+    return (*recent, new)
+
+
+def _joined(first: Piece, second: Piece) -> Piece:
+    return Piece(
+        start=first.start, end=second.end, events=first.events + second.events, bad=first.bad + second.bad,
+        doubtful=first.doubtful + second.doubtful, fates=first.fates + second.fates,
+    )  # fmt: skip
+
+
+def _coarsened(pieces: Sequence[Piece], now: datetime) -> list[Piece]:
+    """This will join pieces that are older than a coarse one is long."""
+    out: list[Piece] = []
+    for piece in pieces:
+        if out and piece.end <= now - COARSE and piece.end - out[-1].start <= COARSE:
+            out[-1] = _joined(out[-1], piece)
+        else:
+            out.append(piece)
+    return out
 
 
 def _passing(
     plan: GuardPlan, recent: Sequence[Piece], at: datetime, *, after: datetime | None = None
 ) -> tuple[float, float] | None:
     """This will give the events, and the bad ones, of the shortest recent stretch that is certainly good enough."""
-    if not recent or recent[-1].start + PIECE + FRESH < at:
+    if not recent or recent[-1].end + FRESH < at:
         return None
     events = bad = fates = 0.0
     for piece in reversed(recent):
-        if piece.start <= at - RECENT or (after is not None and piece.start <= after):
+        if piece.end <= at - RECENT or (after is not None and piece.start < after):
             break
         events, fates = events + piece.events, fates + piece.fates
         bad += piece.bad + piece.doubtful  # what may have been bad must not pass
@@ -260,12 +260,13 @@ def events_to_pass(limit: float) -> int:
 def judge(plan: GuardPlan, state: GuardState, now: datetime) -> Judgement:
     """This will give the verdict as of `now`. Old events are no events."""
     evidence = max(0.0, _mixed(state.statistics)) / plan.log_threshold
-    recent = [piece for piece in state.recent if piece.start > now - RECENT]
+    recent = [piece for piece in state.recent if piece.end > now - RECENT]
     allowed, minutes = f"{plan.allowed_share:.3g}", f"{RECENT.seconds // 60} minutes"
-    if not recent:
+    if not recent or recent[-1].end + COARSE <= now:
+        minutes = f"{COARSE.seconds // 60} minutes"
         return _judgement(GuardVerdict.NOT_ENOUGH_TRAFFIC, f"nothing in the last {minutes}", state, (), evidence)
     if state.violated_since is not None:
-        after = [piece for piece in recent if piece.start + PIECE >= state.violated_since]
+        after = [piece for piece in recent if piece.end > state.violated_since]
         because = f"more than {allowed} of all are bad, beyond chance"
         return _judgement(GuardVerdict.VIOLATION, because, state, after, max(1.0, evidence))
     passing = None if evidence >= SUSPICIOUS else _passing(plan, recent, now)

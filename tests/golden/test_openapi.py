@@ -19,6 +19,7 @@ PUBLISHED = {
     ("get", "/system/all"), ("get", "/system/history"),
     ("get", "/metrics/latency"), ("get", "/metrics/throughput"), ("get", "/metrics/gpu"), ("post", "/metrics/collect"),
     ("get", "/lmcache/status"), ("get", "/lmcache/metrics"),
+    ("get", "/slo/status"), ("get", "/slo/violations"), ("post", "/slo/configure"),
 }  # fmt: skip
 ADDED = {
     ("get", "/gpu/attribution"),
@@ -29,6 +30,7 @@ ADDED = {
     ("post", "/nodes/join-tokens"), ("delete", "/nodes/{node_id}"),
     ("post", "/nodes/{node_id}/gpus/release"),
     ("get", "/nodes/{node_id}/config"), ("put", "/nodes/{node_id}/config"),
+    ("get", "/slo"), ("get", "/slo/{slo_id}"), ("delete", "/slo/{slo_id}"), ("get", "/slo/{slo_id}/budget"),
     ("post", "/api-keys"), ("get", "/api-keys"), ("delete", "/api-keys/{key_id}"), ("get", "/audit"),
 }  # fmt: skip
 # Filled from a real run by scripts/capture_examples.py; a new operation brings its example, so this only shrinks.

@@ -14,7 +14,8 @@ from sqlalchemy.dialects import postgresql
 
 from control_plane.model.errors import ConfigurationError, StorageUnavailable
 from control_plane.storage import migrations
-from control_plane.storage.schema import LATEST_TABLES, LEFT_BEHIND, SAMPLE_TABLES, metadata
+from control_plane.storage.schema import LATEST_TABLES, LEFT_BEHIND, SAMPLE_TABLES
+from control_plane.storage.schema_slo import metadata
 from control_plane.storage.session import Database, sqlalchemy_url
 from optiinfra.catalogue import TABLES, FieldSpec
 from tests.support.postgres import with_database

@@ -10,7 +10,7 @@ import pytest
 from control_plane.ingest.server import LinkService
 from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock
-from tests.support import fleet
+from tests.support import fleet, objectives
 from tests.support.postgres import PostgresForTests
 from tests.support.rest import Api, client_of, context_of
 
@@ -20,6 +20,7 @@ def fleet_url(postgres_server: PostgresForTests) -> Iterator[str]:
     """A database with the fleet's ten minutes. Nobody writes into it."""
     url = postgres_server.migrated()
     asyncio.run(fleet.fill(url))
+    asyncio.run(objectives.fill(url))
     yield url
     postgres_server.drop(url)
 

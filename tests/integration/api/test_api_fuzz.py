@@ -33,6 +33,8 @@ SENSIBLE = {
     "field": FIELDS,
     "since": ["5m", "15m", "1h", "7d", "90s", "500ms", "2026-03-04T11:55:00Z", "1970-01-01T00:00:00Z"],
     "until": ["1m", "0s", "2026-03-04T11:58:00+00:00", "9999-12-31T23:59:59Z"],
+    "slo": ["llama-ttft", "llama-up", "1", "no-such"],
+    "slo_id": ["llama-ttft", "llama-up", "1", "no-such"],
     "step": ["1s", "7s", "1m", "1h", "999999999d"],
     "limit": ["1", "2", "10", "10000"],
     "cursor": ["eyJhZnRlciI6MX0", "eyJhZnRlciI6Mn0", "eyJhZnRlciI6MjE0NzQ4MzY0N30"],
@@ -59,7 +61,7 @@ def questions(draw: st.DrawFn) -> tuple[str, dict[str, Any], dict[str, Any]]:
             path = path.replace(f"{{{name}}}", "".join(f"%{byte:02x}" for byte in text.encode()))
         elif parameter["required"] or draw(st.booleans()):
             asked[name] = draw(
-                st.lists(value, min_size=1, max_size=3) if name in ("node", "gpu", "server", "field") else value
+                st.lists(value, min_size=1, max_size=3) if name in ("node", "gpu", "server", "slo", "field") else value
             )
     if draw(st.integers(0, 19)) == 0:
         asked[draw(st.text(min_size=1, max_size=20))] = "1"

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.model.slo import GuardVerdict
 from control_plane.slo import guard
-from control_plane.slo.guard import GuardPlan, GuardState, GuardVerdict, Seen, judge, watch
+from control_plane.slo.guard import GuardPlan, GuardState, Seen, judge, watch
 
 START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 PLAN = GuardPlan(allowed_share=0.05, tolerated_share=0.025, interval_seconds=2.0)
