@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import flatness
@@ -118,6 +118,7 @@ def measure(*, quick: bool) -> Result:
                     cpu.setdefault(name, []).append(share * 100)
                     memory.setdefault(name, []).append(resident_bytes(process.pid) / 2**20)
             nodes = {node["name"]: node for node in server.get("/nodes")["items"]}
+            engines = {item["url"] for item in server.get("/inference/servers")["items"]}
         finally:
             exporters.stop()
             for process in processes.values():
@@ -156,7 +157,7 @@ def measure(*, quick: bool) -> Result:
             *_beside(cpu, "CPU", "% of a core"),
             *_flat(held),
         ],
-        notes=[f"Ticks lost by the two agents: {lost}.", _exporter_note(exporters, memory)],
+        notes=[f"Ticks lost by the two agents: {lost}.", _exporter_note(exporters, memory), *_engines_note(engines)],
     )
 
 
@@ -191,6 +192,13 @@ def _exporter_note(exporters: Exporters, readings: Mapping[str, Sequence[float]]
     if not any(name.startswith("node_exporter") for name in readings):
         return f"**NOT COMPARED with node_exporter: {EXPORTER} is not installed here** (`apt-get install {EXPORTER}`)."
     return f"Scrapes of node_exporter: {exporters.scrapes[5]} at 5 s, {exporters.scrapes[1]} at 1 s."
+
+
+def _engines_note(urls: Collection[str]) -> list[str]:
+    """The agents find whatever serves on this host, and look at it."""
+    if not urls:
+        return []
+    return [f"**Somebody's inference servers ran here meanwhile ({len(urls)}), and the agents looked at them too.**"]
 
 
 def _floor(what: str, name: str, floor: str) -> str | None:
