@@ -33,7 +33,7 @@ from control_plane.runtime.jobs import Job, JobState, Report
 from control_plane.settings import SECRETS, Settings, host_port
 from control_plane.stages.analysis import AnalysisJob
 from control_plane.stages.slo import SloJob
-from control_plane.storage import audit, events, migrations, partitions
+from control_plane.storage import audit, events, idempotency, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.packing.job import PackingJob
 from control_plane.storage.readings import Dictionaries
@@ -56,6 +56,8 @@ ANALYSIS_SECONDS = 15.0
 AUDIT_KEPT = timedelta(days=400)
 # Samples come every few seconds; a violation is to be seen soon after the one that shows it.
 SLO_SECONDS = 2.0
+# Who sends a write again does so within minutes, or after a night.
+REPEATS_KEPT = timedelta(days=1)
 # The local agent enrols in its first second; one that is started late (no memory, say) still can.
 OWN_TOKEN_LIFE = timedelta(hours=1)
 
@@ -340,6 +342,7 @@ def _make_and_drop(settings: Settings, database: Database, clock: Clock) -> Repo
         partitions.purge_processes(connection, now - kept)
         events.drop_before(connection, now - timedelta(days=settings.retention_days))
         audit.drop_before(connection, now - AUDIT_KEPT)
+        idempotency.drop_before(connection, now - REPEATS_KEPT)
     if dropped:
         log.info("retention dropped %s", ", ".join(dropped))
     return Report(leading=True, more=False, figures={"dropped": float(len(dropped))})

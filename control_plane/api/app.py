@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from control_plane import __version__
 from control_plane.api import docs_page, problems
 from control_plane.api.body_limit import BodyLimit
+from control_plane.api.compression import Compression
 from control_plane.api.context import ApiContext
 from control_plane.api.guard import guarded, rule_of
 from control_plane.api.headers import SafeHeaders
@@ -47,6 +48,19 @@ DESCRIPTION = (
 )
 
 
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {
+        "name": name, "in": "header", "required": False, "description": description,
+        "schema": {"type": "string", "maxLength": 255},
+    }  # fmt: skip
+
+
+IDEMPOTENCY_KEY = _header(
+    "Idempotency-Key", "the same key and question within a day gives the first answer again, and is done once"
+)
+IF_MATCH = _header("If-Match", "the ETag of what is changed; with another one it is left as it is")
+
+
 def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastAPI:
     """This will make the application over what `context` reaches. Pages of `cors_origins` may ask it in a browser."""
     app = FastAPI(
@@ -58,12 +72,13 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
     )
     app.state.context = context
     app.add_middleware(BodyLimit)
+    app.add_middleware(Compression)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=cors_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match"],
             expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After"],
         )
     app.add_middleware(SafeHeaders)
@@ -111,8 +126,21 @@ def _describe_guard(route: APIRoute, operation: dict[str, Any]) -> None:
     """This will say what stands before a route: it is the same everywhere, so no route has to."""
     rule = rule_of(route)
     operation["x-rate"] = rule.rate
-    operation.pop("x-seconds", None)
+    for ours in ("x-seconds", "x-secret", "x-table", "x-versioned"):
+        operation.pop(ours, None)
     operation["security"] = [] if rule.is_public else [{"bearer": []}]
-    refusals = () if rule.is_public else (401, 403, 429, 503)
+    refusals: list[int] = [] if rule.is_public else [401, 403, 429, 503]
+    parameters = operation.setdefault("parameters", [])
+    if rule.writes:
+        refusals += [409]
+        parameters.append(IDEMPOTENCY_KEY)
+    if rule.is_versioned:
+        refusals += [412] if rule.writes else []
+        parameters += [IF_MATCH] if rule.writes else []
+        operation["responses"]["200"]["headers"] = {"ETag": {"schema": {"type": "string"}}}
+    if rule.is_table:
+        operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+    if not parameters:
+        del operation["parameters"]
     for status in refusals:
         operation["responses"].setdefault(str(status), refusal(status))

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from control_plane.access.rates import Standing
+from control_plane.api import repeats, tables
 from control_plane.api.audit_trail import Audited
 from control_plane.api.body_limit import MOST_BODY_BYTES
 from control_plane.api.context import ApiContext
@@ -46,7 +47,10 @@ class Rule:
     is_public: bool
     rate: str
     seconds: float
-    writes: bool  # changes something: it is audited
+    writes: bool  # changes something: it is audited, and done once however often it is sent
+    is_secret: bool
+    is_table: bool
+    is_versioned: bool
 
 
 def rule_of(route: APIRoute) -> Rule:
@@ -62,6 +66,9 @@ def rule_of(route: APIRoute) -> Rule:
         rate=said.get("x-rate") or ("read" if is_reading else "write"),
         seconds=said.get("x-seconds") or USUAL_SECONDS,
         writes=not is_reading and scope is not Scope.READ,
+        is_secret=bool(said.get("x-secret")),
+        is_table=bool(said.get("x-table")),
+        is_versioned=bool(said.get("x-versioned")),
     )
 
 
@@ -107,15 +114,30 @@ class Guard:
         if standing is not None:
             send = _with_standing(send, self.rule.rate, context.doors.rates[self.rule.rate], standing)
         if request.method in READING:
-            await self._timed(scope, receive, send)
+            as_csv = self.rule.is_table and tables.wants_csv(request.headers.get("accept"))
+            await self._timed(scope, receive, send, tables.AsCsv(self._app) if as_csv else self._app)
             return
         body = await _read(receive)
         receive = _Body(body, receive)
         if not self.rule.writes or caller is None:
-            await self._timed(scope, receive, send)
+            await self._timed(scope, receive, send, self._app)
             return
+        key = repeats.key_of(request)
+        if key is None:
+            await self._audited(context, request, caller, body, receive, send)
+            return
+        repeatable = repeats.Repeatable(context, request, caller, key, body, is_secret=self.rule.is_secret)
+        if (before := await repeatable.first()) is not None:
+            await before(scope, receive, send)
+            return
+        async with repeatable:
+            await self._audited(context, request, caller, body, receive, repeatable.noting(send))
+
+    async def _audited(
+        self, context: ApiContext, request: Request, caller: Caller, body: bytes, receive: Receive, send: Send
+    ) -> None:
         async with Audited(context, request, caller, self.rule.operation_id, body) as audited:
-            await self._timed(scope, receive, audited.noting(send))
+            await self._timed(request.scope, receive, audited.noting(send), self._app)
 
     async def _admit(self, request: Request, context: ApiContext) -> tuple[Caller | None, Standing | None]:
         if self.rule.is_public:
@@ -132,15 +154,15 @@ class Guard:
             raise Forbidden(f"this takes the scope {self.rule.scope}; what was presented has {has}")
         return caller, standing
 
-    async def _timed(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def _timed(self, scope: AsgiScope, receive: Receive, send: Send, app: ASGIApp) -> None:
         seconds = self.rule.seconds
         if math.isinf(seconds):
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         deadline = asyncio.timeout(seconds)
         try:
             async with deadline:
-                await self._app(scope, receive, send)
+                await app(scope, receive, send)
         except TimeoutError as error:
             if not deadline.expired():
                 raise

@@ -36,7 +36,7 @@ class SafeHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 if "etag" in headers:
-                    headers.setdefault("Cache-Control", "no-cache")  # kept, and asked about each time
+                    headers.setdefault("Cache-Control", "private, no-cache")  # kept, and asked about each time
                 for name, value in ALWAYS.items():
                     headers.setdefault(name, value)
                 if scope.get("scheme") == "https":

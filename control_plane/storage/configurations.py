@@ -55,8 +55,13 @@ def _from_row(row: Row[Any]) -> StoredConfiguration:
     )
 
 
-async def write(engine: AsyncEngine, node_id: int, desired: NodeConfiguration, now: datetime) -> int:
-    """This will store what is asked of a node and give its revision; what is asked already keeps its own."""
+async def write(
+    engine: AsyncEngine, node_id: int, desired: NodeConfiguration, now: datetime, *, expected: int | None = None
+) -> int:
+    """This will store what is asked of a node and give its revision; what is asked already keeps its own.
+
+    0: it has another revision than `expected`, and is left as it is.
+    """
     new = insert(node_configuration).values(
         node_id=node_id, revision=FLEET_REVISION + 1, desired=desired.said(), changed_at=now
     )
@@ -69,6 +74,7 @@ async def write(engine: AsyncEngine, node_id: int, desired: NodeConfiguration, n
             "desired": new.excluded.desired,
             "changed_at": case((same, old.changed_at), else_=new.excluded.changed_at),
         },
+        where=None if expected is None else old.revision == expected,
     ).returning(old.revision)
     async with engine.begin() as connection:
         return int(await connection.scalar(statement) or 0)

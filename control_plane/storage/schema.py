@@ -232,6 +232,18 @@ api_key = Table(
     Column("last_used_at", TIMESTAMPTZ),
 )
 
+idempotency_key = Table(
+    "idempotency_key",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("created_at", TIMESTAMPTZ, nullable=False),
+    Column("status", SmallInteger),
+    Column("media_type", Text),
+    Column("content", LargeBinary),
+)
+
 # No reference to api_key: what somebody did stays known when their key is gone.
 audit_entry = Table(
     "audit_entry",

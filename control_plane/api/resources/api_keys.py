@@ -81,10 +81,15 @@ def _shown(key: ApiKey, now: datetime) -> dict[str, Any]:
 @router.post(
     "/api-keys",
     **operation(
-        "api_key_create", "Make an API key", scope="admin", errors=(400, 413, 422, 503), answer=NEW_KEY_SCHEMA,
+        "api_key_create",
+        "Make an API key",
+        scope="admin",
+        secret=True,
+        errors=(400, 413, 422, 503),
+        answer=NEW_KEY_SCHEMA,
         status=201,
     ),
-)  # fmt: skip
+)
 async def create(
     _: Annotated[Parameters, Query()], asked: NewKey, context: Context, caller: WhoAsks, change: Changed
 ) -> Response:

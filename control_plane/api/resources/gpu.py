@@ -91,6 +91,7 @@ async def gpu_metrics(asked: Annotated[OfGpus, Query()], context: Context) -> Re
         "Fields of GPUs over time",
         scope="read",
         rate="heavy",
+        table=True,
         answer=listed(
             {
                 "type": "object",

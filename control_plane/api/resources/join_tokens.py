@@ -44,6 +44,7 @@ TOKEN_SCHEMA = {
         "join_token",
         "A token to enrol nodes with",
         scope="admin",
+        secret=True,
         answer=TOKEN_SCHEMA,
         errors=(409, 422, 503),
         status=201,

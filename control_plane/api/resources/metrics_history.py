@@ -47,6 +47,7 @@ HISTOGRAMS = {f.name for f in TABLES["inference"].histograms}
         "Fields of inference servers over time",
         scope="read",
         rate="heavy",
+        table=True,
         errors=(404, 422, 503),
         answer=listed(
             {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from control_plane.api import scope
+from control_plane.api import etags, scope
 from control_plane.api.answers import answer
 from control_plane.api.audit_trail import Changed
 from control_plane.api.context import ApiContext, Context
@@ -21,7 +21,7 @@ from control_plane.model.configuration import (
     NodeConfiguration,
     StoredConfiguration,
 )
-from control_plane.model.errors import Conflict
+from control_plane.model.errors import Conflict, PreconditionFailed
 from control_plane.model.node import Node
 from control_plane.storage import configurations
 
@@ -147,7 +147,12 @@ def _shown(context: ApiContext, node: Node, stored: StoredConfiguration | None) 
 @router.get(
     "/nodes/{node_id}/config",
     **operation(
-        "node_config", "How one node is configured", scope="read", errors=(404, 422, 503), answer=ANSWER_SCHEMA
+        "node_config",
+        "How one node is configured",
+        scope="read",
+        versioned=True,
+        errors=(404, 422, 503),
+        answer=ANSWER_SCHEMA,
     ),
 )
 async def get_config(
@@ -157,7 +162,17 @@ async def get_config(
 ) -> Response:
     """`desired` is what was asked, `in_force` what its agent has taken over. A refusal leaves what held before."""
     node = await scope.find_node(context, node_id)
-    return answer(_shown(context, node, await configurations.find(context.database.engine, node.node_id)))
+    stored = await configurations.find(context.database.engine, node.node_id)
+    return _versioned(answer(_shown(context, node, stored)), stored)
+
+
+def _revision(stored: StoredConfiguration | None) -> int:
+    return FLEET_REVISION if stored is None else stored.revision
+
+
+def _versioned(shown: Response, stored: StoredConfiguration | None) -> Response:
+    shown.headers["ETag"] = etags.tag(_revision(stored))
+    return shown
 
 
 @router.put(
@@ -166,6 +181,7 @@ async def get_config(
         "node_configure",
         "Configure one node",
         scope="admin",
+        versioned=True,
         errors=(400, 404, 409, 413, 422, 503),
         answer=ANSWER_SCHEMA,
         later="stored; its agent is not connected here, or has not answered yet",
@@ -175,6 +191,7 @@ async def put_config(
     node_id: Annotated[Name, Path(description="a node's id or name")],
     _: Annotated[Parameters, Query()],
     asked: NodeConfig,
+    request: Request,
     context: Context,
     change: Changed,
 ) -> Response:
@@ -186,8 +203,10 @@ async def put_config(
     engine = context.database.engine
     before = await configurations.find(engine, node.node_id)
     change.was(None if before is None else {"revision": before.revision, "desired": before.desired.said()})
-    await configurations.write(engine, node.node_id, asked.meant(), context.clock.now())
+    expected = _revision(before) if etags.require(request, _revision(before)) else None
+    if not await configurations.write(engine, node.node_id, asked.meant(), context.clock.now(), expected=expected):
+        raise PreconditionFailed("it was changed at this very moment; read it again")
     await context.ingest.configure(node.node_id, ANSWER_SECONDS)
     stored = await configurations.find(engine, node.node_id)
     is_pending = stored is not None and stored.status is ConfigurationStatus.PENDING
-    return answer(_shown(context, node, stored), status=202 if is_pending else 200)
+    return _versioned(answer(_shown(context, node, stored), status=202 if is_pending else 200), stored)

@@ -200,6 +200,7 @@ async def system_all(asked: Annotated[OfNodes, Query()], context: Context) -> Re
         "Fields of machines over time",
         scope="read",
         rate="heavy",
+        table=True,
         answer=listed(
             {
                 "type": "object",

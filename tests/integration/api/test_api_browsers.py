@@ -107,4 +107,4 @@ async def test_the_page_of_the_api_may_run_its_own_script_and_nothing_else(local
     assert "unsafe" not in scripts
     assert "'sha256-" in scripts
     asset = await local.get("/docs/assets/swagger-ui.css")
-    assert asset.headers["cache-control"] == "no-cache"
+    assert asset.headers["cache-control"] == "private, no-cache"
