@@ -26,6 +26,9 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "gpu_history": {"field": "sm_active_ratio", "since": "1m", "step": "20s"},
     "system_history": {"field": "cpu_busy_ratio", "since": "1m", "step": "20s"},
     "metrics_history": {"field": "ttft_seconds", "since": "1m", "step": "20s"},
+    "analysis_forecast": {"horizon": "15m"},
+    "analysis_trends": {"window": "24h"},
+    "analysis_waste": {"by": "node"},
 }
 # Beside every GET: one takes a sample, one is asked for what holds already.
 HARMLESS = ("metrics_collect", "node_configure")

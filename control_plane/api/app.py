@@ -23,6 +23,7 @@ from control_plane.api.resources import (
     audit,
     collect,
     configuration,
+    cost,
     events,
     gpu,
     gpu_attribution,
@@ -40,6 +41,8 @@ from control_plane.api.resources import (
     slo,
     slo_status,
     system,
+    trends,
+    waste,
 )
 
 DESCRIPTION = (
@@ -87,7 +90,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
     for resource in (
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
-        slo_status, slo,
+        slo_status, slo, waste, cost, trends,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))
 

@@ -143,6 +143,16 @@ class ServerWindow(OfServers, Windowed):
     """Inference servers over a stretch of time."""
 
 
+Group = Literal["fleet", "node", "gpu", "server", "model", "namespace", "gpu_model"]
+
+
+class OfUse(OfServers, Windowed):
+    """What GPUs were used for, over a stretch of time; by default the last day."""
+
+    gpu: list[Name] = Field(default_factory=list, max_length=100, description="GPU UUID; may be repeated")
+    by: Group = Field("fleet", description="what each item is about")
+
+
 Fields = Annotated[
     list[Name], Field(min_length=1, max_length=20, description="field of docs/metrics.md; may be repeated")
 ]

@@ -49,15 +49,19 @@ async def of_nodes(context: ApiContext, asked: OfNodes, kind: EntityKind) -> Sel
     )
 
 
+async def known_gpus(context: ApiContext, names: Sequence[str]) -> None:
+    """This will raise UnknownResource for a GPU that does not exist."""
+    if not names:
+        return
+    known = await select_entities(context.database.engine, Selection(kind=EntityKind.GPU, keys=names), len(names) * 100)
+    missing = set(names) - {entity.key for entity in known}
+    if missing:
+        raise UnknownResource(f"there is no GPU {min(missing)[:64]!r}; GET /gpu/metrics lists those there are")
+
+
 async def of_gpus(context: ApiContext, asked: OfGpus) -> Selection:
     """This will select the asked GPUs. Raises UnknownResource for one that does not exist."""
-    if asked.gpu:
-        known = await select_entities(
-            context.database.engine, Selection(kind=EntityKind.GPU, keys=asked.gpu), len(asked.gpu) * 100
-        )
-        missing = set(asked.gpu) - {entity.key for entity in known}
-        if missing:
-            raise UnknownResource(f"there is no GPU {min(missing)[:64]!r}; GET /gpu/metrics lists those there are")
+    await known_gpus(context, asked.gpu)
     return Selection(
         kind=EntityKind.GPU,
         node_ids=await node_ids(context, asked.node),

@@ -5,13 +5,16 @@ What is due follows from what is stored, as in the rollup job: a replica that di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from control_plane.model.errors import LeaseLost
 from control_plane.runtime.jobs import Report
+from control_plane.stages import findings, hosts
 from control_plane.stages import use as summing
+from control_plane.stages.forecasts import PLANS, Keeper
+from control_plane.storage import findings as kept
 from control_plane.storage import leases, moments, partitions, use
 from control_plane.storage.leases import Lease
 from control_plane.storage.rollups import marks
@@ -25,7 +28,8 @@ FIRST_LOOK_BACK = timedelta(days=1)
 GPU_SLOTS_KEPT, SERVER_SLOTS_KEPT = timedelta(days=3), timedelta(days=35)
 # An hour is only made again of all of its slots.
 LATE_UNTIL = GPU_SLOTS_KEPT - timedelta(hours=1)
-USE = "use"
+_MICROSECOND, DAY_US = timedelta(microseconds=1), 86_400_000_000
+USE, BEGAN = use.USE, "use began"
 
 
 class AnalysisJob:
@@ -38,6 +42,8 @@ class AnalysisJob:
         self._now = now
         self._hours_kept = hours_kept
         self._connection: SyncConnection | None = None
+        self._keepers = [Keeper(plan) for plan in PLANS]
+        self._token: int | None = None
 
     def work(self) -> Report:
         """This will do one step. Raises StorageUnavailable when the database does not play along."""
@@ -67,7 +73,12 @@ class AnalysisJob:
         come = use.progress(connection)
         if USE not in come:
             come = self._begin(connection, now)
-        more = self._sum_up(connection, lease, come[USE], now) or self._sum_up_again(connection, lease, come[USE], now)
+        more = (
+            self._sum_up(connection, lease, come[USE], now)
+            or self._sum_up_again(connection, lease, come[USE], now)
+            or self._find_out(connection, lease, come, now)
+            or self._forecast(connection, lease, come, now)
+        )
         until = use.progress(connection)[USE]
         figures: dict[str, float | str | None] = {
             "summed_up_until": moments.to_datetime(until).isoformat(),
@@ -79,7 +90,9 @@ class AnalysisJob:
         oldest = partitions.oldest_day(connection)
         start = max(oldest, now - FIRST_LOOK_BACK) if oldest is not None else now
         loose = marks.progress(connection).get(marks.PACKING, 0)
-        use.advance(connection, USE, max(moments.to_us(start) // use.HOUR_US * use.HOUR_US, loose))
+        begin = max(moments.to_us(start) // use.HOUR_US * use.HOUR_US, loose)
+        for name in (USE, BEGAN):
+            use.advance(connection, name, begin)
         return use.progress(connection)
 
     def _sum_up(self, connection: SyncConnection, lease: Lease, start_us: int, now: datetime) -> bool:
@@ -113,6 +126,42 @@ class AnalysisJob:
                         use.close_hour(connection, of, hour_us, found.node_ids)
             use.done(connection, found)
         return True
+
+    def _find_out(self, connection: SyncConnection, lease: Lease, come: Mapping[str, int], now: datetime) -> bool:
+        """This will judge one of the windows whose findings are old."""
+        for window, refresh in findings.REFRESH.items():
+            name, until_us = kept.step_of(window), come[USE]
+            age_us = until_us - come.get(BEGAN, 0)
+            # On its first day each slot adds much to every window, and there is little to add up.
+            due_us = use.SLOT_US if age_us < DAY_US else refresh / _MICROSECOND
+            if age_us > 0 and until_us - come.get(name, 0) >= due_us:
+                until = moments.to_datetime(until_us)
+                hosts_of = hosts.load(self._database, until - window, until)
+                with self._under(connection, lease):
+                    findings.find_out(connection, window, until_us=until_us, now=now, hosts=hosts_of)
+                    use.advance(connection, name, until_us)
+                return True
+        return False
+
+    def _forecast(self, connection: SyncConnection, lease: Lease, come: Mapping[str, int], now: datetime) -> bool:
+        """This will tell a forecaster what it has not been told yet, and keep what it says then."""
+        if lease.token != self._token:
+            for keeper in self._keepers:
+                keeper.forget()
+            self._token = lease.token
+        if come[USE] <= come.get(BEGAN, 0):
+            return False
+        for keeper in self._keepers:
+            found, more = keeper.step(connection, come[USE])
+            if found is not None:
+                with self._under(connection, lease):
+                    kept.replace(
+                        connection, f"forecast_{keeper.plan.name}", 0, found, found_at=now,
+                        since=now - keeper.plan.history, until=moments.to_datetime(come[USE]),
+                    )  # fmt: skip
+            if more or found is not None:
+                return True
+        return False
 
     def _drop(self, connection: SyncConnection, now: datetime) -> None:
         """This will drop what is past retention."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +73,12 @@ def _gpu_cells(
     known = np.array([gpu.entity_id for gpu in gpus], np.int64)
     groups = _places(ids, known)
     groups = np.where(times.ends_us > times.starts_us, groups, -1)
-    observed = np.bincount(groups[groups >= 0], weights=times.seconds[groups >= 0], minlength=len(gpus))
-    # Samples may be older than the moment at which a GPU was first announced here: it was there then.
-    paid_seconds = np.maximum(_overlap(gpus, start_us, end_us), observed)
+    # Samples may be older than the moment at which a GPU was first announced here: it was there from the first on.
+    earliest = np.full(len(gpus), end_us, np.int64)
+    seen = groups >= 0
+    np.minimum.at(earliest, groups[seen], times.starts_us[seen])
+    observed = np.bincount(groups[seen], weights=times.seconds[seen], minlength=len(gpus))
+    paid_seconds = np.maximum(_overlap(gpus, start_us, end_us, earliest), observed)
     cells = Cells(
         starts_us=np.full(len(gpus), start_us, np.int64),
         node_ids=np.array([gpu.node_id for gpu in gpus], np.int64),
@@ -114,14 +116,15 @@ def _places(ids: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDA
     return np.where(known[place] == ids, place, -1)
 
 
-def _overlap(gpus: Sequence[Entity], start_us: int, end_us: int) -> npt.NDArray[np.float64]:
-    """This will give the seconds of a stretch in which each GPU is paid for."""
+def _overlap(
+    gpus: Sequence[Entity], start_us: int, end_us: int, earliest_us: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """This will give the seconds of a stretch in which each GPU is paid for; each was there at its earliest look."""
     of = paid(gpus)
-
-    def cut(moment: datetime) -> int:
-        return min(max(moments.to_us(moment), start_us), end_us)
-
-    return np.array([max(0, cut(of[g.entity_id][1]) - cut(of[g.entity_id][0])) / SECOND_US for g in gpus], np.float64)
+    since = [min(moments.to_us(of[g.entity_id][0]), int(at)) for g, at in zip(gpus, earliest_us, strict=True)]
+    until = [moments.to_us(of[gpu.entity_id][1]) for gpu in gpus]
+    lengths = np.clip(until, start_us, end_us) - np.clip(since, start_us, end_us)
+    return np.asarray(np.maximum(lengths, 0) / SECOND_US, np.float64)
 
 
 def _server_cells(rows: SampleRows, servers: Sequence[Entity], start_us: int) -> Cells:

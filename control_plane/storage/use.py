@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 from psycopg import sql
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.use import GPU_USE, SERVER_USE, Cells, Owner
 from control_plane.storage import moments
 from control_plane.storage.copying import HEADER, TRAILER, CopyColumn, copy_rows
 from control_plane.storage.rollups import reading
+from control_plane.storage.schema import stage_progress, use_owner
 from control_plane.storage.session import SyncConnection
 
 Of = Literal["gpu", "server"]
@@ -27,6 +29,7 @@ COLUMNS: Mapping[Of, Sequence[str]] = {"gpu": GPU_USE, "server": SERVER_USE}
 # These are the highest of what they are made of, all others its sum.
 PEAKS = ("requests_arrived_minute_peak",)
 NOBODY = 0
+USE = "use"  # the step of stage_progress that says until when use is summed up
 
 
 def table_name(of: Of, level: Level) -> str:
@@ -174,11 +177,44 @@ def total(connection: SyncConnection, of: Of, over: Sequence[Part], *, by: Seque
     return _cells([dict(zip((*by, *COLUMNS[of]), row, strict=True)) for row in rows], of)
 
 
-async def total_of(engine: AsyncEngine, of: Of, over: Sequence[Part], *, entity_ids: Sequence[int]) -> Cells:
-    """This will do the same for named things."""
+def things(connection: SyncConnection, of: Of, level: Level, since_us: int, until_us: int) -> set[int]:
+    """This will name the things that have any cell in a stretch."""
+    statement = sql.SQL("SELECT DISTINCT entity_id FROM {} WHERE start >= %s AND start < %s").format(
+        sql.Identifier(table_name(of, level))
+    )
+    rows = connection.execute(statement, (moments.to_datetime(since_us), moments.to_datetime(until_us))).fetchall()
+    return {entity_id for (entity_id,) in rows}
+
+
+def stretch(connection: SyncConnection, of: Of, level: Level, since_us: int, until_us: int) -> Cells:
+    """This will give the cells of a stretch as they are."""
+    part = Part(level=level, since_us=since_us, until_us=until_us)
+    return total(connection, of, [part], by=("start", *BY_THING))
+
+
+async def total_of(
+    engine: AsyncEngine, of: Of, over: Sequence[Part], *, entity_ids: Sequence[int] | None = None,
+    by: Sequence[str] = BY_THING,
+) -> Cells:  # fmt: skip
+    """This will do the same for named things; None means all."""
+    statement = totals(of, over, by=by, ids=entity_ids is not None)
     async with engine.connect() as connection:
-        rows = await reading.rows(connection, totals(of, over, ids=True), {"ids": list(entity_ids)})
+        rows = await reading.rows(connection, statement, {"ids": list(entity_ids)} if entity_ids is not None else None)
     return _cells(rows, of)
+
+
+async def owners_of(engine: AsyncEngine) -> dict[int, Owner]:
+    """This will give every owner by number."""
+    async with engine.connect() as connection:
+        rows = (await connection.execute(select(use_owner.c.owner_id, use_owner.c.owner))).all()
+    return {NOBODY: Owner()} | {row.owner_id: _owner(row.owner) for row in rows}
+
+
+async def summed_up_until(engine: AsyncEngine) -> int | None:
+    """This will say until when use is summed up, in microseconds since 1970; None when nothing is."""
+    async with engine.connect() as connection:
+        until = await connection.scalar(select(stage_progress.c.until).where(stage_progress.c.name == USE))
+    return None if until is None else moments.to_us(until)
 
 
 def _cells(rows: Sequence[Mapping[str, Any]], of: Of) -> Cells:

@@ -20,6 +20,7 @@ PUBLISHED = {
     ("get", "/metrics/latency"), ("get", "/metrics/throughput"), ("get", "/metrics/gpu"), ("post", "/metrics/collect"),
     ("get", "/lmcache/status"), ("get", "/lmcache/metrics"),
     ("get", "/slo/status"), ("get", "/slo/violations"), ("post", "/slo/configure"),
+    ("get", "/analysis/waste"), ("get", "/analysis/trends"),
 }  # fmt: skip
 ADDED = {
     ("get", "/gpu/attribution"),
@@ -29,6 +30,8 @@ ADDED = {
     ("get", "/metrics/history"), ("get", "/metrics"), ("get", "/config"), ("get", "/capabilities"),
     ("post", "/nodes/join-tokens"), ("delete", "/nodes/{node_id}"),
     ("post", "/nodes/{node_id}/gpus/release"),
+    ("get", "/analysis/forecast"),
+    ("get", "/cost/summary"), ("get", "/cost/gpu-hours"), ("get", "/cost/prices"), ("put", "/cost/prices"),
     ("get", "/nodes/{node_id}/config"), ("put", "/nodes/{node_id}/config"),
     ("get", "/slo"), ("get", "/slo/{slo_id}"), ("delete", "/slo/{slo_id}"), ("get", "/slo/{slo_id}/budget"),
     ("post", "/api-keys"), ("get", "/api-keys"), ("delete", "/api-keys/{key_id}"), ("get", "/audit"),

@@ -69,7 +69,7 @@ def judge(looks: Looks) -> Judged:
     classic = looks.column("gpu_utilization_ratio")
     graphics = looks.column("graphics_active_ratio")
     weak = np.isnan(sm)
-    duty = np.where(np.isnan(graphics), classic, graphics)
+    duty = _duty(classic, graphics, sm)
     bits = np.nan_to_num(looks.column("clock_event_reasons_bits")).astype(np.int64)
     capped = (bits & POWER_CAP_BIT) != 0
     activity = np.where(weak, _classic(looks, classic, capped), _by_parts(looks, sm, classic, graphics))
@@ -88,13 +88,18 @@ def judge(looks: Looks) -> Judged:
     )
 
 
+def _duty(classic: Numbers, graphics: Numbers, sm: Numbers) -> Numbers:
+    """This will give the share of time in which any work ran: never less than the share of SMs that had some."""
+    return np.where(np.isnan(graphics), np.fmax(classic, sm), np.fmax(graphics, sm))
+
+
 def _by_parts(looks: Looks, sm: Numbers, classic: Numbers, graphics: Numbers) -> Codes:
     pipes = [looks.column(f"{pipe}_active_ratio") for pipe in ("tensor", "fp32", "fp64", "fp16")]
     dram = looks.column("dram_active_ratio")
     nvlink = most([looks.column(f"nvlink_{way}_bytes_per_second") for way in ("transmit", "receive")])
     pcie = most([looks.column(f"pcie_{way}_bytes_per_second") for way in ("transmit", "receive")])
     moved = most([nvlink, pcie])
-    duty = np.where(np.isnan(graphics), classic, graphics)
+    duty = _duty(classic, graphics, sm)
     busiest = most(pipes)
     blind = np.isnan(dram) | np.isnan(looks.column("tensor_active_ratio")) | np.isnan(looks.column("fp32_active_ratio"))
     at_rest = (busiest < 0.01) & (dram < REST_DRAM_SHARE) & (moved < REST_BYTES_PER_SECOND)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from control_plane.analysis.waste.sums import JOULES_PER_KWH
 from control_plane.api import gpus, scope
 from control_plane.api.answers import gpu_attribution, gpu_identity, page, rated, sampled, timestamp
 from control_plane.api.context import ApiContext, Context
@@ -17,7 +18,7 @@ from control_plane.api.schemas import GPU, GPU_ATTRIBUTION, TEXT, reading_schema
 from control_plane.api.series import HISTORY, POINT_SCHEMA, bound, history, kept
 from control_plane.model.entity import Entity
 from control_plane.model.sample import Reading
-from control_plane.storage import histories, stored_samples
+from control_plane.storage import histories, prices, stored_samples
 from optiinfra.catalogue import TABLES
 
 router = APIRouter(tags=["gpu"])
@@ -219,6 +220,7 @@ async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> R
         context.database.engine, context.dictionaries, "gpu", energy, [e.entity_id for e, _ in found], planned
     )
     grown = {bucket.entity_id: bucket.increase for bucket in buckets}
+    book = await prices.read(context.database.engine)
     items = []
     for entity, reading in found:
         item = _item(context, entity, reading, POWER)
@@ -227,9 +229,13 @@ async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> R
         if joules is None:
             why = reading.unknown.get(energy.name) if reading else None
             item["unknown"]["energy_joules"] = why or "fewer_than_two_samples"
-        # A price of energy is not set yet; an invented one would be a lie about money.
         item["energy_cost_usd"] = None
-        item["unknown"]["energy_cost_usd"] = "no_energy_price_configured"
+        if joules is not None and book.usd_per_kwh is not None:
+            item["energy_cost_usd"] = round(joules / JOULES_PER_KWH * book.usd_per_kwh, 6)
+        else:
+            # Without a price of its own, electricity is in the price of the hour; an invented one would be a lie.
+            priced = book.usd_per_kwh is not None
+            item["unknown"]["energy_cost_usd"] = "energy_unknown" if priced else "no_energy_price_configured"
         items.append(item)
     return page(
         items,

@@ -20,8 +20,9 @@ from control_plane.api.parameters import OfServers, ServerWindow, Window, window
 from control_plane.api.schemas import SERVER, UNKNOWN
 from control_plane.api.series import bound_rows, kept
 from control_plane.model.entity import Entity, EntityKind
+from control_plane.model.price import PriceBook
 from control_plane.model.sample import Distribution, Reading
-from control_plane.storage import histories, inference, readings
+from control_plane.storage import histories, inference, prices, readings
 from control_plane.storage.readings import Selection
 from optiinfra.catalogue import TABLES
 
@@ -204,11 +205,12 @@ async def metrics_throughput(asked: Annotated[ServerWindow, Query()], context: C
     question = await _asked(context, asked)
     gpus = await _gpus_behind(context, question.servers)
     watts = await _mean_watts(context, [gpu for behind in gpus.values() for gpu, _ in behind], question.span)
+    book = await prices.read(context.database.engine)
     items = []
     for server in question.servers:
         served = question.served[server.entity_id]
         item = server_identity(server) | _throughput(served)
-        item |= _per_resource(item, [gpu for gpu, _ in gpus[server.entity_id]], watts)
+        item |= _per_resource(item, [gpu for gpu, _ in gpus[server.entity_id]], watts, book)
         item["covered_seconds"] = round(served.seconds, 3) if served else 0.0
         item["evidence"] = evidence(
             series=COUNTERS, since=question.span.since, until=question.span.until,
@@ -233,8 +235,10 @@ def _model_throughput(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     return out
 
 
-def _per_resource(item: Mapping[str, Any], gpus: Sequence[Entity], watts: Mapping[int, float | None]) -> dict[str, Any]:
-    """This will divide the token rate by GPUs and by their mean power, as their energy counters show it."""
+def _per_resource(
+    item: Mapping[str, Any], gpus: Sequence[Entity], watts: Mapping[int, float | None], book: PriceBook
+) -> dict[str, Any]:
+    """This will divide the token rate by GPUs, by their mean power by their energy counters, and by their price."""
     tokens = item["output_tokens_per_second"]
     known = [watts[gpu.entity_id] for gpu in gpus]
     total = sum(w for w in known if w is not None) if None not in known else 0.0
@@ -246,13 +250,26 @@ def _per_resource(item: Mapping[str, Any], gpus: Sequence[Entity], watts: Mappin
         unknown["output_tokens_per_second_per_gpu"] = without_gpus
     if per_watt is None:
         unknown["output_tokens_per_joule"] = without_gpus or "power_unknown"
-    unknown["output_tokens_per_usd"] = "no_prices_configured"
+    per_usd = _per_usd(tokens, gpus, book)
+    if per_usd is None:
+        unknown["output_tokens_per_usd"] = without_gpus or "no_price_is_known"
     return {
         "output_tokens_per_second_per_gpu": per_gpu,
         "output_tokens_per_joule": per_watt,
-        "output_tokens_per_usd": None,
+        "output_tokens_per_usd": per_usd,
         "unknown": unknown,
     }
+
+
+def _per_usd(tokens: float | None, gpus: Sequence[Entity], book: PriceBook) -> float | None:
+    """This will divide the token rate by what its GPUs cost; None when one of them has no price."""
+    found = [book.price_of(node=g.node_name, gpu_name=_text(g.attributes.get("name"))) for g in gpus]
+    per_second = sum(price.usd_per_gpu_hour for price in found if price is not None) / 3600
+    return None if tokens is None or not per_second or None in found else round(tokens / per_second, 4)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 async def _mean_watts(context: ApiContext, gpus: Sequence[Entity], span: Window) -> dict[int, float | None]:

@@ -59,9 +59,9 @@ async def _served(api: Api) -> AsyncIterator[str]:
 
 
 async def test_every_operation_gets_a_short_example_from_a_running_server(
-    api: Api, script: ModuleType, tmp_path: Path
+    judged_api: Api, script: ModuleType, tmp_path: Path
 ) -> None:
-    async with _served(api) as base:
+    async with _served(judged_api) as base:
         written, missing = await asyncio.to_thread(script.capture, base, tmp_path)
     assert set(missing) == {
         "metrics_collect: the list is empty, which shows nothing",  # no agent is connected here
@@ -71,6 +71,7 @@ async def test_every_operation_gets_a_short_example_from_a_running_server(
         "api_key_create: a POST changes things",
         "api_key_revoke: a DELETE changes things",
         "join_token: a POST changes things",
+        "cost_prices_enter: a PUT changes things",
         "node_forget: a DELETE changes things",
         "node_gpus_release: a POST changes things",
         "node_configure: there is nothing that could be put again",

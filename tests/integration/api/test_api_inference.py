@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import pytest
 
+from control_plane.catalogue.tables import list_prices
 from control_plane.storage.session import Database
 from node_agent.model import Reason, Value
 from optiinfra.catalogue import TABLES
@@ -150,7 +152,9 @@ async def test_throughput_is_per_gpu_and_per_joule_where_the_gpus_are_known(api:
     alpha = (await _by_node(api, "/metrics/throughput"))["alpha"]
     assert alpha["output_tokens_per_second_per_gpu"] == 50.0
     assert alpha["output_tokens_per_joule"] == 0.1  # 50 tokens/s on 500 W
-    assert alpha["unknown"] == {"output_tokens_per_usd": "no_prices_configured"}
+    listed = statistics.median(p.usd_per_gpu_hour for p in list_prices() if p.gpu == "H200")
+    assert alpha["output_tokens_per_usd"] == pytest.approx(50.0 * 3600 / listed, rel=1e-6)
+    assert alpha["unknown"] == {}
     sglang = await api.one("/metrics/throughput", server=SGLANG_URL)
     assert sglang["unknown"]["output_tokens_per_joule"] == "gpus_of_server_unknown"
 
