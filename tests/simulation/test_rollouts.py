@@ -1,0 +1,115 @@
+"""Thousands of rollouts in worlds where calls are lost, routers lie, replicas crash and drivers die.
+
+A seed that fails is named; OPTIINFRA_TEST_ROLLOUT_SEED=<seed> plays it again, OPTIINFRA_TEST_ROLLOUTS says how many.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from control_plane.model.rollout import WHOLE, Event, State
+from tests.fakes.virtual_time import run_virtually
+from tests.simulation.rollout_world import (
+    Driver,
+    Fate,
+    MemoryStore,
+    Network,
+    World,
+    drawn_fate,
+    drawn_plan,
+    new_rollout,
+)
+
+SEEDS = int(os.environ.get("OPTIINFRA_TEST_ROLLOUTS", "10000"))
+QUICK = 150
+
+
+def play(seed: int) -> tuple[World, State]:
+    """One world from its beginning to its end."""
+    chance = random.Random(seed)
+    fate, plan = drawn_fate(chance), drawn_plan(chance)
+    store = MemoryStore(new_rollout(plan))
+    world = World(fate, plan, chance, store)
+    try:
+        ended = run_virtually(Driver(world, Network(world), store).drive())
+        check_end(world, ended.state)
+    except Exception as error:
+        tail = "\n".join(f"  {n.at:%H:%M:%S} {n.state} {n.event}: {n.because}" for n in store.notes[-25:])
+        raise AssertionError(f"seed {seed}: {error}\n{fate}\n{plan}\n{tail}") from error
+    return world, ended.state
+
+
+def check_end(world: World, state: State) -> None:
+    """What is true of every end."""
+    if state is State.ROLLED_BACK and world.effects:
+        assert world.share == 0
+        assert not world.candidate
+        assert world.stable == world.plan.replicas
+    if state is State.SUCCEEDED:
+        assert world.share == WHOLE
+        assert world.stable == 0
+        assert world.fate.candidate_bad < 0.3, "a bad candidate was promoted"
+        assert not world.fate.lying_router or world.plan.shares[0] == WHOLE or world.handled, (
+            "a lying router was believed"
+        )
+    keys = {note.details["key"] for note in world.store.notes if note.because == "decided"}
+    assert set(world.effects) <= keys, "an effect that no note tells of"
+    transitions = [note for note in world.store.notes if note.event in {str(event) for event in Event}]
+    assert transitions, "a history that tells nothing"
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """Thousands of lost calls are no news here."""
+    logging.getLogger("control_plane.rollouts.running").setLevel(logging.ERROR)
+
+
+def seeds(count: int) -> range | list[int]:
+    one = os.environ.get("OPTIINFRA_TEST_ROLLOUT_SEED")
+    return range(count) if one is None else [int(one)]
+
+
+def test_whatever_goes_wrong_nobody_is_hurt() -> None:
+    for seed in seeds(QUICK):
+        play(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("part", range(10))
+def test_ten_thousand_rollouts_hurt_nobody(part: int) -> None:
+    ends: Counter[tuple[bool, State]] = Counter()
+    for seed in seeds(SEEDS)[part::10]:
+        world, state = play(1_000_000 + seed)
+        ends[world.fate.good, state] += 1
+    good = {state: count for (is_good, state), count in ends.items() if is_good}
+    assert good[State.SUCCEEDED] > 0.6 * sum(good.values()), ends
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_good_candidate_in_a_calm_world_succeeds(seed: int) -> None:
+    chance = random.Random(seed)
+    plan = replace(drawn_plan(chance), approve_before=(), most_seconds=1500)
+    store = MemoryStore(new_rollout(plan))
+    world = World(Fate(), plan, chance, store)
+    ended = run_virtually(Driver(world, Network(world), store).drive())
+    assert ended.state is State.SUCCEEDED, store.notes[-5:]
+
+
+@pytest.mark.parametrize("bad", [0.2, 0.5, 1.0])
+def test_a_bad_candidate_is_rolled_back_within_seconds_of_its_first_requests(bad: float) -> None:
+    chance = random.Random(1)
+    plan = replace(drawn_plan(chance), shares=(2500, WHOLE), approve_before=())
+    store = MemoryStore(new_rollout(plan))
+    world = World(Fate(candidate_bad=bad), plan, chance, store)
+    ended = run_virtually(Driver(world, Network(world), store).drive())
+    assert ended.state is State.ROLLED_BACK
+    asked = next(n.at for n in store.notes if n.event == "set_share")
+    back = next(n.at for n in store.notes if n.state is State.ROLLING_BACK)
+    assert (back - asked).total_seconds() <= 15
