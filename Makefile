@@ -39,7 +39,7 @@ lint: ## ruff
 
 types: ## mypy --strict
 	@./scripts/setup.sh dev
-	@.venv/bin/mypy node_agent control_plane migrations
+	@.venv/bin/mypy node_agent control_plane migrations resource_agent
 
 imports: ## who may import whom
 	@./scripts/setup.sh dev
@@ -75,8 +75,9 @@ lock: ## resolve the locks again (needs uv)
 configuration: ## rewrite docs/configuration.md from the settings
 	@.venv/bin/python scripts/write_configuration.py
 
-openapi: ## rewrite the golden OpenAPI document after a wanted change
+openapi: ## rewrite the golden OpenAPI document, and the Python client's methods, after a wanted change of the API
 	@.venv/bin/python -m tests.golden.write
+	@.venv/bin/python scripts/write_client.py
 
 examples: ## take the API's examples from a running server: make examples ARGS=http://127.0.0.1:8003
 	@.venv/bin/python scripts/capture_examples.py $(ARGS)

@@ -40,7 +40,7 @@ class FairQueue(Generic[Item]):
         self._quantum = quantum_bytes
         self._lanes: dict[int, _Lane[Item]] = {}  # only nodes with something waiting
         self._turns: deque[int] = deque()  # the same nodes; the first is served next
-        self._count = 0
+        self._count = self._bytes = 0
 
     def __len__(self) -> int:
         return self._count
@@ -53,9 +53,12 @@ class FairQueue(Generic[Item]):
             self._turns.append(node_id)
         (lane.backlog if backlog else lane.live).append((size_bytes, item))
         self._count += 1
+        self._bytes += size_bytes
 
     def take(self, *, most_bytes: int, most_items: int) -> list[Item]:
         """This will take what comes next. The last item may go over `most_bytes`."""
+        if self._bytes <= most_bytes and self._count <= most_items:
+            return self._all()
         taken: list[Item] = []
         left = most_bytes
         while self._turns and left > 0 and len(taken) < most_items:
@@ -72,6 +75,16 @@ class FairQueue(Generic[Item]):
                 left -= size_bytes
             self._next_turn(lane)
         self._count -= len(taken)
+        self._bytes -= most_bytes - left
+        return taken
+
+    def _all(self) -> list[Item]:
+        """This will take everything: nobody has to wait for anybody."""
+        lanes = self._lanes.values()
+        taken = [item for lane in lanes for waiting in (lane.live, lane.backlog) for _, item in waiting]
+        self._lanes.clear()
+        self._turns.clear()
+        self._count = self._bytes = 0
         return taken
 
     def _next_turn(self, lane: _Lane[Item]) -> None:

@@ -18,7 +18,7 @@ from control_plane.ingest.admission import StreamState
 from control_plane.model.configuration import ConfigurationAnswer, NodeConfiguration, StoredConfiguration
 from optiinfra.telemetry.v1 import link_pb2
 
-Context = grpc.aio.ServicerContext[link_pb2.AgentMessage, link_pb2.ServerMessage]
+Context = grpc.aio.ServicerContext[link_pb2.AgentMessage, link_pb2.ServerMessage | bytes]
 
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Call:
             return None
         return message if isinstance(message, link_pb2.AgentMessage) else None
 
-    async def write(self, message: link_pb2.ServerMessage) -> bool:
+    async def write(self, message: link_pb2.ServerMessage | bytes) -> bool:
         """This will send a message and say whether the agent was still there to get it."""
         try:
             await self.context.write(message)

@@ -256,8 +256,34 @@ def refusal(code: str, detail: str, retry_after_seconds: int) -> link_pb2.Server
     )
 
 
-def ack(committed_seq: int, window: int, refused: Mapping[int, str]) -> link_pb2.ServerMessage:
+def serialized(message: link_pb2.ServerMessage | bytes) -> bytes:
+    """This will give what goes over the wire."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+@lru_cache(maxsize=4096)  # a fleet that began together counts together
+def plain_ack(committed_seq: int, window: int) -> bytes:
+    """This will acknowledge every batch up to `committed_seq`, none of them refused: nearly all that is ever sent.
+
+    Written by hand; protobuf takes ten times as long for it. The numbers are those of ServerMessage.ack and of Ack.
+    """
+    body = b"\x08" + _varint(committed_seq) + b"\x10" + _varint(window)
+    return b"\x1a" + _varint(len(body)) + body
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def ack(committed_seq: int, window: int, refused: Mapping[int, str]) -> link_pb2.ServerMessage | bytes:
     """This will acknowledge every batch up to `committed_seq`."""
+    if not refused and committed_seq > 0 and window > 0:
+        return plain_ack(committed_seq, window)
     return link_pb2.ServerMessage(
         ack=link_pb2.Ack(
             committed_seq=committed_seq,

@@ -1,0 +1,2237 @@
+"""Every operation of the API as a method. Written by `make openapi` from its description; do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from resource_agent.answers import Answer, Page
+from resource_agent.transport import Question, question
+
+
+class Operations:
+    """One method for each operation."""
+
+    def _ask(self, asked: Question) -> Any:
+        raise NotImplementedError
+
+    def root(self) -> Answer:
+        """What this is, and where to look: GET /."""
+        return cast("Answer", self._ask(question("GET", "/")))
+
+    def analysis_forecast(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        horizon: str | None = None,
+        model: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Demand that will come, at most how much, and how far to believe it: GET /analysis/forecast."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/analysis/forecast",
+                    query={"limit": limit, "cursor": cursor, "horizon": horizon, "model": model, "server": server},
+                    listed=True,
+                )
+            ),
+        )
+
+    def analysis_trends(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        window: str | None = None,
+        by: str | None = None,
+        model: str | Sequence[str] | None = None,
+        node: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Trend, seasons and changes of demand and resources, with what is forecast: GET /analysis/trends."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/analysis/trends",
+                    query={"limit": limit, "cursor": cursor, "window": window, "by": by, "model": model, "node": node},
+                    listed=True,
+                )
+            ),
+        )
+
+    def analysis_waste(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Page:
+        """What paid GPU time, energy and money went into: GET /analysis/waste."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/analysis/waste",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                        "gpu": gpu,
+                        "by": by,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def api_keys(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """Every API key: GET /api-keys."""
+        return cast(
+            "Page", self._ask(question("GET", "/api-keys", query={"limit": limit, "cursor": cursor}, listed=True))
+        )
+
+    def api_key_create(
+        self,
+        *,
+        name: str,
+        days: float | None = None,
+        scopes: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Make an API key: POST /api-keys."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/api-keys",
+                    body={"name": name, "days": days, "scopes": scopes},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def api_key_revoke(self, key_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Revoke an API key: DELETE /api-keys/{key_id}."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "DELETE",
+                    "/api-keys/{key_id}",
+                    path={"key_id": key_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def audit(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        caller: str | Sequence[str] | None = None,
+        operation: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Who changed what, the newest first: GET /audit."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/audit",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "caller": caller,
+                        "operation": operation,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def capabilities(self) -> Answer:
+        """What this control plane can do: GET /capabilities."""
+        return cast("Answer", self._ask(question("GET", "/capabilities")))
+
+    def config(self) -> Answer:
+        """The settings in force: GET /config."""
+        return cast("Answer", self._ask(question("GET", "/config")))
+
+    def cost_gpu_hours(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Page:
+        """GPU-hours, by what they went into: GET /cost/gpu-hours."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/cost/gpu-hours",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                        "gpu": gpu,
+                        "by": by,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def cost_prices(self) -> Answer:
+        """The prices that hold: GET /cost/prices."""
+        return cast("Answer", self._ask(question("GET", "/cost/prices")))
+
+    def cost_prices_enter(
+        self,
+        *,
+        as_of: str,
+        currency: str | None = None,
+        per_kwh: float | None = None,
+        prices: Sequence[Mapping[str, Any]] | None = None,
+        provider: str | None = None,
+        usd_per_unit: float | None = None,
+        use_list_prices: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Let other prices hold: PUT /cost/prices."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "PUT",
+                    "/cost/prices",
+                    body={
+                        "as_of": as_of,
+                        "currency": currency,
+                        "per_kwh": per_kwh,
+                        "prices": prices,
+                        "provider": provider,
+                        "usd_per_unit": usd_per_unit,
+                        "use_list_prices": use_list_prices,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def cost_summary(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Page:
+        """What was paid, what of it was waste, and what a million tokens cost: GET /cost/summary."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/cost/summary",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                        "gpu": gpu,
+                        "by": by,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_attribution(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        finding: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Page:
+        """To whom each GPU was given, who uses it, and what the difference says: GET /gpu/attribution."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/attribution",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "gpu": gpu,
+                        "finding": finding,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_health(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Errors, links, fabric and set-up of every GPU: GET /gpu/health."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/health",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_instances(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """The instances of GPUs in MIG mode: GET /gpu/instances."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/instances",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_memory(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Device memory, BAR1, ECC, remapped rows, and who holds it: GET /gpu/memory."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/memory",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_metrics(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """The newest sample of every GPU: GET /gpu/metrics."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/metrics",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_history(
+        self,
+        *,
+        field: str | Sequence[str],
+        since: str | None = None,
+        until: str | None = None,
+        step: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Fields of GPUs over time: GET /gpu/metrics/history."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/metrics/history",
+                    query={
+                        "field": field,
+                        "since": since,
+                        "until": until,
+                        "step": step,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "gpu": gpu,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_power(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Power, and energy over a window: GET /gpu/power."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/power",
+                    query={"since": since, "until": until, "limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_temperature(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Temperatures, thresholds and throttling: GET /gpu/temperature."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/temperature",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    def gpu_utilization(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """How busy GPUs really are, and with what: GET /gpu/utilization."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/gpu/utilization",
+                    query={"since": since, "until": until, "limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    def health(self) -> Answer:
+        """Up, and since when: GET /health."""
+        return cast("Answer", self._ask(question("GET", "/health")))
+
+    def health_detailed(self) -> Answer:
+        """Every part, its state and last error: GET /health/detailed."""
+        return cast("Answer", self._ask(question("GET", "/health/detailed")))
+
+    def health_live(self) -> Answer:
+        """The process's loop answers: GET /health/live."""
+        return cast("Answer", self._ask(question("GET", "/health/live")))
+
+    def health_ready(self) -> Answer:
+        """Ready to serve: GET /health/ready."""
+        return cast("Answer", self._ask(question("GET", "/health/ready")))
+
+    def inference_servers(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Every inference server found: GET /inference/servers."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/inference/servers",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def inference_server(self, server_id: str) -> Answer:
+        """One inference server, with its live load: GET /inference/servers/{server_id}."""
+        return cast(
+            "Answer", self._ask(question("GET", "/inference/servers/{server_id}", path={"server_id": server_id}))
+        )
+
+    def lmcache_metrics(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """What every LMCache did: GET /lmcache/metrics."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/lmcache/metrics", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    def lmcache_status(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Every LMCache found: GET /lmcache/status."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/lmcache/status", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    def metrics_exposition(self) -> str:
+        """The control plane's own metrics, for Prometheus: GET /metrics."""
+        return cast("str", self._ask(question("GET", "/metrics")))
+
+    def metrics_collect(
+        self,
+        *,
+        node: str | Sequence[str] | None = None,
+        timeout_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Take a sample now: POST /metrics/collect."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/metrics/collect",
+                    query={"node": node, "timeout_seconds": timeout_seconds},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def metrics_gpu(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Answer:
+        """The GPUs behind each server, with its load: GET /metrics/gpu."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "GET",
+                    "/metrics/gpu",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                )
+            ),
+        )
+
+    def metrics_history(
+        self,
+        *,
+        field: str | Sequence[str],
+        since: str | None = None,
+        until: str | None = None,
+        step: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Fields of inference servers over time: GET /metrics/history."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/metrics/history",
+                    query={
+                        "field": field,
+                        "since": since,
+                        "until": until,
+                        "step": step,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def metrics_latency(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Page:
+        """TTFT, time per token, queue, prefill, decode, end to end: GET /metrics/latency."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/metrics/latency",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def metrics_memory(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Answer:
+        """KV cache, prefix hits, preemptions: GET /metrics/memory."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "GET",
+                    "/metrics/memory",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                )
+            ),
+        )
+
+    def metrics_throughput(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Answer:
+        """Requests and tokens per second: GET /metrics/throughput."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "GET",
+                    "/metrics/throughput",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                )
+            ),
+        )
+
+    def metrics_tokens(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Answer:
+        """Token generation speed and lengths: GET /metrics/tokens."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "GET",
+                    "/metrics/tokens",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                )
+            ),
+        )
+
+    def nodes(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """Every node and its state: GET /nodes."""
+        return cast("Page", self._ask(question("GET", "/nodes", query={"limit": limit, "cursor": cursor}, listed=True)))
+
+    def join_token(
+        self,
+        *,
+        hours: float | None = None,
+        max_uses: int | None = None,
+        node_name: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """A token to enrol nodes with: POST /nodes/join-tokens."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/nodes/join-tokens",
+                    query={"hours": hours, "max_uses": max_uses, "node_name": node_name},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def node_forget(self, node_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Forget a node that is gone: DELETE /nodes/{node_id}."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "DELETE",
+                    "/nodes/{node_id}",
+                    path={"node_id": node_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def node(self, node_id: str) -> Answer:
+        """One node, with what is on it: GET /nodes/{node_id}."""
+        return cast("Answer", self._ask(question("GET", "/nodes/{node_id}", path={"node_id": node_id})))
+
+    def node_config(self, node_id: str) -> Answer:
+        """How one node is configured: GET /nodes/{node_id}/config."""
+        return cast("Answer", self._ask(question("GET", "/nodes/{node_id}/config", path={"node_id": node_id})))
+
+    def node_configure(
+        self,
+        node_id: str,
+        *,
+        discover_engines: bool | None = None,
+        gpu_monitoring_enabled: bool | None = None,
+        sampling_interval_seconds: float | None = None,
+        scrape_targets: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> Answer:
+        """Configure one node: PUT /nodes/{node_id}/config."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "PUT",
+                    "/nodes/{node_id}/config",
+                    path={"node_id": node_id},
+                    body={
+                        "discover_engines": discover_engines,
+                        "gpu_monitoring_enabled": gpu_monitoring_enabled,
+                        "sampling_interval_seconds": sampling_interval_seconds,
+                        "scrape_targets": scrape_targets,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                    if_match=if_match,
+                )
+            ),
+        )
+
+    def node_events(
+        self,
+        node_id: str,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        kind: str | Sequence[str] | None = None,
+    ) -> Page:
+        """What happened on one node, the newest first: GET /nodes/{node_id}/events."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/nodes/{node_id}/events",
+                    path={"node_id": node_id},
+                    query={"since": since, "until": until, "limit": limit, "cursor": cursor, "kind": kind},
+                    listed=True,
+                )
+            ),
+        )
+
+    def node_gpus_release(
+        self, node_id: str, *, seconds: int | None = None, idempotency_key: str | None = None
+    ) -> Answer:
+        """Have an agent let go of its GPUs: POST /nodes/{node_id}/gpus/release."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/nodes/{node_id}/gpus/release",
+                    path={"node_id": node_id},
+                    query={"seconds": seconds},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def slo_list(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """Every objective: GET /slo."""
+        return cast("Page", self._ask(question("GET", "/slo", query={"limit": limit, "cursor": cursor}, listed=True)))
+
+    def slo_configure(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """Make or change objectives: POST /slo/configure."""
+        return cast(
+            "Page",
+            self._ask(
+                question("POST", "/slo/configure", body=body, writes=True, idempotency_key=idempotency_key, listed=True)
+            ),
+        )
+
+    def slo_status(
+        self, *, limit: int | None = None, cursor: str | None = None, slo: str | Sequence[str] | None = None
+    ) -> Page:
+        """How objectives are kept now: GET /slo/status."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/slo/status", query={"limit": limit, "cursor": cursor, "slo": slo}, listed=True)
+            ),
+        )
+
+    def slo_violations(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        slo: str | Sequence[str] | None = None,
+    ) -> Page:
+        """When objectives were not kept: GET /slo/violations."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/slo/violations",
+                    query={"since": since, "until": until, "limit": limit, "cursor": cursor, "slo": slo},
+                    listed=True,
+                )
+            ),
+        )
+
+    def slo_delete(self, slo_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Take an objective back: DELETE /slo/{slo_id}."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "DELETE", "/slo/{slo_id}", path={"slo_id": slo_id}, writes=True, idempotency_key=idempotency_key
+                )
+            ),
+        )
+
+    def slo_get(self, slo_id: str) -> Answer:
+        """One objective: GET /slo/{slo_id}."""
+        return cast("Answer", self._ask(question("GET", "/slo/{slo_id}", path={"slo_id": slo_id})))
+
+    def slo_budget(
+        self, slo_id: str, *, since: str | None = None, until: str | None = None, step: str | None = None
+    ) -> Answer:
+        """Error budget and burn rate over time: GET /slo/{slo_id}/budget."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "GET",
+                    "/slo/{slo_id}/budget",
+                    path={"slo_id": slo_id},
+                    query={"since": since, "until": until, "step": step},
+                )
+            ),
+        )
+
+    def system_all(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Everything about each machine: GET /system/all."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/system/all", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    def system_cpu(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """CPU use, load and pressure: GET /system/cpu."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/system/cpu", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    def system_disk(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Disks and file systems: GET /system/disk."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/system/disk", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    def system_history(
+        self,
+        *,
+        field: str | Sequence[str],
+        since: str | None = None,
+        until: str | None = None,
+        step: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Fields of machines over time: GET /system/history."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/system/history",
+                    query={
+                        "field": field,
+                        "since": since,
+                        "until": until,
+                        "step": step,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def system_memory(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Memory, swap and pressure: GET /system/memory."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/system/memory", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    def system_network(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Network interfaces and InfiniBand ports: GET /system/network."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/system/network", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+
+class AsyncOperations:
+    """One method for each operation."""
+
+    async def _ask(self, asked: Question) -> Any:
+        raise NotImplementedError
+
+    async def root(self) -> Answer:
+        """What this is, and where to look: GET /."""
+        return cast("Answer", await self._ask(question("GET", "/")))
+
+    async def analysis_forecast(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        horizon: str | None = None,
+        model: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Demand that will come, at most how much, and how far to believe it: GET /analysis/forecast."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/analysis/forecast",
+                    query={"limit": limit, "cursor": cursor, "horizon": horizon, "model": model, "server": server},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def analysis_trends(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        window: str | None = None,
+        by: str | None = None,
+        model: str | Sequence[str] | None = None,
+        node: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Trend, seasons and changes of demand and resources, with what is forecast: GET /analysis/trends."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/analysis/trends",
+                    query={"limit": limit, "cursor": cursor, "window": window, "by": by, "model": model, "node": node},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def analysis_waste(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Page:
+        """What paid GPU time, energy and money went into: GET /analysis/waste."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/analysis/waste",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                        "gpu": gpu,
+                        "by": by,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def api_keys(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """Every API key: GET /api-keys."""
+        return cast(
+            "Page", await self._ask(question("GET", "/api-keys", query={"limit": limit, "cursor": cursor}, listed=True))
+        )
+
+    async def api_key_create(
+        self,
+        *,
+        name: str,
+        days: float | None = None,
+        scopes: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Make an API key: POST /api-keys."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/api-keys",
+                    body={"name": name, "days": days, "scopes": scopes},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def api_key_revoke(self, key_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Revoke an API key: DELETE /api-keys/{key_id}."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "DELETE",
+                    "/api-keys/{key_id}",
+                    path={"key_id": key_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def audit(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        caller: str | Sequence[str] | None = None,
+        operation: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Who changed what, the newest first: GET /audit."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/audit",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "caller": caller,
+                        "operation": operation,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def capabilities(self) -> Answer:
+        """What this control plane can do: GET /capabilities."""
+        return cast("Answer", await self._ask(question("GET", "/capabilities")))
+
+    async def config(self) -> Answer:
+        """The settings in force: GET /config."""
+        return cast("Answer", await self._ask(question("GET", "/config")))
+
+    async def cost_gpu_hours(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Page:
+        """GPU-hours, by what they went into: GET /cost/gpu-hours."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/cost/gpu-hours",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                        "gpu": gpu,
+                        "by": by,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def cost_prices(self) -> Answer:
+        """The prices that hold: GET /cost/prices."""
+        return cast("Answer", await self._ask(question("GET", "/cost/prices")))
+
+    async def cost_prices_enter(
+        self,
+        *,
+        as_of: str,
+        currency: str | None = None,
+        per_kwh: float | None = None,
+        prices: Sequence[Mapping[str, Any]] | None = None,
+        provider: str | None = None,
+        usd_per_unit: float | None = None,
+        use_list_prices: bool | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Let other prices hold: PUT /cost/prices."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "PUT",
+                    "/cost/prices",
+                    body={
+                        "as_of": as_of,
+                        "currency": currency,
+                        "per_kwh": per_kwh,
+                        "prices": prices,
+                        "provider": provider,
+                        "usd_per_unit": usd_per_unit,
+                        "use_list_prices": use_list_prices,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def cost_summary(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Page:
+        """What was paid, what of it was waste, and what a million tokens cost: GET /cost/summary."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/cost/summary",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                        "gpu": gpu,
+                        "by": by,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_attribution(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        finding: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Page:
+        """To whom each GPU was given, who uses it, and what the difference says: GET /gpu/attribution."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/attribution",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "gpu": gpu,
+                        "finding": finding,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_health(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Errors, links, fabric and set-up of every GPU: GET /gpu/health."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/health",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_instances(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """The instances of GPUs in MIG mode: GET /gpu/instances."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/instances",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_memory(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Device memory, BAR1, ECC, remapped rows, and who holds it: GET /gpu/memory."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/memory",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_metrics(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """The newest sample of every GPU: GET /gpu/metrics."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/metrics",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_history(
+        self,
+        *,
+        field: str | Sequence[str],
+        since: str | None = None,
+        until: str | None = None,
+        step: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Fields of GPUs over time: GET /gpu/metrics/history."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/metrics/history",
+                    query={
+                        "field": field,
+                        "since": since,
+                        "until": until,
+                        "step": step,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "gpu": gpu,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_power(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Power, and energy over a window: GET /gpu/power."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/power",
+                    query={"since": since, "until": until, "limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_temperature(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Temperatures, thresholds and throttling: GET /gpu/temperature."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/temperature",
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def gpu_utilization(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        gpu: str | Sequence[str] | None = None,
+    ) -> Page:
+        """How busy GPUs really are, and with what: GET /gpu/utilization."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/gpu/utilization",
+                    query={"since": since, "until": until, "limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def health(self) -> Answer:
+        """Up, and since when: GET /health."""
+        return cast("Answer", await self._ask(question("GET", "/health")))
+
+    async def health_detailed(self) -> Answer:
+        """Every part, its state and last error: GET /health/detailed."""
+        return cast("Answer", await self._ask(question("GET", "/health/detailed")))
+
+    async def health_live(self) -> Answer:
+        """The process's loop answers: GET /health/live."""
+        return cast("Answer", await self._ask(question("GET", "/health/live")))
+
+    async def health_ready(self) -> Answer:
+        """Ready to serve: GET /health/ready."""
+        return cast("Answer", await self._ask(question("GET", "/health/ready")))
+
+    async def inference_servers(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Every inference server found: GET /inference/servers."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/inference/servers",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def inference_server(self, server_id: str) -> Answer:
+        """One inference server, with its live load: GET /inference/servers/{server_id}."""
+        return cast(
+            "Answer", await self._ask(question("GET", "/inference/servers/{server_id}", path={"server_id": server_id}))
+        )
+
+    async def lmcache_metrics(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """What every LMCache did: GET /lmcache/metrics."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/lmcache/metrics", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    async def lmcache_status(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Every LMCache found: GET /lmcache/status."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/lmcache/status", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    async def metrics_exposition(self) -> str:
+        """The control plane's own metrics, for Prometheus: GET /metrics."""
+        return cast("str", await self._ask(question("GET", "/metrics")))
+
+    async def metrics_collect(
+        self,
+        *,
+        node: str | Sequence[str] | None = None,
+        timeout_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Take a sample now: POST /metrics/collect."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/metrics/collect",
+                    query={"node": node, "timeout_seconds": timeout_seconds},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def metrics_gpu(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Answer:
+        """The GPUs behind each server, with its load: GET /metrics/gpu."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "GET",
+                    "/metrics/gpu",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                )
+            ),
+        )
+
+    async def metrics_history(
+        self,
+        *,
+        field: str | Sequence[str],
+        since: str | None = None,
+        until: str | None = None,
+        step: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Fields of inference servers over time: GET /metrics/history."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/metrics/history",
+                    query={
+                        "field": field,
+                        "since": since,
+                        "until": until,
+                        "step": step,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def metrics_latency(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Page:
+        """TTFT, time per token, queue, prefill, decode, end to end: GET /metrics/latency."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/metrics/latency",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def metrics_memory(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Answer:
+        """KV cache, prefix hits, preemptions: GET /metrics/memory."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "GET",
+                    "/metrics/memory",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                )
+            ),
+        )
+
+    async def metrics_throughput(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Answer:
+        """Requests and tokens per second: GET /metrics/throughput."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "GET",
+                    "/metrics/throughput",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                )
+            ),
+        )
+
+    async def metrics_tokens(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+    ) -> Answer:
+        """Token generation speed and lengths: GET /metrics/tokens."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "GET",
+                    "/metrics/tokens",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                    },
+                )
+            ),
+        )
+
+    async def nodes(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """Every node and its state: GET /nodes."""
+        return cast(
+            "Page", await self._ask(question("GET", "/nodes", query={"limit": limit, "cursor": cursor}, listed=True))
+        )
+
+    async def join_token(
+        self,
+        *,
+        hours: float | None = None,
+        max_uses: int | None = None,
+        node_name: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """A token to enrol nodes with: POST /nodes/join-tokens."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/nodes/join-tokens",
+                    query={"hours": hours, "max_uses": max_uses, "node_name": node_name},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def node_forget(self, node_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Forget a node that is gone: DELETE /nodes/{node_id}."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "DELETE",
+                    "/nodes/{node_id}",
+                    path={"node_id": node_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def node(self, node_id: str) -> Answer:
+        """One node, with what is on it: GET /nodes/{node_id}."""
+        return cast("Answer", await self._ask(question("GET", "/nodes/{node_id}", path={"node_id": node_id})))
+
+    async def node_config(self, node_id: str) -> Answer:
+        """How one node is configured: GET /nodes/{node_id}/config."""
+        return cast("Answer", await self._ask(question("GET", "/nodes/{node_id}/config", path={"node_id": node_id})))
+
+    async def node_configure(
+        self,
+        node_id: str,
+        *,
+        discover_engines: bool | None = None,
+        gpu_monitoring_enabled: bool | None = None,
+        sampling_interval_seconds: float | None = None,
+        scrape_targets: Sequence[str] | None = None,
+        idempotency_key: str | None = None,
+        if_match: str | None = None,
+    ) -> Answer:
+        """Configure one node: PUT /nodes/{node_id}/config."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "PUT",
+                    "/nodes/{node_id}/config",
+                    path={"node_id": node_id},
+                    body={
+                        "discover_engines": discover_engines,
+                        "gpu_monitoring_enabled": gpu_monitoring_enabled,
+                        "sampling_interval_seconds": sampling_interval_seconds,
+                        "scrape_targets": scrape_targets,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                    if_match=if_match,
+                )
+            ),
+        )
+
+    async def node_events(
+        self,
+        node_id: str,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        kind: str | Sequence[str] | None = None,
+    ) -> Page:
+        """What happened on one node, the newest first: GET /nodes/{node_id}/events."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/nodes/{node_id}/events",
+                    path={"node_id": node_id},
+                    query={"since": since, "until": until, "limit": limit, "cursor": cursor, "kind": kind},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def node_gpus_release(
+        self, node_id: str, *, seconds: int | None = None, idempotency_key: str | None = None
+    ) -> Answer:
+        """Have an agent let go of its GPUs: POST /nodes/{node_id}/gpus/release."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/nodes/{node_id}/gpus/release",
+                    path={"node_id": node_id},
+                    query={"seconds": seconds},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def slo_list(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """Every objective: GET /slo."""
+        return cast(
+            "Page", await self._ask(question("GET", "/slo", query={"limit": limit, "cursor": cursor}, listed=True))
+        )
+
+    async def slo_configure(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """Make or change objectives: POST /slo/configure."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("POST", "/slo/configure", body=body, writes=True, idempotency_key=idempotency_key, listed=True)
+            ),
+        )
+
+    async def slo_status(
+        self, *, limit: int | None = None, cursor: str | None = None, slo: str | Sequence[str] | None = None
+    ) -> Page:
+        """How objectives are kept now: GET /slo/status."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/slo/status", query={"limit": limit, "cursor": cursor, "slo": slo}, listed=True)
+            ),
+        )
+
+    async def slo_violations(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        slo: str | Sequence[str] | None = None,
+    ) -> Page:
+        """When objectives were not kept: GET /slo/violations."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/slo/violations",
+                    query={"since": since, "until": until, "limit": limit, "cursor": cursor, "slo": slo},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def slo_delete(self, slo_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Take an objective back: DELETE /slo/{slo_id}."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "DELETE", "/slo/{slo_id}", path={"slo_id": slo_id}, writes=True, idempotency_key=idempotency_key
+                )
+            ),
+        )
+
+    async def slo_get(self, slo_id: str) -> Answer:
+        """One objective: GET /slo/{slo_id}."""
+        return cast("Answer", await self._ask(question("GET", "/slo/{slo_id}", path={"slo_id": slo_id})))
+
+    async def slo_budget(
+        self, slo_id: str, *, since: str | None = None, until: str | None = None, step: str | None = None
+    ) -> Answer:
+        """Error budget and burn rate over time: GET /slo/{slo_id}/budget."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "GET",
+                    "/slo/{slo_id}/budget",
+                    path={"slo_id": slo_id},
+                    query={"since": since, "until": until, "step": step},
+                )
+            ),
+        )
+
+    async def system_all(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Everything about each machine: GET /system/all."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/system/all", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    async def system_cpu(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """CPU use, load and pressure: GET /system/cpu."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/system/cpu", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    async def system_disk(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Disks and file systems: GET /system/disk."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/system/disk", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    async def system_history(
+        self,
+        *,
+        field: str | Sequence[str],
+        since: str | None = None,
+        until: str | None = None,
+        step: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Fields of machines over time: GET /system/history."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/system/history",
+                    query={
+                        "field": field,
+                        "since": since,
+                        "until": until,
+                        "step": step,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def system_memory(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Memory, swap and pressure: GET /system/memory."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/system/memory", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    async def system_network(
+        self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
+    ) -> Page:
+        """Network interfaces and InfiniBand ports: GET /system/network."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/system/network", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
