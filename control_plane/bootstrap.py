@@ -25,7 +25,8 @@ from control_plane.api.context import ApiContext, Doors
 from control_plane.api.server import TLS_LOOK_SECONDS, RenewedCertificate, Server, check_certificate, make_server
 from control_plane.ingest.authority import Authority
 from control_plane.ingest.enrolment import EnrolmentService
-from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService, start_server, stop_server
+from control_plane.ingest.listening import start_server, stop_server
+from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService
 from control_plane.model.errors import ConfigurationError
 from control_plane.runtime import redaction
 from control_plane.runtime.clock import Clock, SystemClock

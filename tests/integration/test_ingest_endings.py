@@ -12,7 +12,7 @@ import grpc
 import psycopg
 import pytest
 
-from control_plane.ingest import server, sessions, writer
+from control_plane.ingest import listening, server, sessions, writer
 from control_plane.ingest.admission import AdmittedBatch, StreamState
 from control_plane.ingest.clocks import Arrival
 from control_plane.storage import bulk
@@ -162,8 +162,8 @@ async def test_a_call_that_ends_leaves_nothing_behind(
     end: Callable[[Scene, TcpProxy], Awaitable[None]],
 ) -> None:
     monkeypatch.setattr(writer, "MOST_STREAM_BYTES", MOST_STREAM_BYTES)
-    monkeypatch.setattr(server, "DRAIN_SECONDS", 0.3)
-    monkeypatch.setattr(server, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(listening, "DRAIN_SECONDS", 0.3)
+    monkeypatch.setattr(listening, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(sessions, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(server, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(bulk, "PATIENCE_SECONDS", 0.2)

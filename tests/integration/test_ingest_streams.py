@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from control_plane.ingest import server
-from control_plane.ingest.server import start_server
+from control_plane.ingest.listening import start_server
 from control_plane.model.errors import ConfigurationError
 from control_plane.storage import nodes
 from control_plane.storage.session import Database

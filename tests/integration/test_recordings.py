@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.ingest.server import LinkService, start_server, stop_server
+from control_plane.ingest.listening import start_server, stop_server
+from control_plane.ingest.server import LinkService
 from control_plane.runtime.clock import SystemClock
 from control_plane.storage.session import Database
 from node_agent import recordings

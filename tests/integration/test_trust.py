@@ -18,7 +18,8 @@ import pytest
 
 from control_plane.ingest.authority import Authority
 from control_plane.ingest.enrolment import EnrolmentService
-from control_plane.ingest.server import LinkService, start_server, stop_server
+from control_plane.ingest.listening import start_server, stop_server
+from control_plane.ingest.server import LinkService
 from control_plane.storage import nodes
 from control_plane.storage.session import Database
 from node_agent.uplink import enrolment as agents

@@ -24,7 +24,8 @@ from typing import Any
 
 import grpc
 
-from control_plane.ingest.server import LinkService, start_server, stop_server
+from control_plane.ingest.listening import start_server, stop_server
+from control_plane.ingest.server import LinkService
 from control_plane.storage.session import Database
 from node_agent.clock import Instant
 from node_agent.model import (

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import grpc
 import psycopg
 
-from control_plane.ingest.server import LinkService, start_server, stop_server
+from control_plane.ingest.listening import start_server, stop_server
+from control_plane.ingest.server import LinkService
 from control_plane.storage.session import Database
 from node_agent.commands.configure import Configurator
 from node_agent.model import NodeConfiguration, Value
