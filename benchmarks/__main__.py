@@ -18,6 +18,7 @@ from benchmarks import (
     gpu_recorded,
     ingest,
     phases,
+    prediction,
     recordings,
     startup,
     verdicts,
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "phases": phases.measure,
     "forecast": forecast.measure,
     "verdicts": verdicts.measure,
+    "prediction": prediction.measure,
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

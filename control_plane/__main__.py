@@ -51,6 +51,10 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     diagnosis = verbs.add_parser("diagnose", help="say what bound an inference server, from saved answers of /metrics")
     diagnosis.add_argument("--recording", required=True, metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
     diagnosis.add_argument("--json", action="store_true", help="for programs")
+    prediction = verbs.add_parser("predict", help="say how fast configurations of inference servers would be")
+    prediction.add_argument("--file", required=True, metavar="ROWS.csv", help="columns: model, system, isl, osl, …")
+    prediction.add_argument("--output", metavar="FILE.csv", help="where the predictions go (default: standard output)")
+    prediction.add_argument("--models", metavar="DIR", help="a folder of MODEL/config.json, for models of your own")
     if "load" in given:  # its flags are those of a room that takes time to load
         from control_plane.trials import command
 
@@ -167,6 +171,25 @@ def _load(arguments: argparse.Namespace) -> int:
         print(f"optiinfra: {error}", file=sys.stderr)
         return USAGE_ERROR
     return {Verdict.PASS: OK, Verdict.FAIL: FAILED, Verdict.INCONCLUSIVE: INCONCLUSIVE}[verdict]
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from control_plane import predict
+
+    rows = predict.read_rows(Path(arguments.file))
+    models = predict.read_models(Path(arguments.models) if arguments.models else None)
+    text = predict.write(rows, predict.predict(rows, models))
+    if arguments.output is None:
+        print(text, end="")
+    else:
+        try:
+            Path(arguments.output).write_text(text, encoding="utf-8")
+        except OSError as error:
+            print(f"optiinfra: {arguments.output} cannot be written: {error}", file=sys.stderr)
+            return FAILED
+    return OK
 
 
 def _up(settings: Settings) -> int:
@@ -290,6 +313,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _load(arguments)
         if arguments.verb == "diagnose":
             return _diagnose(arguments.recording, as_json=arguments.json)
+        if arguments.verb == "predict":
+            return _predict(arguments)
         settings = _settings(arguments)
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         for handler in logging.getLogger().handlers:

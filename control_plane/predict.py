@@ -1,0 +1,144 @@
+"""`optiinfra predict`: how fast configurations would be, from a table of them; no control plane, database or GPU."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from control_plane.catalogue.architectures import architectures, known
+from control_plane.catalogue.engine_constants import engine_constants
+from control_plane.catalogue.machines import machine
+from control_plane.decisions.performance.constants import from_mapping
+from control_plane.decisions.performance.intervals import NINE_IN_TEN, Knowledge, spread_of
+from control_plane.decisions.performance.model_config import architecture
+from control_plane.decisions.performance.rows import Case, blocks, case_of, gathered
+from control_plane.decisions.performance.serving import Served
+from control_plane.decisions.performance.similar import like_its_name
+from control_plane.model.architecture import Architecture
+from control_plane.model.errors import InvalidRequest
+
+COLUMNS = ("tpot_ms", "tpot_low", "tpot_high", "ttft_ms", "memory_bytes", "max_concurrency", "note")
+MOST_ROWS = 1_000_000
+MILLI = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """What is predicted for one row, or why nothing is."""
+
+    served: Served | None
+    spread: float | None  # standard deviation of the log of the time per token
+    kv_bytes: float = 0.0  # on each GPU, of the requests that run at once
+    note: str = ""
+
+
+def knowledge() -> Knowledge:
+    """This will give the constants that ship."""
+    shipped = engine_constants()
+    constants = from_mapping(dict(zip(shipped["names"], shipped["values"], strict=True)))
+    return Knowledge(constants=constants, covariance=np.array(shipped["covariance"], dtype=np.float64))
+
+
+def read_models(folder: Path | None) -> dict[str, Architecture]:
+    """This will read a folder of models: NAME/config.json, or NAME.json with `--` for the owner's slash."""
+    found: dict[str, Architecture] = {}
+    if folder is None:
+        return found
+    if not folder.is_dir():
+        raise InvalidRequest(f"{folder} is no folder; name one that holds MODEL/config.json")
+    for path in sorted([*folder.rglob("config.json"), *folder.glob("*.json")]):
+        name = str(path.parent.relative_to(folder)) if path.name == "config.json" else path.stem
+        name = name.removesuffix("_config").replace("--", "/")
+        try:
+            found[name.lower()] = architecture(json.loads(path.read_text(encoding="utf-8")), name=name)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise InvalidRequest(f"{path} is no model's config.json: {error}") from error
+    return found
+
+
+def predict(rows: Sequence[dict[str, str]], models: dict[str, Architecture]) -> list[Predicted]:
+    """This will predict every row; one that cannot be understood gets a note instead."""
+
+    def find_model(name: str) -> Architecture | None:
+        return models.get(name.lower()) or known(name) or like_its_name(name, architectures().values())
+
+    cases: list[Case] = []
+    places: list[int] = []
+    out = [Predicted(served=None, spread=None)] * len(rows)
+    for place, row in enumerate(rows):
+        try:
+            cases.append(case_of(row, find_model=find_model, find_machine=machine))
+            places.append(place)
+        except ValueError as error:
+            out[place] = Predicted(served=None, spread=None, note=str(error))
+    groups, known_constants = blocks(cases), knowledge()
+    served = gathered(groups, known_constants.constants, len(cases))
+    spreads = spread_of(groups, known_constants, len(cases)) if cases else np.zeros(0)
+    for place, case, one, spread in zip(places, cases, served, spreads, strict=True):
+        running = min(case.concurrency, float(one.memory.max_concurrency)) / case.data_parallel
+        out[place] = Predicted(
+            served=one, spread=float(spread), kv_bytes=running * float(one.memory.per_request), note=_note(case, one)
+        )
+    return out
+
+
+def _note(case: Case, served: Served) -> str:
+    found = []
+    if case.model.guessed:
+        found.append(f"model guessed ({case.model.source})")
+    if not case.machine.listed:
+        found.append("GPU not listed: the middle of those that are")
+    elif not case.machine.rates_measured:
+        found.append("kernels of another GPU generation stand in")
+    if served.memory.room <= 0:
+        found.append("does not fit into memory; as fast as if it did")
+    elif case.concurrency > served.memory.max_concurrency:
+        found.append("more requests than fit: the rest waits")
+    return "; ".join(found)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """This will read a CSV file, plain or gzipped. Raises InvalidRequest in words."""
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
+    except (OSError, EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read as CSV: {error}") from error
+    reader = csv.DictReader(io.StringIO(text))
+    wanted = {"model", "system", "isl", "osl"}
+    if missing := wanted - set(reader.fieldnames or ()):
+        raise InvalidRequest(f"{path} has no column {', '.join(sorted(missing))}")
+    rows = [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
+    if len(rows) > MOST_ROWS:
+        raise InvalidRequest(f"{path} has {len(rows)} rows; {MOST_ROWS} are the most")
+    return rows
+
+
+def write(rows: Sequence[dict[str, str]], predicted: Sequence[Predicted]) -> str:
+    """This will write the rows with their predictions beside them, as CSV."""
+    out = io.StringIO()
+    names = [name for name in rows[0] if name not in COLUMNS] if rows else []
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, *COLUMNS])
+    for row, one in zip(rows, predicted, strict=True):
+        writer.writerow([*(row[name] for name in names), *_cells(one)])
+    return out.getvalue()
+
+
+def _cells(one: Predicted) -> tuple[str, ...]:
+    if one.served is None or one.spread is None:
+        return ("", "", "", "", "", "", one.note)
+    served, factor = one.served, float(np.exp(NINE_IN_TEN * one.spread))
+    tpot = float(served.tpot_seconds) * MILLI
+    memory = float(served.memory.weights) + float(served.memory.runtime) + one.kv_bytes
+    return (
+        f"{tpot:.5g}", f"{tpot / factor:.5g}", f"{tpot * factor:.5g}", f"{float(served.ttft_seconds) * MILLI:.5g}",
+        f"{memory:.0f}", f"{float(served.memory.max_concurrency):.0f}", one.note,
+    )  # fmt: skip
