@@ -23,7 +23,7 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("secret", SECRETS, ids=("key", "join-token", "groq", "jwt", "pem"))  # a key is new each time
 @pytest.mark.parametrize("around", ["{}", "key is {}.", "https://x/?a={}&b=1", '{{"a": "{}"}}', "Bearer {}"])
 def test_a_secret_is_replaced_wherever_it_stands(secret: str, around: str) -> None:
     text = redaction.text(around.format(secret))
