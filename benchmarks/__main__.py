@@ -20,6 +20,7 @@ from benchmarks import (
     phases,
     prediction,
     recordings,
+    scaling_replay,
     startup,
     verdicts,
 )
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "forecast": forecast.measure,
     "verdicts": verdicts.measure,
     "prediction": prediction.measure,
+    "scaling_replay": scaling_replay.measure,
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

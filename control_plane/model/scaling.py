@@ -1,0 +1,61 @@
+"""How many replicas serve a model, how many should, and why nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from control_plane.model.forecast import Forecast
+
+
+class Because(StrEnum):
+    """Why a decision is to leave things as they are."""
+
+    MISSING_DATA = "missing_data"  # not knowing is no reason to change anything
+    ABSURD_DATA = "absurd_data"  # a number that cannot be
+    CONTRADICTORY_LIMITS = "contradictory_limits"  # limits that nothing can satisfy
+    ENOUGH = "enough"  # what is there, or starting, is what is wanted
+    TOO_SOON = "too_soon"  # fewer would do, but not for long enough yet
+    AT_LIMIT = "at_limit"  # more is wanted than is allowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAction:
+    """Leave it as it is, and why, in a word for programs and in a sentence for people."""
+
+    because: Because
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleTo:
+    """So many replicas, those that start included."""
+
+    replicas: int
+    was: int
+    demand: float  # requests a bin that are provisioned for
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingLimits:
+    """What a service's replicas can do, and within what their number may move."""
+
+    capacity: float  # requests a bin that one replica serves within its objectives
+    bin_seconds: float
+    cold_start_seconds: float  # from the order to the first request served
+    least: int = 1
+    most: int = 10_000
+    hold_seconds: float = 300.0  # fewer are wanted for so long before any is released
+    tolerated_share: float = 5e-4  # of requests that may find no capacity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingFacts:
+    """What is known after a bin."""
+
+    demand: float | None  # requests that arrived in it, those refused or waiting included; None: unknown
+    ready: int | None  # replicas that serve
+    starting: int  # ordered and not ready yet
+    forecasts: Sequence[Forecast]  # of demand in the bins ahead, the nearest first; empty: none yet
