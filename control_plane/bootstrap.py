@@ -22,6 +22,7 @@ from control_plane.access.rates import Buckets, Rate
 from control_plane.access.tokens import ProviderKeys, ProviderTokens
 from control_plane.api.app import build_app
 from control_plane.api.context import ApiContext, Doors
+from control_plane.api.remembered import Remembered
 from control_plane.api.server import TLS_LOOK_SECONDS, RenewedCertificate, Server, check_certificate, make_server
 from control_plane.ingest.authority import Authority
 from control_plane.ingest.enrolment import EnrolmentService
@@ -252,6 +253,7 @@ def _api_context(
         settings=shown_settings(settings),
         capabilities=capabilities(settings),
         jobs=jobs,
+        remembered=Remembered(clock),
     )
 
 

@@ -405,6 +405,7 @@ class Operations:
         cursor: str | None = None,
         node: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        field: str | Sequence[str] | None = None,
     ) -> Page:
         """The newest sample of every GPU: GET /gpu/metrics."""
         return cast(
@@ -413,7 +414,7 @@ class Operations:
                 question(
                     "GET",
                     "/gpu/metrics",
-                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu, "field": field},
                     listed=True,
                 )
             ),
@@ -1517,6 +1518,7 @@ class AsyncOperations:
         cursor: str | None = None,
         node: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        field: str | Sequence[str] | None = None,
     ) -> Page:
         """The newest sample of every GPU: GET /gpu/metrics."""
         return cast(
@@ -1525,7 +1527,7 @@ class AsyncOperations:
                 question(
                     "GET",
                     "/gpu/metrics",
-                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu},
+                    query={"limit": limit, "cursor": cursor, "node": node, "gpu": gpu, "field": field},
                     listed=True,
                 )
             ),

@@ -129,7 +129,7 @@ def _describe_guard(route: APIRoute, operation: dict[str, Any]) -> None:
     """This will say what stands before a route: it is the same everywhere, so no route has to."""
     rule = rule_of(route)
     operation["x-rate"] = rule.rate
-    for ours in ("x-seconds", "x-secret", "x-table", "x-versioned"):
+    for ours in ("x-seconds", "x-shared", "x-secret", "x-table", "x-versioned"):
         operation.pop(ours, None)
     operation["security"] = [] if rule.is_public else [{"bearer": []}]
     refusals: list[int] = [] if rule.is_public else [401, 403, 429, 503]

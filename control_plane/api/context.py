@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from control_plane.access.gate import Gate
 from control_plane.access.rates import Buckets, Rate
+from control_plane.api.remembered import Remembered
 from control_plane.model.access import ANYONE, Caller
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
@@ -92,6 +93,7 @@ class ApiContext:
     settings: Mapping[str, object]  # as they may be shown: secrets are already replaced
     capabilities: Mapping[str, object]
     jobs: Sequence[JobState] = ()
+    remembered: Remembered | None = None  # None: every answer is made anew
 
 
 def _context(request: Request) -> ApiContext:

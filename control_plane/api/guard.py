@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,6 +49,7 @@ class Rule:
     rate: str
     seconds: float
     writes: bool  # changes something: it is audited, and done once however often it is sent
+    is_shared: bool
     is_secret: bool
     is_table: bool
     is_versioned: bool
@@ -66,6 +68,7 @@ def rule_of(route: APIRoute) -> Rule:
         rate=said.get("x-rate") or ("read" if is_reading else "write"),
         seconds=said.get("x-seconds") or USUAL_SECONDS,
         writes=not is_reading and scope is not Scope.READ,
+        is_shared=bool(said.get("x-shared")),
         is_secret=bool(said.get("x-secret")),
         is_table=bool(said.get("x-table")),
         is_versioned=bool(said.get("x-versioned")),
@@ -114,8 +117,7 @@ class Guard:
         if standing is not None:
             send = _with_standing(send, self.rule.rate, context.doors.rates[self.rule.rate], standing)
         if request.method in READING:
-            as_csv = self.rule.is_table and tables.wants_csv(request.headers.get("accept"))
-            await self._timed(scope, receive, send, tables.AsCsv(self._app) if as_csv else self._app)
+            await self._timed(scope, receive, send, self._reading(request, context))
             return
         body = await _read(receive)
         receive = _Body(body, receive)
@@ -133,11 +135,24 @@ class Guard:
         async with repeatable:
             await self._audited(context, request, caller, body, receive, repeatable.noting(send))
 
+    def _reading(self, request: Request, context: ApiContext) -> ASGIApp:
+        """This will give what answers a question: the route, something around it, or its answer of a moment ago."""
+        if self.rule.is_table and tables.wants_csv(request.headers.get("accept")):
+            return tables.AsCsv(self._app)
+        remembered = context.remembered
+        if self.rule.is_shared and remembered is not None:
+            return partial(remembered.answer, self._app)
+        return self._app
+
     async def _audited(
         self, context: ApiContext, request: Request, caller: Caller, body: bytes, receive: Receive, send: Send
     ) -> None:
         async with Audited(context, request, caller, self.rule.operation_id, body) as audited:
-            await self._timed(request.scope, receive, audited.noting(send), self._app)
+            try:
+                await self._timed(request.scope, receive, audited.noting(send), self._app)
+            finally:
+                if context.remembered is not None:
+                    context.remembered.forget()
 
     async def _admit(self, request: Request, context: ApiContext) -> tuple[Caller | None, Standing | None]:
         if self.rule.is_public:

@@ -63,6 +63,7 @@ def operation(
     scope: str | None = None,
     rate: str | None = None,
     seconds: float = USUAL_SECONDS,
+    shared: bool = False,
     secret: bool = False,
     table: bool = False,
     versioned: bool = False,
@@ -76,10 +77,11 @@ def operation(
 
     `scope` is what a caller needs (`model/access.py`, or PUBLIC): without one the route is closed to everybody who
     needs a key. `rate` names the group whose rate counts: by default `read` for GET and `write` for the rest; `heavy`
-    is for what makes the database read much. `seconds` is how long it may take. An answer that is `secret` is not kept
-    for who sends the same again; a history that is a `table` is given as CSV too; what is `versioned` has an ETag, and
-    is changed with If-Match (api/etags.py). `answer` is the JSON Schema of a
-    success, an object by default. `later` says what a 202 of the same shape means, where there is one.
+    is for what makes the database read much. `seconds` is how long it may take. An answer that is `shared` may be half
+    a second old: the newest values, the same for every caller (api/remembered.py). An answer that is `secret` is not
+    kept for who sends the same again; a history that is a `table` is given as CSV too; what is `versioned` has an ETag,
+    and is changed with If-Match (api/etags.py). `answer` is the JSON Schema of a success, an object by default. `later`
+    says what a 202 of the same shape means, where there is one.
     """
     content: dict[str, Any] = {"schema": answer or {"type": "object"}}
     shown = example(operation_id)
@@ -101,6 +103,7 @@ def operation(
             "x-required-scope": scope,
             "x-rate": rate,
             "x-seconds": seconds,
+            "x-shared": shared,
             "x-secret": secret,
             "x-table": table,
             "x-versioned": versioned,

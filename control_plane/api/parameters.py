@@ -99,6 +99,14 @@ class OfGpus(OfNodes):
     gpu: list[Name] = Field(default_factory=list, max_length=100, description="GPU UUID; may be repeated")
 
 
+class NewestOfGpus(OfGpus):
+    """The newest values of GPUs."""
+
+    field: list[Name] = Field(
+        default_factory=list, max_length=64, description="only these fields of docs/metrics.md; default: all there is"
+    )
+
+
 class OfAttributions(OfGpus):
     """A list about whose GPUs are."""
 

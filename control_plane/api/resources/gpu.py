@@ -13,10 +13,11 @@ from control_plane.api import gpus, scope
 from control_plane.api.answers import gpu_attribution, gpu_identity, page, rated, sampled, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
-from control_plane.api.parameters import GpuHistory, GpuWindow, OfGpus, window
+from control_plane.api.parameters import GpuHistory, GpuWindow, NewestOfGpus, OfGpus, window
 from control_plane.api.schemas import GPU, GPU_ATTRIBUTION, TEXT, reading_schema, scalar_names
 from control_plane.api.series import HISTORY, POINT_SCHEMA, bound, history, kept
 from control_plane.model.entity import Entity
+from control_plane.model.errors import InvalidRequest
 from control_plane.model.sample import Reading
 from control_plane.storage import histories, prices, stored_samples
 from optiinfra.catalogue import TABLES
@@ -56,12 +57,22 @@ def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: S
     return gpu_identity(entity) | sampled(reading, names, context.clock.now())
 
 
+def _known_fields(names: Sequence[str]) -> list[str]:
+    """This will check that fields are the sample's. Raises InvalidRequest."""
+    known = scalar_names("gpu")
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(f"{name[:64]!r} is no field of a GPU's sample; known are {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
 @router.get(
     "/gpu/metrics",
     **operation(
         "gpu_metrics",
         "The newest sample of every GPU",
         scope="read",
+        shared=True,
         answer=listed(
             reading_schema("gpu", scalar_names("gpu"), **GPU, attribution=GPU_ATTRIBUTION, health=HEALTH),
             nodes_without=gpus.WITHOUT,
@@ -69,12 +80,16 @@ def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: S
         errors=(404, 422, 503),
     ),
 )
-async def gpu_metrics(asked: Annotated[OfGpus, Query()], context: Context) -> Response:
+async def gpu_metrics(asked: Annotated[NewestOfGpus, Query()], context: Context) -> Response:
     """Every field of the newest sample; `age_seconds` says how old it is, `unknown` why a value is null.
 
-    `health` is read less often, and has a time of its own.
+    `health` is read less often, and has a time of its own. With `field` only those of the sample are given.
     """
+    wanted = _known_fields(asked.field)
     found, more = await gpus.latest(context, asked)
+    if wanted:
+        items = [_item(context, entity, reading, wanted) for entity, reading in found]
+        return await gpus.gpu_page(context, asked, items, found, more)
     known, names, slow = await gpus.healths(context, found), scalar_names("gpu"), scalar_names("gpu_health")
     items = [
         _item(context, entity, reading, names)
@@ -140,6 +155,7 @@ def _thresholds(entity: Entity, unknown: dict[str, str]) -> dict[str, Any]:
         "gpu_temperature",
         "Temperatures, thresholds and throttling",
         scope="read",
+        shared=True,
         errors=(404, 422, 503),
         answer=listed(reading_schema("gpu", TEMPERATURE, **GPU, health=THROTTLE), nodes_without=gpus.WITHOUT),
     ),
@@ -182,6 +198,7 @@ async def gpu_temperature(asked: Annotated[OfGpus, Query()], context: Context) -
         "gpu_memory",
         "Device memory, BAR1, ECC, remapped rows, and who holds it",
         scope="read",
+        shared=True,
         errors=(404, 422, 503),
         answer=listed(reading_schema("gpu", MEMORY, **GPU, health=ERRORS), nodes_without=gpus.WITHOUT),
     ),
@@ -204,6 +221,7 @@ async def gpu_memory(asked: Annotated[OfGpus, Query()], context: Context) -> Res
         "gpu_power",
         "Power, and energy over a window",
         scope="read",
+        shared=True,
         errors=(404, 422, 503),
         answer=listed(reading_schema("gpu", POWER, **GPU), nodes_without=gpus.WITHOUT),
     ),

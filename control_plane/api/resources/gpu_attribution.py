@@ -48,6 +48,7 @@ def counted(findings: Mapping[str, int]) -> dict[str, Any]:
         "gpu_attribution",
         "To whom each GPU was given, who uses it, and what the difference says",
         scope="read",
+        shared=True,
         errors=(404, 422, 503),
         answer=listed(
             {

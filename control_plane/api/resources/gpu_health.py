@@ -29,6 +29,7 @@ ATTRIBUTES = (
         "gpu_health",
         "Errors, links, fabric and set-up of every GPU",
         scope="read",
+        shared=True,
         errors=(404, 422, 503),
         answer=listed(
             reading_schema(

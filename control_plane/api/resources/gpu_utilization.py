@@ -108,6 +108,7 @@ def _group(of: Sequence[Summary]) -> dict[str, Any]:
         "gpu_utilization",
         "How busy GPUs really are, and with what",
         scope="read",
+        shared=True,
         rate="heavy",
         errors=(404, 422, 503),
         answer=listed(

@@ -119,6 +119,7 @@ ITEM_SCHEMA = {
         "inference_servers",
         "Every inference server found",
         scope="read",
+        shared=True,
         answer=listed(ITEM_SCHEMA),
         errors=(404, 422, 503),
     ),

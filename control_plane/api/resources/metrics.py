@@ -158,6 +158,7 @@ def _merged_latencies(group: Sequence[Served]) -> dict[str, Any]:
         "metrics_latency",
         "TTFT, time per token, queue, prefill, decode, end to end",
         scope="read",
+        shared=True,
         errors=(404, 422, 503),
         answer=listed(
             {
@@ -198,7 +199,9 @@ def _throughput(served: Served | None) -> dict[str, Any]:
 
 @router.get(
     "/metrics/throughput",
-    **operation("metrics_throughput", "Requests and tokens per second", scope="read", errors=(404, 422, 503)),
+    **operation(
+        "metrics_throughput", "Requests and tokens per second", scope="read", shared=True, errors=(404, 422, 503)
+    ),
 )
 async def metrics_throughput(asked: Annotated[ServerWindow, Query()], context: Context) -> Response:
     """By server and model; per GPU and joule where a server's GPUs are known; per dollar once prices are set."""
@@ -316,7 +319,9 @@ SERVER_FIGURES = ["requests_running_count", "requests_waiting_count", "kv_cache_
 
 @router.get(
     "/metrics/gpu",
-    **operation("metrics_gpu", "The GPUs behind each server, with its load", scope="read", errors=(404, 422, 503)),
+    **operation(
+        "metrics_gpu", "The GPUs behind each server, with its load", scope="read", shared=True, errors=(404, 422, 503)
+    ),
 )
 async def metrics_gpu(asked: Annotated[OfServers, Query()], context: Context) -> Response:
     """A GPU is a server's when one of the server's processes holds memory on it; `gpus` is null when none is known."""
@@ -342,7 +347,9 @@ async def metrics_gpu(asked: Annotated[OfServers, Query()], context: Context) ->
 
 @router.get(
     "/metrics/tokens",
-    **operation("metrics_tokens", "Token generation speed and lengths", scope="read", errors=(404, 422, 503)),
+    **operation(
+        "metrics_tokens", "Token generation speed and lengths", scope="read", shared=True, errors=(404, 422, 503)
+    ),
 )
 async def metrics_tokens(asked: Annotated[ServerWindow, Query()], context: Context) -> Response:
     """Speed in total and per request (one over the mean time between tokens); lengths of prompts and outputs."""
@@ -379,7 +386,9 @@ async def metrics_tokens(asked: Annotated[ServerWindow, Query()], context: Conte
 
 @router.get(
     "/metrics/memory",
-    **operation("metrics_memory", "KV cache, prefix hits, preemptions", scope="read", errors=(404, 422, 503)),
+    **operation(
+        "metrics_memory", "KV cache, prefix hits, preemptions", scope="read", shared=True, errors=(404, 422, 503)
+    ),
 )
 async def metrics_memory(asked: Annotated[ServerWindow, Query()], context: Context) -> Response:
     """Usage and capacity now; hit ratio and preemptions over the window."""

@@ -314,3 +314,14 @@ async def test_a_history_has_a_series_for_each_gpu_and_field(api: Api) -> None:
     assert sorted((i["gpu"], i["field"]) for i in items) == sorted(
         (gpu, field) for gpu in (GPU_0, GPU_1, A100) for field in ("power_draw_watts", "sm_active_ratio")
     )
+
+
+async def test_few_fields_are_given_to_who_asks_for_few(api: Api) -> None:
+    whole = await api.items("/gpu/metrics")
+    few = await api.items("/gpu/metrics", field=["power_draw_watts", "sm_active_ratio"])
+    assert [item["power_draw_watts"] for item in few] == [item["power_draw_watts"] for item in whole]
+    for item in few:
+        named = set(item) - {"gpu", "node", "index", "name", "taken_at", "age_seconds", "unknown"}
+        assert named == {"power_draw_watts", "sm_active_ratio"}
+    refused = await api.refused("/gpu/metrics", 422, field="watts")
+    assert refused["detail"].startswith("'watts' is no field of a GPU's sample; known are ")

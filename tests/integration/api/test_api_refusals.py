@@ -42,7 +42,7 @@ async def test_an_unknown_parameter_is_refused_and_not_ignored(api: Api, path: s
 async def test_an_unknown_parameter_is_answered_with_those_that_are_accepted(api: Api) -> None:
     body = await api.refused("/gpu/metrics", 422, nodes="alpha")
     accepted = body["detail"].removeprefix("there is no parameter nodes here; accepted: ").split(", ")
-    assert set(accepted) == {"limit", "cursor", "node", "gpu"}
+    assert set(accepted) == {"limit", "cursor", "node", "gpu", "field"}
     assert (await api.refused("/health", 422, nodes="alpha"))["detail"].endswith("accepted: none")
 
 
