@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import (
     agent_weight,
+    analysis_speed,
     api_latency,
     detection,
     faults,
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "api_latency": api_latency.measure,
     "faults": faults.measure,
     "detection": detection.measure,
+    "analysis_speed": analysis_speed.measure,
     "phases": phases.measure,
     "forecast": forecast.measure,
     "verdicts": verdicts.measure,

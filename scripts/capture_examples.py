@@ -31,7 +31,9 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "analysis_waste": {"by": "node"},
 }
 # Beside every GET: one takes a sample, one is asked for what holds already.
-HARMLESS = ("metrics_collect", "node_configure")
+HARMLESS = ("metrics_collect", "node_configure", "analysis_utilization")
+# What a POST is asked with.
+BODIES: Mapping[str, Any] = {"analysis_utilization": {}}
 
 
 def ask(base: str, path: str, parameters: Mapping[str, str], method: str = "GET", body: Any = None) -> Any:
@@ -99,7 +101,7 @@ def capture(base: str, folder: Path, only: Collection[str] = ()) -> tuple[list[s
             continue
         try:
             named = path.format(**known)
-            body = None
+            body = BODIES.get(operation_id)
             if method == "PUT":  # what is there already, put again, stays as it is
                 body = ask(base, named, {})["desired"]
                 if not body:

@@ -38,10 +38,13 @@ from control_plane.api.resources import (
     metrics_history,
     node_config,
     nodes,
+    opportunities,
+    report,
     slo,
     slo_status,
     system,
     trends,
+    utilization,
     waste,
 )
 
@@ -90,7 +93,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
     for resource in (
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
-        slo_status, slo, waste, cost, trends,
+        slo_status, slo, waste, cost, trends, utilization, opportunities, report,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))
 

@@ -20,7 +20,8 @@ PUBLISHED = {
     ("get", "/metrics/latency"), ("get", "/metrics/throughput"), ("get", "/metrics/gpu"), ("post", "/metrics/collect"),
     ("get", "/lmcache/status"), ("get", "/lmcache/metrics"),
     ("get", "/slo/status"), ("get", "/slo/violations"), ("post", "/slo/configure"),
-    ("get", "/analysis/waste"), ("get", "/analysis/trends"),
+    ("get", "/analysis/waste"), ("get", "/analysis/trends"), ("post", "/analysis/utilization"),
+    ("get", "/analysis/opportunities"), ("get", "/analysis/report"),
 }  # fmt: skip
 ADDED = {
     ("get", "/gpu/attribution"),
@@ -30,7 +31,7 @@ ADDED = {
     ("get", "/metrics/history"), ("get", "/metrics"), ("get", "/config"), ("get", "/capabilities"),
     ("post", "/nodes/join-tokens"), ("delete", "/nodes/{node_id}"),
     ("post", "/nodes/{node_id}/gpus/release"),
-    ("get", "/analysis/forecast"),
+    ("get", "/analysis/forecast"), ("get", "/analysis/correlation"), ("get", "/cost/savings"),
     ("get", "/cost/summary"), ("get", "/cost/gpu-hours"), ("get", "/cost/prices"), ("put", "/cost/prices"),
     ("get", "/nodes/{node_id}/config"), ("put", "/nodes/{node_id}/config"),
     ("get", "/slo"), ("get", "/slo/{slo_id}"), ("delete", "/slo/{slo_id}"), ("get", "/slo/{slo_id}/budget"),
@@ -41,7 +42,7 @@ SCOPES = {"public", "read", "operate", "approve", "admin"}
 # Probes have no key; beside them only what says nothing about the fleet.
 PUBLIC = {"/", "/health", "/health/live", "/health/ready"}
 # POST, because the question is long; they store nothing that anybody else sees.
-ONLY_COMPUTING: set[str] = set()
+ONLY_COMPUTING: set[str] = {"/analysis/utilization"}
 # For administrators' eyes, though they only look.
 GUARDED_READS = {"/api-keys", "/audit"}
 # These ask nobody, so nothing but the question can be wrong with them.

@@ -23,6 +23,7 @@ SECONDS_PER_HOUR = 3600.0
 # Less than this is not worth a person's reading.
 LEAST_USD_A_MONTH, LEAST_SHARE = 1.0, 0.02
 LEVEL = 0.95
+OVERLAPPING = "serve_with_fewer"  # what it saves is in the others too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,7 +305,7 @@ def _fewer_servers(facts: OpportunityFacts, serving: Sequence[Draft]) -> list[di
         window_hours = (facts.until - facts.since).total_seconds() / SECONDS_PER_HOUR
         month = HOURS_A_MONTH / window_hours
         out.append({
-            "kind": "serve_with_fewer",
+            "kind": OVERLAPPING,
             "title": "Serve a model with one server fewer",
             "about": {"kind": "model", "name": draft.subject, "node": "", "gpus": body["gpus"][:16]},
             "cause": Cause.MEMORY_HELD,

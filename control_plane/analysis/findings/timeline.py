@@ -19,12 +19,14 @@ MOST_STEPS = 200
 
 
 def draft(facts: TrendFacts) -> Draft:
-    """This will give GPUs by class, watts, requests and tokens in each step."""
-    bins = len(facts.starts_us)
+    """This will give GPUs by class, watts, requests and tokens in each step, from the first that is known on."""
+    begin = _first_known(facts)
+    starts, demand = facts.starts_us[begin:], facts.demand.values[:, :, begin:]
+    bins = len(starts)
     together = max(1, -(-bins // MOST_STEPS))
     steps = -(-bins // together)
     cells = facts.gpu_cells
-    at = np.minimum(np.searchsorted(facts.starts_us, cells.starts_us), max(bins - 1, 0)) // together
+    at = np.minimum(np.searchsorted(starts, cells.starts_us), max(bins - 1, 0)) // together
     length = facts.bin_seconds * together
 
     def total(name: str) -> Any:
@@ -38,19 +40,25 @@ def draft(facts: TrendFacts) -> Draft:
     demanded = {}
     for number, name in enumerate(SERIES):
         if FLEET in facts.demand.subjects:
-            values = facts.demand.values[list(facts.demand.subjects).index(FLEET), number]
+            values = demand[list(facts.demand.subjects).index(FLEET), number]
             padded = np.append(values, np.full(steps * together - bins, np.nan)).reshape(steps, together)
             sums = np.where(np.isnan(padded).all(axis=1), np.nan, np.nansum(padded, axis=1))
             demanded[name] = [None if np.isnan(v) else round(float(v), 2) for v in sums]
-    origin = int(facts.starts_us[0]) if bins else 0
+    origin = int(facts.starts_us[0]) if len(facts.starts_us) else 0
     body = {
         "step_seconds": length,
-        "at": [
-            facts.since + timedelta(seconds=(int(facts.starts_us[n * together]) - origin) / SECOND_US)
-            for n in range(steps)
-        ],
+        "at": [facts.since + timedelta(seconds=(int(starts[n * together]) - origin) / SECOND_US) for n in range(steps)],
         "gpus_by_class": {name: [round(float(v), 4) for v in values] for name, values in classes.items()},
         "watts": [round(float(v), 1) for v in joules / length],
         "demand": demanded,
     }
     return Draft(kind=KIND, subject_kind="fleet", subject="fleet", body=body)
+
+
+def _first_known(facts: TrendFacts) -> int:
+    """This will give the first bin of which anything is known; all of them when nothing is."""
+    known = ~np.isnan(facts.demand.values).all(axis=(0, 1)) if len(facts.demand.subjects) else np.zeros(0, bool)
+    firsts = [int(np.argmax(known))] if known.any() else []
+    if len(facts.gpu_cells):
+        firsts.append(int(np.searchsorted(facts.starts_us, facts.gpu_cells.starts_us.min())))
+    return min(firsts, default=0)

@@ -23,7 +23,7 @@ RESOURCES: Mapping[str, str] = {
     "gpu_power": "watts per GPU", "gpus": "GPUs",
 }  # fmt: skip
 DEMAND_UNITS = {
-    "requests": "requests", "requests_busiest_minute": "requests in the busiest minute", "prompt_tokens": "tokens",
+    "requests": "requests", "requests_busiest_minute": "requests of the busiest minute", "prompt_tokens": "tokens",
     "output_tokens": "tokens",
 }  # fmt: skip
 
@@ -49,10 +49,17 @@ def drafts(facts: TrendFacts) -> list[Draft]:
         if subject[0] == "server":
             continue
         of = series.setdefault(subject, [])
-        of += [(name, DEMAND_UNITS[name], facts.demand.values[place, number]) for number, name in enumerate(SERIES)]
+        of += [
+            (name, f"{DEMAND_UNITS[name]} in {_width(facts.bin_seconds)}", facts.demand.values[place, number])
+            for number, name in enumerate(SERIES)
+        ]
     for subject, found in _resources(facts).items():
         series.setdefault(subject, []).extend((name, RESOURCES[name], values) for name, values in found.items())
     return [_draft(facts, subject, found) for subject, found in series.items()]
+
+
+def _width(seconds: float) -> str:
+    return "an hour" if seconds == 3600 else f"{seconds / 60:g} minutes"
 
 
 def _resources(facts: TrendFacts) -> dict[Subject, dict[str, Numbers]]:
@@ -91,7 +98,7 @@ def _of(facts: TrendFacts, at: Integers, rows: Integers) -> dict[str, Numbers]:
         "gpu_useful": ratio(np.asarray(useful, np.float64), observed),
         "gpu_memory_used": mean("memory_used_bytes"),
         "gpu_power": mean("power_draw_watts"),
-        "gpus": ratio(total("paid_seconds"), np.full(bins, facts.bin_seconds)),
+        "gpus": np.where(total("paid_seconds") > 0, total("paid_seconds") / facts.bin_seconds, np.nan),
     }
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from control_plane.analysis.findings import serving
+from control_plane.analysis.findings import opportunities, serving
 from control_plane.api import uses
 from control_plane.api.answers import answer, page, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
-from control_plane.api.parameters import Name, OfUse, Parameters
+from control_plane.api.parameters import Name, OfUse, Parameters, parse_duration
 from control_plane.api.resources.waste import EVIDENCE, GROUP, ITEM, MAYBE_NUMBER, MONEY, NUMBER, picked
 from control_plane.api.schemas import MAYBE_TEXT, TEXT, TIME, UNKNOWN
 from control_plane.model.errors import InvalidRequest
@@ -78,9 +78,15 @@ async def cost_summary(asked: Annotated[OfUse, Query()], context: Context) -> Re
         more=found.more,
         last_id=found.found[-1].place + 1 if found.found else 0,
         by=asked.by,
-        models=[shown(each, TOKEN_COSTS) for each in await _models(context, asked)],
+        models=[shown(each.body, TOKEN_COSTS) for each in await _models(context, asked)],
         **found.around(),
     )
+
+
+class OfSavings(Parameters):
+    """Savings as found over a window."""
+
+    window: Literal["24h", "7d", "30d"] = Field("24h", description="what they were found from")
 
 
 async def _models(context: ApiContext, asked: OfUse) -> Sequence[Finding]:
@@ -93,9 +99,8 @@ async def _models(context: ApiContext, asked: OfUse) -> Sequence[Finding]:
     )  # fmt: skip
 
 
-def shown(found: Finding, names: Sequence[str]) -> dict[str, Any]:
+def shown(body: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """This will take some figures of a finding, with the reasons of those that are unknown."""
-    body = found.body
     unknown = {name: why for name, why in body["unknown"].items() if name in names}
     return {name: body[name] for name in names if name in body} | {"unknown": unknown}
 
@@ -120,6 +125,48 @@ async def cost_gpu_hours(asked: Annotated[OfUse, Query()], context: Context) -> 
         by=asked.by,
         **found.around(),
     )
+
+
+@router.get(
+    "/cost/savings",
+    **operation(
+        "cost_savings",
+        "What could be saved, and what was",
+        scope="read",
+        answer={
+            "type": "object",
+            "properties": {
+                "promised": {"type": "object", "description": "the sum of all opportunities that do not overlap"},
+                "realised": {"type": "object", "description": "of what was carried out"},
+                "found_at": TIME,
+                "unknown": UNKNOWN,
+            },
+        },
+    ),
+)
+async def cost_savings(asked: Annotated[OfSavings, Query()], context: Context) -> Response:
+    """Promised is what opportunities say of the window; realised is what was carried out and then measured."""
+    length = round(parse_duration(asked.window).total_seconds())
+    found = await findings.read(context.database.engine, opportunities.KIND, length, "fleet", limit=10_000)
+    known = [each.body for each in found if each.body["kind"] != opportunities.OVERLAPPING]
+    money = [body["saving"] for body in known if body["saving"]["usd_per_month"] is not None]
+    promised = {
+        "opportunities": len(known),
+        "without_a_price": len(known) - len(money),
+        **{
+            name: round(sum(saving[name] for saving in money), 2)
+            for name in ("usd_per_month", "usd_per_month_low", "usd_per_month_high")
+        },
+        "gpu_hours_per_month": round(sum(body["saving"]["gpu_hours_per_month"] for body in known), 2),
+    }
+    found_at = found[0].found_at if found else None
+    why = "nothing_was_carried_out_through_here_yet"
+    return answer({
+        "promised": promised,
+        "realised": {"usd_per_month": None, "executions": 0, "unknown": {"usd_per_month": why}},
+        "found_at": _stamp(found_at),
+        "unknown": {} if found_at else {"found_at": "nothing_found_yet"},
+    })  # fmt: skip
 
 
 # -- prices -----------------------------------------------------------------------------------------
