@@ -28,6 +28,7 @@ AGENT_VERBS = {
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     from control_plane import __version__
+    from control_plane.terminal import verbs as terminal
 
     parser = argparse.ArgumentParser(
         prog="optiinfra",
@@ -48,6 +49,11 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     token.add_argument("--max-uses", help="nodes that may enrol with it (1)")
     token.add_argument("--for-node", help="the one node that may use it; default: any")
     _add_keys(verbs.add_parser("keys", help="make, list and revoke the keys of REST (on the database's own host)"))
+    terminal.add(verbs, _add_settings)
+    shell = verbs.add_parser(
+        "completion", help="print what a shell completes with: source <(optiinfra completion bash)"
+    )
+    shell.add_argument("shell", choices=("bash", "zsh", "fish"))
     diagnosis = verbs.add_parser("diagnose", help="say what bound an inference server, from saved answers of /metrics")
     diagnosis.add_argument("--recording", required=True, metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
     diagnosis.add_argument("--json", action="store_true", help="for programs")
@@ -146,6 +152,13 @@ def _keys(settings: Settings, arguments: argparse.Namespace) -> int:
             print(api_keys.every(url, clock, as_json=as_json))
         case _:
             print(api_keys.revoke(url, clock, arguments.key_id, as_json=as_json))
+    return OK
+
+
+def _completion(shell: str) -> int:
+    from control_plane.terminal import completion
+
+    print(completion.script(_parser([]), shell, list(AGENT_VERBS)))
     return OK
 
 
@@ -305,12 +318,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from control_plane.model.errors import ConfigurationError, OptiInfraError
     from control_plane.runtime import redaction
+    from control_plane.terminal import verbs as terminal
 
     arguments = _parser(given).parse_args(given)
     verbs: dict[str, Callable[[Any], int]] = {"up": _up, "migrate": _migrate, "settings": _show_settings}
     try:
         if arguments.verb == "load":
             return _load(arguments)
+        if arguments.verb == "completion":
+            return _completion(arguments.shell)
         if arguments.verb == "diagnose":
             return _diagnose(arguments.recording, as_json=arguments.json)
         if arguments.verb == "predict":
@@ -321,6 +337,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             handler.addFilter(redaction.LogFilter())
         for noisy in ("uvicorn.error", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        if arguments.verb in terminal.HELP:
+            return terminal.run(settings, arguments)
         if arguments.verb in ("join-token", "keys"):
             return (_join_token if arguments.verb == "join-token" else _keys)(settings, arguments)
         return verbs[arguments.verb](settings)

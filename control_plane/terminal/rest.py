@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -34,10 +34,17 @@ class Rest:
         self._key = settings.api_key.get_secret_value() if settings.api_key else None
         self._opener = _opener(settings, is_own=url is None)
 
-    def ask(self, path: str, *, method: str = "GET", body: Any = None, **parameters: str | int | float | None) -> Any:
+    def ask(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Any = None,
+        **parameters: str | int | float | Sequence[str] | None,
+    ) -> Any:
         """This will ask, and give the answer's JSON. Raises NoAnswer."""
         asked = {name: value for name, value in parameters.items() if value is not None}
-        query = f"?{urlencode(asked)}" if asked else ""
+        query = f"?{urlencode(asked, doseq=True)}" if asked else ""
         headers: Mapping[str, str] = {"Accept": "application/json"}
         if self._key:
             headers = {**headers, "Authorization": f"Bearer {self._key}"}

@@ -228,3 +228,21 @@ def test_a_websocket_is_no_way_in(up: Up) -> None:
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         assert b" 101 " not in client.recv(1000)
+
+
+# -- the command line -----------------------------------------------------------------------------
+
+
+def test_status_top_and_doctor_tell_people_and_scripts_how_it_is(up: Up, tmp_path: Path) -> None:
+    flags = [f"--data-dir={up.data_dir}", f"--port={up.port}"]
+    for verb in ("status", "top", "doctor"):
+        told = optiinfra(verb, *flags, cwd=tmp_path)
+        assert "Traceback" not in told.stderr
+        assert told.returncode in (0, 1, 3), told.stderr
+        json.loads(optiinfra(verb, "--json", *flags, cwd=tmp_path).stdout)
+    assert "connected" in optiinfra("status", *flags, cwd=tmp_path).stdout
+    nobody = optiinfra("status", "--port=1", cwd=tmp_path)
+    assert nobody.returncode == 1
+    assert nobody.stderr.startswith("optiinfra: no control plane answers at http://127.0.0.1:1")
+    wrong = optiinfra("status", "--every=often", cwd=tmp_path)
+    assert wrong.returncode == 2
