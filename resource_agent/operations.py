@@ -19,6 +19,27 @@ class Operations:
         """What this is, and where to look: GET /."""
         return cast("Answer", self._ask(question("GET", "/")))
 
+    def analysis_correlation(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        window: str | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Throughput per GPU, watt and dollar; latency against utilisation: GET /analysis/correlation."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/analysis/correlation",
+                    query={"limit": limit, "cursor": cursor, "window": window, "model": model},
+                    listed=True,
+                )
+            ),
+        )
+
     def analysis_forecast(
         self,
         *,
@@ -41,6 +62,28 @@ class Operations:
             ),
         )
 
+    def analysis_opportunities(
+        self, *, limit: int | None = None, cursor: str | None = None, window: str | None = None
+    ) -> Page:
+        """What could be saved, ranked by value: GET /analysis/opportunities."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/analysis/opportunities",
+                    query={"limit": limit, "cursor": cursor, "window": window},
+                    listed=True,
+                )
+            ),
+        )
+
+    def analysis_report(self, *, window: str | None = None, format: str | None = None) -> Answer:
+        """The whole as JSON, Markdown or HTML with plots: GET /analysis/report."""
+        return cast(
+            "Answer", self._ask(question("GET", "/analysis/report", query={"window": window, "format": format}))
+        )
+
     def analysis_trends(
         self,
         *,
@@ -59,6 +102,82 @@ class Operations:
                     "GET",
                     "/analysis/trends",
                     query={"limit": limit, "cursor": cursor, "window": window, "by": by, "model": model, "node": node},
+                    listed=True,
+                )
+            ),
+        )
+
+    def analysis_utilization(
+        self,
+        *,
+        cursor: str | None = None,
+        gpu: Sequence[str] | None = None,
+        limit: int | None = None,
+        model: Sequence[str] | None = None,
+        node: Sequence[str] | None = None,
+        resource: Sequence[str] | None = None,
+        server: Sequence[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        verdict: Sequence[str] | None = None,
+    ) -> Page:
+        """Under- and over-used resources in a scope and window: POST /analysis/utilization."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST",
+                    "/analysis/utilization",
+                    body={
+                        "cursor": cursor,
+                        "gpu": gpu,
+                        "limit": limit,
+                        "model": model,
+                        "node": node,
+                        "resource": resource,
+                        "server": server,
+                        "since": since,
+                        "until": until,
+                        "verdict": verdict,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def analyze_utilization(
+        self,
+        *,
+        cursor: str | None = None,
+        gpu: Sequence[str] | None = None,
+        limit: int | None = None,
+        model: Sequence[str] | None = None,
+        node: Sequence[str] | None = None,
+        resource: Sequence[str] | None = None,
+        server: Sequence[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        verdict: Sequence[str] | None = None,
+    ) -> Page:
+        """Under- and over-used resources in a scope and window: POST /analysis/utilization."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST",
+                    "/analysis/utilization",
+                    body={
+                        "cursor": cursor,
+                        "gpu": gpu,
+                        "limit": limit,
+                        "model": model,
+                        "node": node,
+                        "resource": resource,
+                        "server": server,
+                        "since": since,
+                        "until": until,
+                        "verdict": verdict,
+                    },
                     listed=True,
                 )
             ),
@@ -262,6 +381,10 @@ class Operations:
                 )
             ),
         )
+
+    def cost_savings(self, *, window: str | None = None) -> Answer:
+        """What could be saved, and what was: GET /cost/savings."""
+        return cast("Answer", self._ask(question("GET", "/cost/savings", query={"window": window})))
 
     def cost_summary(
         self,
@@ -1132,6 +1255,27 @@ class AsyncOperations:
         """What this is, and where to look: GET /."""
         return cast("Answer", await self._ask(question("GET", "/")))
 
+    async def analysis_correlation(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        window: str | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Page:
+        """Throughput per GPU, watt and dollar; latency against utilisation: GET /analysis/correlation."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/analysis/correlation",
+                    query={"limit": limit, "cursor": cursor, "window": window, "model": model},
+                    listed=True,
+                )
+            ),
+        )
+
     async def analysis_forecast(
         self,
         *,
@@ -1154,6 +1298,28 @@ class AsyncOperations:
             ),
         )
 
+    async def analysis_opportunities(
+        self, *, limit: int | None = None, cursor: str | None = None, window: str | None = None
+    ) -> Page:
+        """What could be saved, ranked by value: GET /analysis/opportunities."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/analysis/opportunities",
+                    query={"limit": limit, "cursor": cursor, "window": window},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def analysis_report(self, *, window: str | None = None, format: str | None = None) -> Answer:
+        """The whole as JSON, Markdown or HTML with plots: GET /analysis/report."""
+        return cast(
+            "Answer", await self._ask(question("GET", "/analysis/report", query={"window": window, "format": format}))
+        )
+
     async def analysis_trends(
         self,
         *,
@@ -1172,6 +1338,82 @@ class AsyncOperations:
                     "GET",
                     "/analysis/trends",
                     query={"limit": limit, "cursor": cursor, "window": window, "by": by, "model": model, "node": node},
+                    listed=True,
+                )
+            ),
+        )
+
+    async def analysis_utilization(
+        self,
+        *,
+        cursor: str | None = None,
+        gpu: Sequence[str] | None = None,
+        limit: int | None = None,
+        model: Sequence[str] | None = None,
+        node: Sequence[str] | None = None,
+        resource: Sequence[str] | None = None,
+        server: Sequence[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        verdict: Sequence[str] | None = None,
+    ) -> Page:
+        """Under- and over-used resources in a scope and window: POST /analysis/utilization."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST",
+                    "/analysis/utilization",
+                    body={
+                        "cursor": cursor,
+                        "gpu": gpu,
+                        "limit": limit,
+                        "model": model,
+                        "node": node,
+                        "resource": resource,
+                        "server": server,
+                        "since": since,
+                        "until": until,
+                        "verdict": verdict,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def analyze_utilization(
+        self,
+        *,
+        cursor: str | None = None,
+        gpu: Sequence[str] | None = None,
+        limit: int | None = None,
+        model: Sequence[str] | None = None,
+        node: Sequence[str] | None = None,
+        resource: Sequence[str] | None = None,
+        server: Sequence[str] | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        verdict: Sequence[str] | None = None,
+    ) -> Page:
+        """Under- and over-used resources in a scope and window: POST /analysis/utilization."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST",
+                    "/analysis/utilization",
+                    body={
+                        "cursor": cursor,
+                        "gpu": gpu,
+                        "limit": limit,
+                        "model": model,
+                        "node": node,
+                        "resource": resource,
+                        "server": server,
+                        "since": since,
+                        "until": until,
+                        "verdict": verdict,
+                    },
                     listed=True,
                 )
             ),
@@ -1375,6 +1617,10 @@ class AsyncOperations:
                 )
             ),
         )
+
+    async def cost_savings(self, *, window: str | None = None) -> Answer:
+        """What could be saved, and what was: GET /cost/savings."""
+        return cast("Answer", await self._ask(question("GET", "/cost/savings", query={"window": window})))
 
     async def cost_summary(
         self,
