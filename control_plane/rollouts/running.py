@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from control_plane.model.errors import OptiInfraError
@@ -36,12 +36,10 @@ class Totals:
 class Store(Protocol):
     """Where rollouts are kept."""
 
-    async def load(self, rollout_id: str) -> tuple[Rollout, int]:
-        """This will give a rollout and the number of its version."""
-        ...
-
-    async def commit(self, rollout: Rollout, version: int, notes: Sequence[Note]) -> int:
-        """This will keep a rollout's next version with its notes, or nothing. Raises LeaseLost if it is not next."""
+    async def commit(
+        self, rollout: Rollout, version: int, notes: Sequence[Note], *, due_at: datetime | None, now: datetime
+    ) -> int:
+        """This will keep a rollout's next version and its notes, or nothing. Raises LeaseLost if it is not next."""
         ...
 
     async def remark(self, rollout_id: str, note: Note) -> None:
@@ -88,12 +86,11 @@ class Runner:
     frozen: bool = False
     _last: tuple[float, Totals] | None = None
 
-    async def turn(self, rollout_id: str) -> tuple[Rollout, float]:
-        """This will take one turn and give the rollout after it, and the seconds until the next.
+    async def turn(self, rollout: Rollout, version: int) -> Rollout:
+        """This will take one turn of a rollout that was claimed at `version`, and give the rollout after it.
 
         Raises LeaseLost when another replica has driven it meanwhile: then nothing was done here.
         """
-        rollout, version = await self.store.load(rollout_id)
         observed = await self._observed()
         look = await self._look(rollout.target)
         if rollout.state in machine.GUARDED and rollout.share:
@@ -109,11 +106,13 @@ class Runner:
             frozen=self.frozen,
         )
         turn = decide(replace(rollout, guard=memory), facts, self.clock.now())
-        if turn.rollout != rollout or turn.notes:
-            await self.store.commit(turn.rollout, version, turn.notes)
+        now = self.clock.now()
+        due_at = now + timedelta(seconds=turn.wake_seconds)
+        # Stored before anything is done, also when nothing but the hour is new: who commits is who may act.
+        await self.store.commit(turn.rollout, version, turn.notes, due_at=due_at, now=now)
         if turn.intent is not None:
             await self._carry_out(turn.rollout, turn.intent, observed)
-        return turn.rollout, turn.wake_seconds
+        return turn.rollout
 
     async def _observed(self) -> Observed | None:
         try:

@@ -18,6 +18,8 @@ from typing import Any
 import httptools
 import orjson
 
+# Some of vLLM's.
+TTFT_BOUNDS = (0.001, 0.01, 0.04, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
 FAULTS = (
     "http_500", "http_429", "cut", "close", "hang", "malformed", "empty", "not_a_stream", "error_event", "no_usage",
     "no_done", "goodbye",
@@ -111,6 +113,7 @@ class InferenceServer:
     running: int = 0
     waiting: int = 0
     done: int = 0
+    ttfts: list[float] = field(default_factory=list)
     connections: set[_Protocol] = field(default_factory=set)
     _listener: asyncio.Server | None = None
     _slots: asyncio.Semaphore | None = None
@@ -153,7 +156,14 @@ class InferenceServer:
 
     def _metrics(self) -> str:
         label = f'{{model_name="{self.behaviour.model}",engine="0"}}'
+        bounds = (*TTFT_BOUNDS, float("inf"))
+        buckets = "".join(
+            f'vllm:time_to_first_token_seconds_bucket{{engine="0",le="{"+Inf" if b == bounds[-1] else b}",'
+            f'model_name="{self.behaviour.model}"}} {sum(t <= b for t in self.ttfts)}\n'
+            for b in bounds
+        )
         return (
+            f"# TYPE vllm:time_to_first_token_seconds histogram\n{buckets}"
             f"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{label} {self.running}\n"
             f"# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{label} {self.waiting}\n"
         )
@@ -189,7 +199,7 @@ class InferenceServer:
         self, to: _Protocol, asked: dict[str, Any], how: Behaviour, fault: str | None, *, chat: bool
     ) -> None:
         assert self._slots is not None
-        slots = self._slots
+        slots, began = self._slots, asyncio.get_running_loop().time()
         self.waiting += 1
         try:
             await slots.acquire()
@@ -197,13 +207,13 @@ class InferenceServer:
             self.waiting -= 1
         self.running += 1
         try:
-            await self._stream(to, asked, how, fault, chat=chat)
+            await self._stream(to, asked, how, fault, began, chat=chat)
         finally:
             self.running -= 1
             slots.release()
 
     async def _stream(
-        self, to: _Protocol, asked: dict[str, Any], how: Behaviour, fault: str | None, *, chat: bool
+        self, to: _Protocol, asked: dict[str, Any], how: Behaviour, fault: str | None, began: float, *, chat: bool
     ) -> None:
         prompt = asked["messages"][-1]["content"] if chat else asked["prompt"]
         output = asked["max_tokens"]
@@ -223,6 +233,7 @@ class InferenceServer:
             to.chunk(b'data: {"error":{"message":"the engine died","code":500}}\n\n')
             to.chunk(b"")
             return
+        self.ttfts.append(asyncio.get_running_loop().time() - began)
         if chat:
             self._event(to, {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
         clock = asyncio.get_running_loop().time

@@ -108,16 +108,17 @@ class MemoryStore:
 
     rollout: Rollout
     version: int = 1
+    due_at: datetime = START
     notes: list[Note] = field(default_factory=list)
     intents: dict[str, Intent] = field(default_factory=dict)
 
-    async def load(self, rollout_id: str) -> tuple[Rollout, int]:
-        return self.rollout, self.version
-
-    async def commit(self, rollout: Rollout, version: int, notes: Sequence[Note]) -> int:
+    async def commit(
+        self, rollout: Rollout, version: int, notes: Sequence[Note], *, due_at: datetime | None, now: datetime
+    ) -> int:
         if version != self.version:
             raise LeaseLost("another replica has driven this rollout")
-        self.rollout, self.version = rollout, version + 1
+        assert due_at is not None
+        self.rollout, self.version, self.due_at = rollout, version + 1, due_at
         self.notes += notes
         if rollout.intent is not None:
             self.intents[rollout.intent.key] = rollout.intent
@@ -321,15 +322,17 @@ class Driver:
         while self.store.rollout.state not in machine.ENDED:
             assert self.world.now() < MOST_SECONDS, f"it has not ended: {self.store.rollout}"
             try:
-                _, wake = await runner.turn("r")
+                rollout, version = self.store.rollout, self.store.version
+                if self.world.chance.random() < self.world.fate.zombies:
+                    self.store.version += 1  # another replica stores something while this one thinks
+                await runner.turn(rollout, version)
+                wake = (self.store.due_at - runner.clock.now()).total_seconds()
             except Crash:
                 runner, wake = self._runner(), self.world.chance.uniform(0, 20)
             except LeaseLost:
                 wake = 1.0
-            if self.world.chance.random() < self.world.fate.zombies:
-                self.store.version += 1  # another replica has stored something meanwhile
             self._ask_person()
-            await asyncio.sleep(wake)
+            await asyncio.sleep(max(0.0, wake))
         for task in self.network.late:
             task.cancel()
         return self.store.rollout

@@ -104,12 +104,17 @@ def test_a_good_candidate_in_a_calm_world_succeeds(seed: int) -> None:
 
 @pytest.mark.parametrize("bad", [0.2, 0.5, 1.0])
 def test_a_bad_candidate_is_rolled_back_within_seconds_of_its_first_requests(bad: float) -> None:
-    chance = random.Random(1)
-    plan = replace(drawn_plan(chance), shares=(2500, WHOLE), approve_before=())
-    store = MemoryStore(new_rollout(plan))
-    world = World(Fate(candidate_bad=bad), plan, chance, store)
-    ended = run_virtually(Driver(world, Network(world), store).drive())
-    assert ended.state is State.ROLLED_BACK
-    asked = next(n.at for n in store.notes if n.event == "set_share")
-    back = next(n.at for n in store.notes if n.state is State.ROLLING_BACK)
-    assert (back - asked).total_seconds() <= 15
+    """Ten requests a second on the candidate; in the middle of many worlds, as bad requests come by chance."""
+    taken = []
+    for seed in range(21):
+        chance = random.Random(seed)
+        plan = replace(drawn_plan(chance), shares=(2500, WHOLE), approve_before=())
+        store = MemoryStore(new_rollout(plan))
+        world = World(Fate(candidate_bad=bad), plan, chance, store)
+        ended = run_virtually(Driver(world, Network(world), store).drive())
+        assert ended.state is State.ROLLED_BACK
+        asked = next(n.at for n in store.notes if n.event == "set_share")
+        back = next(n.at for n in store.notes if n.state is State.ROLLING_BACK)
+        taken.append((back - asked).total_seconds())
+    assert sorted(taken)[10] <= 15
+    assert max(taken) <= 30
