@@ -115,15 +115,23 @@ def _histogram(field: FieldSpec, entity: int, ticks: Ticks) -> HistogramColumn:
     return HistogramColumn(bounds=BOUNDS, counts=counts, sums=np.cumsum(observed.sum(axis=1) * 0.31))
 
 
-def block_of(spec: TableSpec, *, node: int, entity: int, ticks: Ticks, without: Sequence[str] = ()) -> SampleBlock:
-    """This will make the rows of one entity, oldest first; fields named in `without` are unsupported."""
+def block_of(
+    spec: TableSpec,
+    *,
+    node: int,
+    entity: int,
+    ticks: Ticks,
+    without: Sequence[str] = (),
+    only: Sequence[str] | None = None,
+) -> SampleBlock:
+    """This will make the rows of one entity, oldest first; fields in `without`, or not in `only`, are unsupported."""
     taken_at = ticks.taken_at_us(node)
     seconds = (taken_at - ticks.start_us) / 1e6
     codes = np.full((ticks.count, len(spec.fields)), KNOWN, np.uint8)
     columns: dict[str, npt.NDArray[np.floating]] = {}
     histograms = {}
     for index, field in enumerate(spec.fields):
-        if field.name in without:
+        if field.name in without or (only is not None and field.name not in only):
             codes[:, index] = int(Reason.UNSUPPORTED)
         elif field.type == "histogram":
             histograms[field.name] = _histogram(field, entity, ticks)

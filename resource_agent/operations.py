@@ -554,8 +554,9 @@ class Operations:
         cursor: str | None = None,
         node: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        by: str | None = None,
     ) -> Page:
-        """Fields of GPUs over time: GET /gpu/metrics/history."""
+        """Fields of GPUs over time, by GPU, node or fleet: GET /gpu/metrics/history."""
         return cast(
             "Page",
             self._ask(
@@ -571,6 +572,7 @@ class Operations:
                         "cursor": cursor,
                         "node": node,
                         "gpu": gpu,
+                        "by": by,
                     },
                     listed=True,
                 )
@@ -1790,8 +1792,9 @@ class AsyncOperations:
         cursor: str | None = None,
         node: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        by: str | None = None,
     ) -> Page:
-        """Fields of GPUs over time: GET /gpu/metrics/history."""
+        """Fields of GPUs over time, by GPU, node or fleet: GET /gpu/metrics/history."""
         return cast(
             "Page",
             await self._ask(
@@ -1807,6 +1810,7 @@ class AsyncOperations:
                         "cursor": cursor,
                         "node": node,
                         "gpu": gpu,
+                        "by": by,
                     },
                     listed=True,
                 )

@@ -174,7 +174,9 @@ class History(Paged, Stepped):
 
 
 class GpuHistory(OfGpus, History):
-    """Series of GPUs."""
+    """Series of GPUs, or of what all GPUs of a node, or of the fleet, say together."""
+
+    by: Literal["gpu", "node", "fleet"] = Field("gpu", description="whose series: each GPU's, each node's, the fleet's")
 
 
 class NodeHistory(OfNodes, History):

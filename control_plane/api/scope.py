@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from control_plane.api.context import ApiContext
 from control_plane.api.parameters import OfGpus, OfNodes, OfServers, decode_cursor
-from control_plane.model.entity import EntityKind
+from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.errors import UnknownResource
 from control_plane.model.node import Node
 from control_plane.storage import nodes
@@ -59,15 +59,22 @@ async def known_gpus(context: ApiContext, names: Sequence[str]) -> None:
         raise UnknownResource(f"there is no GPU {min(missing)[:64]!r}; GET /gpu/metrics lists those there are")
 
 
-async def of_gpus(context: ApiContext, asked: OfGpus) -> Selection:
-    """This will select the asked GPUs. Raises UnknownResource for one that does not exist."""
-    await known_gpus(context, asked.gpu)
+async def of_gpus(context: ApiContext, asked: OfGpus, *, check: bool = True) -> Selection:
+    """This will select the asked GPUs. Raises UnknownResource for one that does not exist, unless not to `check`."""
+    if check:
+        await known_gpus(context, asked.gpu)
     return Selection(
         kind=EntityKind.GPU,
         node_ids=await node_ids(context, asked.node),
         keys=asked.gpu or None,
         after=decode_cursor(asked.cursor, "after"),
     )
+
+
+async def check_gpus(context: ApiContext, asked: OfGpus, found: Sequence[Entity]) -> None:
+    """This will do of_gpus' check when some of the asked GPUs are not among those found: another node may have them."""
+    if set(asked.gpu) - {entity.key for entity in found}:
+        await known_gpus(context, asked.gpu)
 
 
 async def server_ids(context: ApiContext, names: Sequence[str]) -> list[int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,11 +11,13 @@ from fastapi import Response
 from control_plane.api.answers import page, timestamp
 from control_plane.api.context import ApiContext
 from control_plane.api.parameters import History, Window, step_of, window
+from control_plane.api.points import Series, starts
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
-from control_plane.storage import histories, readings
-from control_plane.storage.histories import Kept, Plan, Source
+from control_plane.storage import history_plans, readings, rolled_histories, stored_samples
+from control_plane.storage.history_plans import Kept, Plan, Source
 from control_plane.storage.readings import Bucket, Selection
+from control_plane.storage.rolled_histories import Homes
 from optiinfra.catalogue import TABLES, FieldSpec
 
 DEFAULT_WINDOW = timedelta(hours=1)
@@ -44,6 +46,7 @@ POINT_SCHEMA = {
         "rate_per_second": {"type": ["number", "null"], "description": "counters only"},
         "resets": {"type": "integer", "description": "counters only: how often it fell, which no rate counts"},
         "samples": {"type": "integer"},
+        "gpus": {"type": "integer", "description": "by=node and by=fleet only: how many of them were sampled"},
         "unknown": {"type": "string", "description": "why there is no value, or no rate, when there is none"},
     },
 }
@@ -74,39 +77,62 @@ async def history(
     table: str,
     selection: Selection,
     identify: Callable[[Entity], Mapping[str, Any]],
+    check: Callable[[Sequence[Entity]], Awaitable[None]] | None = None,
 ) -> Response:
-    """This will answer a history: for each entity and field, a point for each step of the window."""
+    """This will answer a history: for each entity and field, a point for each step of the window.
+
+    `check` is given the entities that were found, and raises when somebody asked for others.
+    """
     fields = scalar_fields(table, asked.field)
     found = await readings.select_entities(context.database.engine, selection, MOST_ENTITIES + 1)
     shown, more = found[:MOST_ENTITIES], len(found) > MOST_ENTITIES
+    if check is not None:
+        await check(found)
     planned = plan_of(context, asked, entities=len(shown))
     bound(planned, entities=len(shown), fields=len(fields))
-    ids = [entity.entity_id for entity in shown]
-    items = []
-    for home, field in fields:
-        buckets = await histories.history(context.database.engine, context.dictionaries, home, field, ids, planned)
-        await context.dictionaries.load({b.unknown_set_id for b in buckets if b.unknown_set_id is not None}, set())
-        by_entity: dict[int, dict[datetime, Bucket]] = {}
-        for bucket in buckets:
-            by_entity.setdefault(bucket.entity_id, {})[bucket.start] = bucket
-        items += [
-            dict(identify(entity)) | {"field": field.name} | {"points": _points(
-                context, field, by_entity.get(entity.entity_id, {}), planned)}
-            for entity in shown
-        ]  # fmt: skip
+    make = _from_samples if planned.source is Source.SAMPLES else _from_rollups
+    made = await make(context, fields, [entity.entity_id for entity in shown], planned)
     return page(
-        items,
+        [dict(identify(entity)) | {"field": field.name, "points": points(entity.entity_id)}
+         for (_, field), points in zip(fields, made, strict=True) for entity in shown],
         more=more,
         last_id=shown[-1].entity_id if shown else 0,
         **described(planned),
-    )
+    )  # fmt: skip
+
+
+PointsOf = Callable[[int], list[dict[str, Any]]]  # by entity
+
+
+async def _from_rollups(context: ApiContext, fields: Homes, ids: Sequence[int], planned: Plan) -> list[PointsOf]:
+    found = await rolled_histories.steps(context.database.engine, context.dictionaries, fields, ids, planned)
+    at = starts(planned)
+    return [Series(field, steps, at).points for (_, field), steps in zip(fields, found, strict=True)]
+
+
+async def _from_samples(context: ApiContext, fields: Homes, ids: Sequence[int], planned: Plan) -> list[PointsOf]:
+    out = []
+    for home, field in fields:
+        buckets = await stored_samples.history(
+            context.database.engine, home, field, ids, since=planned.since, until=planned.until, step=planned.step
+        )
+        await context.dictionaries.load({b.unknown_set_id for b in buckets if b.unknown_set_id is not None}, set())
+        out.append(_points_of(context, field, buckets, planned))
+    return out
+
+
+def _points_of(context: ApiContext, field: FieldSpec, buckets: Sequence[Bucket], planned: Plan) -> PointsOf:
+    by_entity: dict[int, dict[datetime, Bucket]] = {}
+    for bucket in buckets:
+        by_entity.setdefault(bucket.entity_id, {})[bucket.start] = bucket
+    return lambda entity_id: _points(context, field, by_entity.get(entity_id, {}), planned)
 
 
 def plan_of(context: ApiContext, asked: History, *, entities: int) -> Plan:
     """This will settle what a history is made from, and where its points lie."""
     now = context.clock.now()
     span = window(asked, now, DEFAULT_WINDOW)
-    return histories.plan(
+    return history_plans.plan(
         span.since, span.until, step_of(asked, span),
         entities=entities, step_was_asked=asked.step is not None, kept=kept(context, now),
     )  # fmt: skip
@@ -171,7 +197,7 @@ def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None) -> dict
     if bucket is None:
         return nothing | {"samples": 0, "unknown": "no_samples"}
     if bucket.known == 0:
-        why = bucket.reason or context.dictionaries.reasons(bucket.unknown_set_id).get(field.name, "not_sent")
+        why = context.dictionaries.reasons(bucket.unknown_set_id).get(field.name, "not_sent")
         return nothing | {"samples": bucket.samples, "unknown": why}
     shown: dict[str, Any] = {"min": bucket.minimum, "mean": bucket.mean, "max": bucket.maximum, "p95": bucket.p95}
     if field.is_counter:
@@ -179,7 +205,5 @@ def _point(context: ApiContext, field: FieldSpec, bucket: Bucket | None) -> dict
         shown["rate_per_second"] = round(bucket.rate, 6) if isinstance(bucket.rate, float) else None
         if shown["rate_per_second"] is None:
             shown["unknown"] = bucket.rate or "no_sample_before"
-        elif bucket.maximum is None:
-            shown["unknown"] = "rollups_keep_growth_only"
         shown["resets"] = bucket.resets
     return shown | {"samples": bucket.samples}

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from control_plane.analysis.findings.hosts import MEANS, RATES, Host
 from control_plane.model.entity import Entity, EntityKind
-from control_plane.storage import histories
-from control_plane.storage.histories import Plan
+from control_plane.storage import histories, history_plans
+from control_plane.storage.history_plans import Plan
 from control_plane.storage.readings import Dictionaries, Selection, select_entities
 from control_plane.storage.session import Database
 from optiinfra.catalogue import TABLES
@@ -29,7 +29,7 @@ async def _load(database: Database, since: datetime, until: datetime) -> list[Ho
             kind: await select_entities(database.engine, Selection(kind=kind), MOST_THINGS)
             for kind in (EntityKind.NODE, EntityKind.DISK, EntityKind.NETWORK_INTERFACE)
         }
-        asked = histories.whole_window(since, until, entities=max(map(len, things.values()), default=1))
+        asked = history_plans.whole_window(since, until, entities=max(map(len, things.values()), default=1))
         figures: dict[int, dict[str, float]] = {}
         for name in (*MEANS, *RATES):
             for entity_id, value in (
@@ -55,13 +55,9 @@ async def _values(
 ) -> dict[int, float]:
     """This will give means, or growth per second of counters, of those of which it is known."""
     field = TABLES[table].field(name)
-    buckets = await histories.history(database.engine, dictionaries, table, field, [e.entity_id for e in of], asked)
-    found = {}
-    for bucket in buckets:
-        value = bucket.rate if field.is_counter else bucket.mean
-        if isinstance(value, int | float):
-            found[bucket.entity_id] = float(value)
-    return found
+    wholes = await histories.wholes(database.engine, dictionaries, table, field, [e.entity_id for e in of], asked)
+    values = {entity_id: whole.rate if field.is_counter else whole.mean for entity_id, whole in wholes.items()}
+    return {entity_id: value for entity_id, value in values.items() if value is not None}
 
 
 def _by_node(of: Sequence[Entity], shares: Mapping[int, float]) -> dict[int, dict[str, float]]:

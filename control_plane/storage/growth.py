@@ -45,7 +45,7 @@ def increments(table: Table, field: FieldSpec, where: Sequence[Any]) -> Any:
 FEWER_THAN_TWO = "fewer_than_two_samples"
 # Two looks that are closer to each other than any cadence: a clock was set back between them, and what
 # grew in five seconds would look like growth of an instant.
-_TOO_CLOSE_SECONDS = 0.2
+TOO_CLOSE_SECONDS = 0.2
 
 
 def steady(rows: Any) -> tuple[Any, ...]:
@@ -66,6 +66,6 @@ def rate(steady_growth: float | None, seconds: float | None, resets: float, why_
     """This will give the same of steady growth, None where no pair of looks shows any, and its seconds."""
     if steady_growth is None or seconds is None:
         return "counter_reset" if resets else why_none
-    if seconds < _TOO_CLOSE_SECONDS:
+    if seconds < TOO_CLOSE_SECONDS:
         return "samples_too_close"
     return float(steady_growth) / float(seconds)

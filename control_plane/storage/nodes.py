@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from control_plane.model.entity import EntityKind
 from control_plane.model.node import CollectorState, Node, NodeStatus
 from control_plane.storage.schema import (
     enrolment,
+    entity,
     ingest_refusal,
     node,
     node_configuration,
@@ -44,6 +46,19 @@ def _from_row(row: Row[Any]) -> Node:
         lost_ticks=int(row.lost_ticks or 0),
         refused_batches=int(row.refused_batches or 0),
     )
+
+
+async def with_entities(
+    engine: AsyncEngine, kind: EntityKind, *, node_ids: Sequence[int] | None, after: int, limit: int
+) -> list[tuple[int, str]]:
+    """This will give the ids and names of nodes that have, or had, entities of a kind, in the order of their ids."""
+    mine = select(entity.c.entity_id).where(entity.c.node_id == node.c.node_id, entity.c.kind == int(kind))
+    query = select(node.c.node_id, node.c.name).where(node.c.node_id > after, mine.exists())
+    if node_ids is not None:
+        query = query.where(node.c.node_id.in_(node_ids))
+    async with engine.connect() as connection:
+        found = await connection.execute(query.order_by(node.c.node_id).limit(limit))
+        return [(node_id, name) for node_id, name in found]
 
 
 async def find(

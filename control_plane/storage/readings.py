@@ -10,13 +10,21 @@ from typing import Any
 
 from sqlalchemy import Row, Select, Table, case, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Distribution, Reading
 from control_plane.storage import entities
 from control_plane.storage.growth import FEWER_THAN_TWO, increments, rate_of, steady
-from control_plane.storage.schema import LATEST_TABLES, SAMPLE_TABLES, entity, histogram_layout, node, unknown_set
+from control_plane.storage.schema import (
+    LATEST_TABLES,
+    SAMPLE_TABLES,
+    entity,
+    histogram_layout,
+    metric_field,
+    node,
+    unknown_set,
+)
 from optiinfra.catalogue import TABLES, FieldSpec, TableSpec
 
 
@@ -28,6 +36,7 @@ class Dictionaries:
         self._engine = engine
         self._reasons: dict[int, Mapping[str, str]] = {}
         self._bounds: dict[int, Mapping[str, tuple[float, ...]]] = {}
+        self._field_ids: dict[tuple[str, str], int] = {}
         self._lock = asyncio.Lock()
 
     async def load(self, unknown_set_ids: set[int], layout_ids: set[int]) -> None:
@@ -43,6 +52,13 @@ class Dictionaries:
                     select(histogram_layout).where(histogram_layout.c.layout_id.in_(layouts))
                 ):
                     self._bounds[row.layout_id] = {name: tuple(bounds) for name, bounds in row.bounds.items()}
+
+    async def field_id(self, connection: AsyncConnection, table: str, name: str) -> int | None:
+        """This will give the number by which rollups name a field; None while it has never been rolled up."""
+        if (table, name) not in self._field_ids:
+            for row in await connection.execute(select(metric_field)):
+                self._field_ids[row.table_name, row.name] = row.field_id
+        return self._field_ids.get((table, name))
 
     def reasons(self, unknown_set_id: int | None) -> Mapping[str, str]:
         """This will give field → reason; call `load` before."""
@@ -231,7 +247,6 @@ class Bucket:
     rate: float | str | None  # counters: growth per second within its lives, or why that is unknown
     resets: int  # how often a counter fell: a new device, a restart, a wrap
     unknown_set_id: int | None  # of some row in which the field was unknown
-    reason: str | None = None  # the same where it is known already
 
 
 # A counter's growth needs the sample before the window; samples are never further apart than this

@@ -273,7 +273,6 @@ def _rollup_table(name: str) -> Table:
         "last": REAL(), "last_exact": Double(), "share": REAL(),
         "increase": Double(), "seconds": REAL(), "resets": Integer(), "reset_increase": Double(),
         "buckets": BigInteger(),
-        "sketch_lengths": SmallInteger(), "sketch_steps": SmallInteger(), "sketch_counts": Integer(),
         "entities": Integer(),
     }  # fmt: skip
     return Table(
@@ -287,6 +286,7 @@ def _rollup_table(name: str) -> Table:
         Column("units", SmallInteger, nullable=False),
         Column("entity_ids", ARRAY(Integer), nullable=False),
         *[Column(array, ARRAY(kind), nullable=array != "samples") for array, kind in arrays.items()],
+        Column("sketch", LargeBinary),
         postgresql_partition_by="RANGE (start)",
     )
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import select
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import URL, text
+from sqlalchemy import URL, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import PoolProxiedConnection
 
 from control_plane.model.errors import ConfigurationError, StorageRefused, StorageUnavailable
 
@@ -107,23 +109,58 @@ def redacted_url(url: str) -> str:
     return sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=True)
 
 
+class Engine(AsyncEngine):
+    """An engine whose connections ask: each statement by itself. What is done in `begin` is one transaction."""
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """This will give a connection on which all that is done is one transaction, committed at the end."""
+        async with AsyncEngine.begin(self.execution_options(isolation_level="READ COMMITTED")) as connection:
+            yield connection
+
+
+MOST_LOOKS = 3
+
+
+def _raise_if_gone(connection: PoolProxiedConnection, *_others: object) -> None:
+    """This will see that the server has ended a pooled connection, as it has told us: the pool then makes another.
+
+    An idle connection is sent nothing but that, and notices.
+    """
+    pgconn = connection.driver_connection.pgconn  # type: ignore[union-attr]
+    socket = select.poll()
+    socket.register(pgconn.socket, select.POLLIN)
+    try:
+        for _ in range(MOST_LOOKS):  # a notice is read and gone; an end stays
+            if not socket.poll(0):
+                return
+            pgconn.consume_input()
+    except psycopg.OperationalError as error:
+        raise DisconnectionError(str(error)) from error
+    raise DisconnectionError("the server has ended the connection")
+
+
 class Database:
     """One Postgres, by its URL. Closing it ends every pooled connection."""
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         """`pool_size` bounds the concurrent reads; more wait for a free connection."""
         self.url = url
-        self.engine: AsyncEngine = create_async_engine(
+        # Most questions are one statement each: BEGIN, ROLLBACK and a ping would be more than it.
+        asking = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=5,
-            pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",
             connect_args={
                 "options": f"-c statement_timeout={READ_STATEMENT_TIMEOUT_MS} -c timezone=UTC",
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             },
         )
+
+        self.engine: AsyncEngine = Engine(asking.sync_engine)
+        event.listen(self.engine.sync_engine, "checkout", _raise_if_gone)
 
     def connect(
         self, *, autocommit: bool = False, settings: Mapping[str, str] = MappingProxyType({})

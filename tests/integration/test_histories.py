@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 
 from control_plane.model.reason import Reason
-from control_plane.storage import histories, readings
-from control_plane.storage.histories import Plan, Source
+from control_plane.storage import histories, history_plans, readings, rolled_histories
+from control_plane.storage.history_plans import Plan, Source
 from control_plane.storage.readings import Bucket, Dictionaries
 from control_plane.storage.session import Database
 from optiinfra.catalogue import TABLES
@@ -51,12 +52,37 @@ def world(database: Database) -> Iterator[RollupWorld]:
     world.close()
 
 
-async def ask(world: RollupWorld, name: str, planned: Plan) -> dict[tuple[int, datetime], Bucket]:
-    field = TABLES["gpu"].field(name)
-    found = await histories.history(
-        world.database.engine, Dictionaries(world.database.engine), "gpu", field, ENTITIES, planned
-    )
-    return {(b.entity_id, b.start): b for b in found}
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What rollups say of one entity and step, as a bucket of samples would."""
+
+    samples: int
+    known: int
+    minimum: float
+    mean: float
+    maximum: float
+    p95: float
+    increase: float
+    rate: float
+    resets: int
+    reason: str | None
+
+
+async def ask(world: RollupWorld, name: str, planned: Plan) -> dict[tuple[int, datetime], Seen]:
+    engine = world.database.engine
+    homes = [("gpu", TABLES["gpu"].field(name))]
+    (found,) = await rolled_histories.steps(engine, Dictionaries(engine), homes, ENTITIES, planned)
+    assert found is not None
+    names = [field.name for field in fields(Seen) if field.name != "reason"]
+    out = {}
+    for cell in np.flatnonzero(found.samples > 0):
+        entity, step = divmod(int(cell), found.points)
+        code = int(found.reason[cell])
+        seen = Seen(
+            **{name: getattr(found, name)[cell] for name in names}, reason=None if code < 0 else Reason(code).label
+        )
+        out[int(found.entity_ids[entity]), planned.since + step * planned.step] = seen
+    return out
 
 
 async def from_samples(world: RollupWorld, name: str, planned: Plan) -> dict[tuple[int, datetime], Bucket]:
@@ -110,7 +136,8 @@ async def test_a_step_in_which_nothing_was_known_says_why(world: RollupWorld) ->
     for minutes in (1.5, 3):
         world.advance(minutes=minutes)
         found = await ask(world, WATTS, planned)
-        assert [(b.known, b.reason, b.mean) for b in found.values()] == [(0, "device_lost", None)] * 2
+        assert [(b.known, b.reason) for b in found.values()] == [(0, "device_lost")] * 2
+        assert all(math.isnan(b.mean) for b in found.values())
 
 
 @pytest.mark.parametrize("rolled_minutes", [0, 25, 200])
@@ -143,7 +170,7 @@ async def test_growth_per_second_of_a_long_window_is_over_the_time_that_samples_
     rows = [Row(entity=1, at=START + timedelta(seconds=5 * n), values={JOULES: 500.0 * n}) for n in range(1440)]
     world.store(block("gpu", rows))
     world.advance(hours=2)
-    planned = histories.whole_window(START, START + timedelta(hours=2), entities=10)
+    planned = history_plans.whole_window(START, START + timedelta(hours=2), entities=10)
     assert planned.source is Source.MINUTES
     engine, energy = world.database.engine, TABLES["gpu"].field(JOULES)
     found = await histories.rates(engine, Dictionaries(engine), "gpu", energy, [1, 2], planned)

@@ -15,9 +15,9 @@ from control_plane.storage import moments
 from control_plane.storage.partitions import ensure_days
 from control_plane.storage.rollups import marks
 from control_plane.storage.rollups.cells import Cells, laid_out
+from control_plane.storage.rollups.fields import numbers
 from control_plane.storage.rollups.job import RollupJob
-from control_plane.storage.rollups.reading import find
-from control_plane.storage.rollups.store import Level
+from control_plane.storage.rollups.store import FieldBook, Level, look
 from control_plane.storage.samples import SampleWriter
 from control_plane.storage.session import Database
 from optiinfra.catalogue import TABLES
@@ -134,9 +134,10 @@ class RollupWorld:
         The table may be that of a scope, such as gpu@node.
         """
         since_us = moments.to_us(since)
-        async with self.database.engine.connect() as connection:
-            found = await find(
-                connection, level, table, TABLES[table.partition("@")[0]].field(name),
+        with self.database.connect() as connection:
+            book = FieldBook(numbers(connection))
+            found = look(
+                connection, level, book, [book.number(table, name)],
                 since_us=since_us, until_us=since_us + units * level.unit_us,
             )  # fmt: skip
         if not found:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from control_plane.analysis.waste.sums import JOULES_PER_KWH
-from control_plane.api import gpus, scope
+from control_plane.api import gpus, scope, scoped_series
 from control_plane.api.answers import gpu_attribution, gpu_identity, page, rated, sampled, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
@@ -19,7 +19,7 @@ from control_plane.api.series import HISTORY, POINT_SCHEMA, bound, history, kept
 from control_plane.model.entity import Entity
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.sample import Reading
-from control_plane.storage import histories, prices, stored_samples
+from control_plane.storage import histories, history_plans, prices, stored_samples
 from optiinfra.catalogue import TABLES
 
 router = APIRouter(tags=["gpu"])
@@ -104,7 +104,7 @@ async def gpu_metrics(asked: Annotated[NewestOfGpus, Query()], context: Context)
     "/gpu/metrics/history",
     **operation(
         "gpu_history",
-        "Fields of GPUs over time",
+        "Fields of GPUs over time, by GPU, node or fleet",
         scope="read",
         rate="heavy",
         table=True,
@@ -119,9 +119,19 @@ async def gpu_metrics(asked: Annotated[NewestOfGpus, Query()], context: Context)
     ),
 )
 async def gpu_history(asked: Annotated[GpuHistory, Query()], context: Context) -> Response:
-    """Min, mean, max and p95 for each step; `resolution_seconds` is the step that was used."""
-    selection = await scope.of_gpus(context, asked)
-    return await history(context, asked, "gpu", selection, gpu_identity)
+    """Min, mean, max and p95 for each step; `resolution_seconds` is the step that was used.
+
+    `by=node` and `by=fleet` are over the samples of all their GPUs, up to the newest whole minute: a p95 of a node is
+    that of its GPUs' samples together, and a rate is the mean of one GPU; `gpus` says how many were sampled.
+    """
+    if asked.by == "node":
+        return await scoped_series.by_node(context, asked)
+    if asked.by == "fleet":
+        return await scoped_series.by_fleet(context, asked)
+    selection = await scope.of_gpus(context, asked, check=False)
+    return await history(
+        context, asked, "gpu", selection, gpu_identity, check=lambda found: scope.check_gpus(context, asked, found)
+    )
 
 
 def clock_event_reasons(bits: int | None) -> list[str] | None:
@@ -231,18 +241,17 @@ async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> R
     now = context.clock.now()
     span = window(asked, now, timedelta(hours=1))
     found, more = await gpus.latest(context, asked)
-    planned = histories.whole_window(span.since, span.until, entities=len(found), kept=kept(context, now))
+    planned = history_plans.whole_window(span.since, span.until, entities=len(found), kept=kept(context, now))
     bound(planned, entities=len(found))
     energy = TABLES["gpu"].field("energy_joules_total")
-    buckets = await histories.history(
+    grown = await histories.wholes(
         context.database.engine, context.dictionaries, "gpu", energy, [e.entity_id for e, _ in found], planned
     )
-    grown = {bucket.entity_id: bucket.increase for bucket in buckets}
     book = await prices.read(context.database.engine)
     items = []
     for entity, reading in found:
         item = _item(context, entity, reading, POWER)
-        joules = grown.get(entity.entity_id)
+        joules = grown[entity.entity_id].increase if entity.entity_id in grown else None
         item["energy_joules"] = None if joules is None else round(joules, 3)
         if joules is None:
             why = reading.unknown.get(energy.name) if reading else None

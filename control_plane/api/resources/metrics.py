@@ -22,7 +22,7 @@ from control_plane.api.series import bound_rows, kept
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.price import PriceBook
 from control_plane.model.sample import Distribution, Reading
-from control_plane.storage import histories, inference, prices, readings
+from control_plane.storage import histories, history_plans, inference, prices, readings
 from control_plane.storage.readings import Selection
 from optiinfra.catalogue import TABLES
 
@@ -279,7 +279,9 @@ async def _mean_watts(context: ApiContext, gpus: Sequence[Entity], span: Window)
     """This will give each GPU's mean power over the window: a look at the newest sample would say nothing of it."""
     energy = TABLES["gpu"].field("energy_joules_total")
     ids = sorted({gpu.entity_id for gpu in gpus})
-    planned = histories.whole_window(span.since, span.until, entities=len(ids), kept=kept(context, context.clock.now()))
+    planned = history_plans.whole_window(
+        span.since, span.until, entities=len(ids), kept=kept(context, context.clock.now())
+    )
     return await histories.rates(context.database.engine, context.dictionaries, "gpu", energy, ids, planned)
 
 

@@ -31,7 +31,7 @@ from control_plane.model.errors import InvalidRequest
 from control_plane.model.reason import Reason
 from control_plane.model.sample import Reading
 from control_plane.storage import histories, inference, readings
-from control_plane.storage.histories import Plan, Source
+from control_plane.storage.history_plans import Plan, Source
 from optiinfra.catalogue import TABLES
 
 router = APIRouter(tags=["inference metrics"])

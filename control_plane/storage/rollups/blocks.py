@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,19 @@ import numpy.typing as npt
 
 from control_plane.storage.copying import POSTGRES_EPOCH_US
 from control_plane.storage.rollups import sketches
-from control_plane.storage.rollups.cells import NO_REASON, STATISTICS, Cells, entities_of
+from control_plane.storage.rollups.cells import NO_REASON, STATISTICS, Cells, Numbers, entities_of
 from control_plane.storage.rollups.fields import FieldKind
 from control_plane.storage.rollups.sketches import Bins, Sketch
 
 # Enough that a row's own bytes do not count, few enough that reading one entity does not read a fleet.
-MOST_CELLS = 1024
-# Of a field that is the same for all of them, and of one unit, which is gathered soon.
+MOST_CELLS = 512
+# Of nodes, which are asked for together, and of one unit, which is gathered soon.
+MOST_CELLS_TOGETHER = 1024
+# Of a field that is the same for all of them: one element does.
 MOST_ENTITIES = 1024
+# A row holds entities of one stretch of ids, which is as long as a power of two and begins at a multiple of it. So a
+# reader knows all places where an entity's rows can begin.
+STRETCHES = tuple(1 << power for power in range(MOST_ENTITIES.bit_length()))
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 # Statistics that are zero as a rule, and then not stored.
@@ -35,7 +41,7 @@ COLUMNS = (
     "start", "first_entity", "last_entity", "layout_id", "field_id", "units", "entity_ids",
     "samples", "known", "reason", "minimum", "mean", "maximum", "p50", "p95", "p99",
     "last", "last_exact", "share", "increase", "seconds", "resets", "reset_increase", "entities", "buckets",
-    "sketch_lengths", "sketch_steps", "sketch_counts",
+    "sketch",
 )  # fmt: skip
 # Element types by name: their object id (pg_type.dat), and what numpy calls them.
 _ELEMENTS = {
@@ -47,7 +53,6 @@ _ARRAYS = {
     "minimum": "real", "mean": "real", "maximum": "real", "p50": "smallint", "p95": "smallint", "p99": "smallint",
     "last": "real", "last_exact": "double", "share": "real", "increase": "double", "seconds": "real",
     "resets": "integer", "reset_increase": "double", "entities": "integer", "buckets": "bigint",
-    "sketch_lengths": "smallint", "sketch_steps": "smallint", "sketch_counts": "integer",
 }  # fmt: skip
 
 
@@ -60,15 +65,27 @@ class FieldCells:
     cells: Cells
 
 
-def in_pieces(of: FieldCells) -> Iterable[FieldCells]:
-    """This will cut cells into what one row each may hold, leaving out entities without samples."""
+def in_pieces(of: FieldCells) -> Iterable[tuple[FieldCells, int]]:
+    """This will cut cells into what one row each may hold, with the length of its stretch of ids.
+
+    Entities without samples are left out.
+    """
     cells = of.cells
     has = cells.samples.reshape(-1, cells.units).any(axis=1)
     if not has.all():
         cells = entities_of(cells, cells.entity_ids[has])
-    step = MOST_ENTITIES if is_constant(cells) else max(1, min(MOST_ENTITIES, MOST_CELLS // cells.units))
-    for begin in range(0, len(cells.entity_ids), step):
-        yield replace(of, cells=_slice(cells, begin, begin + step))
+    length = _stretch(cells)
+    begins = np.flatnonzero(np.diff(cells.entity_ids // length, prepend=-1))
+    for begin, end in pairwise([*begins.tolist(), len(cells.entity_ids)]):
+        yield replace(of, cells=_slice(cells, begin, end)), length
+
+
+def _stretch(cells: Cells) -> int:
+    """This will give how many entities a row may hold: a power of two."""
+    if is_constant(cells):
+        return MOST_ENTITIES
+    most = MOST_CELLS_TOGETHER if cells.entities is not None or cells.units == 1 else MOST_CELLS
+    return 1 << (max(1, most // cells.units).bit_length() - 1)
 
 
 def is_constant(cells: Cells) -> bool:
@@ -102,14 +119,15 @@ def _slice(cells: Cells, begin: int, end: int) -> Cells:
     )
 
 
-def copy_row(of: FieldCells) -> bytes:
-    """This will give one row in COPY's binary format, with the columns of COLUMNS."""
+def copy_row(of: FieldCells, stretch: int) -> bytes:
+    """This will give one row in COPY's binary format, with the columns of COLUMNS; in_pieces gave its `stretch`."""
     cells = of.cells
+    first = int(cells.entity_ids[0]) // stretch * stretch
     arrays = _arrays(of)
     fixed = {
         "start": struct.pack(">q", cells.start_us - POSTGRES_EPOCH_US),
-        "first_entity": struct.pack(">i", int(cells.entity_ids[0])),
-        "last_entity": struct.pack(">i", int(cells.entity_ids[-1])),
+        "first_entity": struct.pack(">i", first),
+        "last_entity": struct.pack(">i", first + stretch - 1),
         "layout_id": None if cells.layout_id is None else struct.pack(">i", cells.layout_id),
         "field_id": struct.pack(">h", of.field_id),
         "units": struct.pack(">h", cells.units),
@@ -118,6 +136,8 @@ def copy_row(of: FieldCells) -> bytes:
     for name in COLUMNS:
         if name in fixed:
             data = fixed[name]
+        elif name == "sketch":
+            data = sketch_bytes(cells.sketch, len(cells)) if len(cells.sketch) else None
         elif name in arrays:
             data = _array_bytes(arrays[name], _ARRAYS[name])
         else:
@@ -144,8 +164,6 @@ def _arrays(of: FieldCells) -> dict[str, npt.NDArray[Any]]:
         arrays["entities"] = _shortened(cells.entities)
     if cells.buckets is not None:
         arrays["buckets"] = cells.buckets.ravel()
-    if len(cells.sketch):
-        arrays |= _sketch_arrays(cells.sketch, len(cells))
     if cells.kind is FieldKind.GAUGE and cells.known.any():
         arrays |= {name: _shortened(quantile_bins(cells, share)) for name, share in QUANTILES.items()}
     if cells.kind is FieldKind.STATE and cells.known.any():
@@ -173,7 +191,7 @@ def quantile_bins(cells: Cells, share: float) -> Bins:
     bins, has = sketches.quantile(cells.sketch, len(cells), share)
     constant = (cells.known > 0) & ~has
     out = np.where(has, bins, NO_BIN).astype(np.int16)
-    out[constant] = sketches.bins_of(cells.statistics["last"][constant])
+    out[constant] = sketches.bins_of(cells.statistics["minimum"][constant])
     return out
 
 
@@ -189,34 +207,72 @@ def last_share(cells: Cells) -> npt.NDArray[np.float64]:
     return share
 
 
-def _sketch_arrays(sketch: Sketch, cell_count: int) -> dict[str, npt.NDArray[Any]]:
-    """This will give how many entries each cell has, the steps from bin to bin in it, and their counts.
+SKETCH_HEADER = struct.Struct("<BI")  # bytes of a count, number of entries
 
-    Small steps, most of them alike, are what Postgres' own compression can make smaller.
+
+def sketch_bytes(sketch: Sketch, cell_count: int) -> bytes:
+    """This will write a sketch: how many entries each cell has, the steps from bin to bin in it, and their counts.
+
+    Small steps, most of them alike, and their high bytes by themselves, are what Postgres' own compression can make
+    smaller. They are no arrays: the server would send each element by a call of its own.
     """
+    lengths = np.bincount(sketch.cells, minlength=cell_count).astype("<u2")
     steps = np.diff(sketch.bins.astype(np.int32), prepend=0)
-    begins = np.flatnonzero(np.append(True, np.diff(sketch.cells) != 0))
+    begins = _begins(sketch.cells)
     steps[begins] = sketch.bins[begins]
-    lengths = np.bincount(sketch.cells, minlength=cell_count)
-    return {"sketch_lengths": lengths, "sketch_steps": steps, "sketch_counts": sketch.counts}
+    width = next(size for size in (1, 2, 4) if sketch.counts.max() < 1 << (8 * size))
+    return b"".join((
+        SKETCH_HEADER.pack(width, len(sketch)),
+        lengths.tobytes(),
+        steps.astype("<i2").view(np.uint8).reshape(-1, 2).T.tobytes(),
+        sketch.counts.astype(f"<u{width}").tobytes(),
+    ))  # fmt: skip
 
 
-def _sketch_of_row(row: Mapping[str, Any]) -> Sketch:
-    if row.get("sketch_steps") is None:
-        return sketches.EMPTY
-    lengths, counts = row["sketch_lengths"].astype(np.int64), row["sketch_counts"].astype(np.int64)
+def sketch_of_bytes(data: bytes, cell_count: int) -> Sketch:
+    """This will read it again."""
+    width, entries = SKETCH_HEADER.unpack_from(data)
+    lengths = np.frombuffer(data, "<u2", cell_count, SKETCH_HEADER.size)
+    at = SKETCH_HEADER.size + 2 * cell_count
+    low, high = np.frombuffer(data, np.uint8, 2 * entries, at).reshape(2, entries)
+    return decoded_sketch(lengths, low, high, np.frombuffer(data, f"<u{width}", entries, at + 2 * entries))
+
+
+def decoded_sketch(
+    lengths: npt.NDArray[np.integer],
+    low: npt.NDArray[np.uint8],
+    high: npt.NDArray[np.uint8],
+    counts: npt.NDArray[np.integer],
+) -> Sketch:
+    """This will make a sketch of how many entries each cell has, both bytes of the steps between bins, and counts."""
+    steps = (low.astype(np.uint16) | (high.astype(np.uint16) << 8)).view(np.int16).astype(np.int64)
     cells = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    if not len(cells):
+        return sketches.EMPTY
     # Each cell's first entry is a bin, not a step: the running sum starts anew there.
-    running = np.cumsum(row["sketch_steps"].astype(np.int64))
-    begins = np.flatnonzero(np.append(True, np.diff(cells) != 0))
+    running = np.cumsum(steps)
+    begins = _begins(cells)
     offset = np.append(0, running[begins[1:] - 1])
     running -= np.repeat(offset, np.diff(np.append(begins, len(cells))))
-    return Sketch(cells=cells, bins=running.astype(np.int16), counts=counts)
+    return Sketch(cells=cells, bins=running.astype(np.int16), counts=counts.astype(np.int64))
+
+
+def _begins(cells: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(np.append(len(cells) > 0, np.diff(cells) != 0))
+
+
+def with_resets(kind: FieldKind, statistics: dict[str, Numbers]) -> dict[str, Numbers]:
+    """This will give counters the resets that are not stored because there were none."""
+    if kind is FieldKind.COUNTER:
+        unknown = np.isnan(statistics["increase"])
+        for name in _OF_RESETS:
+            statistics[name] = np.where(unknown, np.nan, np.nan_to_num(statistics[name]))
+    return statistics
 
 
 def cells_of_row(row: Mapping[str, Any], kind: FieldKind, *, unit_us: int) -> Cells:
     """This will make cells of a row; arrays come as numpy arrays, and what was not selected counts as not there."""
-    entity_ids = row["entity_ids"].astype(np.int32)
+    entity_ids = row["entity_ids"]
     units = int(row["units"])
     count = len(entity_ids) * units
 
@@ -230,10 +286,6 @@ def cells_of_row(row: Mapping[str, Any], kind: FieldKind, *, unit_us: int) -> Ce
     statistics = {name: spread(name, np.nan, np.float64) for name in STATISTICS[kind]}
     if row.get("last_exact") is not None:
         statistics["last"] = spread("last_exact", np.nan, np.float64)
-    if kind is FieldKind.COUNTER:
-        unknown = np.isnan(statistics["increase"])
-        for name in _OF_RESETS:
-            statistics[name] = np.where(unknown, np.nan, np.nan_to_num(statistics[name]))
     buckets = row.get("buckets")
     return Cells(
         kind=kind,
@@ -244,8 +296,8 @@ def cells_of_row(row: Mapping[str, Any], kind: FieldKind, *, unit_us: int) -> Ce
         samples=samples,
         known=samples if row.get("known") is None else spread("known", 0, np.int32),
         reason=spread("reason", NO_REASON, np.int16),
-        statistics=statistics,
-        sketch=_sketch_of_row(row),
+        statistics=with_resets(kind, statistics),
+        sketch=sketches.EMPTY if row.get("sketch") is None else sketch_of_bytes(row["sketch"], count),
         layout_id=row.get("layout_id"),
         buckets=None if buckets is None else buckets.reshape(count, -1).astype(np.int64),
         entities=None if row.get("entities") is None else spread("entities", 0, np.int32),

@@ -33,9 +33,9 @@ Places = npt.NDArray[np.int64]  # a cell's number in another grid; -1 for none
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """One field of E entities over M units, entity by entity: cell e · M + u.
+    """One field of E entities over M units, entity by entity: cell e · M + u; or any list of cells, with `starts_us`.
 
-    A gauge's or state's cell without entries in the sketch was constant: everything known was `last`.
+    A gauge's or state's cell without entries in the sketch was constant: everything known was `minimum`, or `last`.
     """
 
     kind: FieldKind
@@ -51,6 +51,8 @@ class Cells:
     layout_id: int | None = None  # histograms: whose bounds the buckets have
     buckets: npt.NDArray[np.int64] | None = None  # (E·M, B)
     entities: npt.NDArray[np.int32] | None = None  # (E·M,) of nodes and the fleet: how many of theirs were sampled
+    # A list: M is 1, and each cell has its own entity, not in order, and its own start.
+    starts_us: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -63,6 +65,8 @@ class Cells:
     @property
     def unit_starts_us(self) -> npt.NDArray[np.int64]:
         """This will give each cell's start."""
+        if self.starts_us is not None:
+            return self.starts_us
         starts = self.start_us + np.arange(self.units, dtype=np.int64) * self.unit_us
         return np.tile(starts, len(self.entity_ids))
 
@@ -83,6 +87,7 @@ def empty(like: Cells, *, start_us: int, units: int, entity_ids: npt.NDArray[np.
         sketch=sketches.EMPTY,
         buckets=None if like.buckets is None else np.zeros((count, like.buckets.shape[1]), np.int64),
         entities=None if like.entities is None else np.zeros(count, np.int32),
+        starts_us=None,
     )
 
 
@@ -213,8 +218,10 @@ def explicit(cells: Cells) -> Sketch:
     implied = cells.known > 0
     implied[cells.sketch.cells] = False
     constant = np.flatnonzero(implied)
-    last = cells.statistics["last"][constant]
-    bins = sketches.bins_of(last) if cells.kind is FieldKind.GAUGE else sketches.states_of(last)
+    if cells.kind is FieldKind.GAUGE:
+        bins = sketches.bins_of(cells.statistics["minimum"][constant])
+    else:
+        bins = sketches.states_of(cells.statistics["last"][constant])
     return sketches.summed(
         np.concatenate([cells.sketch.cells, constant]),
         np.concatenate([cells.sketch.bins, bins]),

@@ -63,10 +63,18 @@ class Sketch:
 EMPTY = Sketch(cells=np.zeros(0, np.int32), bins=np.zeros(0, np.int16), counts=np.zeros(0, np.int64))
 
 
+# Counting into a table of all cells and bins is faster than sorting, while that table is not much larger than what is
+# counted.
+_TABLE_PER_ENTRY, _SMALL_TABLE = 8, 1 << 16
+
+
 def counted(cells: npt.NDArray[np.integer], bins: Bins) -> Sketch:
     """This will count bins by cell; the two arrays name one value each."""
     if not len(cells):
         return EMPTY
+    table = _table(cells, bins)
+    if table is not None:
+        return table.sketch(np.bincount(table.places, minlength=table.size))
     # Half as many bytes sort in half the time, and there are seldom more cells than fit.
     narrow = int(cells.max()) < 1 << 16
     keys = np.sort(_keys(cells, bins).astype(np.uint32) if narrow else _keys(cells, bins))
@@ -78,11 +86,42 @@ def summed(cells: npt.NDArray[np.integer], bins: Bins, counts: npt.NDArray[np.in
     """This will add up entries that fall together."""
     if not len(cells):
         return EMPTY
+    table = _table(cells, bins)
+    if table is not None:
+        return table.sketch(np.bincount(table.places, weights=counts, minlength=table.size))
     keys = _keys(cells, bins)
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
     return _from_keys(keys[first], np.add.reduceat(counts[order].astype(np.int64), first))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """A place for each pair of a cell and a bin, cell by cell."""
+
+    lowest: int
+    width: int  # bins from the lowest to the highest
+    size: int
+    places: npt.NDArray[np.int64]
+
+    def sketch(self, counts: npt.NDArray[np.number]) -> Sketch:
+        there = np.flatnonzero(counts)
+        return Sketch(
+            cells=(there // self.width).astype(np.int32),
+            bins=(there % self.width + self.lowest).astype(np.int16),
+            counts=counts[there].astype(np.int64),
+        )
+
+
+def _table(cells: npt.NDArray[np.integer], bins: Bins) -> _Table | None:
+    lowest, highest = int(bins.min()), int(bins.max())
+    width = highest - lowest + 1
+    size = (int(cells.max()) + 1) * width
+    if size > max(_SMALL_TABLE, _TABLE_PER_ENTRY * len(cells)):
+        return None
+    places = cells.astype(np.int64) * width + (bins.astype(np.int64) - lowest)
+    return _Table(lowest=lowest, width=width, size=size, places=places)
 
 
 def _keys(cells: npt.NDArray[np.integer], bins: Bins) -> npt.NDArray[np.int64]:

@@ -104,8 +104,8 @@ def insert(connection: SyncConnection, level: Level, found: Iterable[FieldCells]
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(HEADER)
         for whole in found:
-            for piece in in_pieces(whole):
-                copy.write(copy_row(piece))
+            for piece, stretch in in_pieces(whole):
+                copy.write(copy_row(piece, stretch))
                 count += 1
         copy.write(TRAILER)
     return count

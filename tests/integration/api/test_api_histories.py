@@ -75,3 +75,80 @@ async def test_a_histogram_made_from_rollups_counts_what_was_observed(old: Api) 
     body = await old.get("/metrics/history", field="ttft_seconds", since="6h", step="2m")
     assert body["made_from"] == "1m"
     assert {p["count"] for p in body["items"][0]["points"]} == {24}
+
+
+@pytest.fixture
+async def nodes(database: Database) -> AsyncIterator[Api]:
+    """The API over two nodes with five GPUs, two hours of them; what came in the last minute is not rolled up."""
+    began = START - timedelta(hours=2)
+    world = RollupWorld(database, began)
+    owners = {1: (11, 12, 13), 2: (21, 22)}
+    for node, entities in owners.items():
+        world.entities(*entities, node=node)
+    world.entities(99, node=3, kind=6)  # a node without a GPU
+    world.work()
+    for node, entities in owners.items():
+        rows = [
+            Row(entity=e, at=began + timedelta(seconds=10 * n), values={
+                WATTS: 100.0 * e, JOULES: 1000.0 * e * n, "clock_event_reasons_bits": 0.0})
+            for e in entities for n in range(720)
+        ]  # fmt: skip
+        world.store(block("gpu", rows, node=node))
+    world.now = START - timedelta(seconds=20)
+    world.work()
+    service = LinkService(database, FakeClock(), retention_days=14)
+    async with client_of(context_of(database, FakeClock(), service)) as client:
+        yield client
+    service.writer.close()
+    world.close()
+
+
+async def test_a_node_s_history_is_over_the_samples_of_all_its_gpus(nodes: Api) -> None:
+    body = await nodes.get("/gpu/metrics/history", by="node", field=[WATTS, JOULES], since="2h", step="30m")
+    assert (body["made_from"], body["until"]) == ("1m", "2026-03-04T11:59:00.000Z")
+    found = {(item["node"], item["field"]): item["points"] for item in body["items"]}
+    assert found.keys() == {(n, f) for n in ("node-1", "node-2") for f in (WATTS, JOULES)}
+    for point in found["node-1", WATTS]:
+        assert (point["min"], point["mean"], point["max"], point["gpus"]) == (1100.0, 1200.0, 1300.0, 3)
+        assert point["p95"] == pytest.approx(1300, rel=0.01)
+    assert [p["samples"] for p in found["node-1", WATTS]] == [540, 540, 540, 522]
+    for point in found["node-2", JOULES]:
+        assert point["rate_per_second"] == pytest.approx(2150.0)  # the mean of one GPU
+        assert (point["gpus"], point["unknown"]) == (2, "rollups_keep_growth_only")
+
+
+async def test_the_fleet_s_history_is_one_series(nodes: Api) -> None:
+    body = await nodes.get("/gpu/metrics/history", by="fleet", field=WATTS, since="2h", step="1h")
+    (item,) = body["items"]
+    assert (body["made_from"], item.keys()) == ("1h", {"field", "points"})
+    assert [(p["min"], p["mean"], p["max"], p["gpus"], p["samples"]) for p in item["points"]] == [
+        (1100.0, 1580.0, 2200.0, 5, 1800), (1100.0, 1580.0, 2200.0, 5, 1770),
+    ]  # fmt: skip
+
+
+async def test_one_node_can_be_asked_for_and_nodes_come_in_pages(nodes: Api) -> None:
+    one = await nodes.get("/gpu/metrics/history", by="node", node="node-2", field=WATTS, since="10m", step="10m")
+    assert [item["node"] for item in one["items"]] == ["node-2"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"by": "node", "field": "clock_event_reasons_bits"}, "a state"),
+        ({"by": "node", "field": WATTS, "gpu": "thing-11"}, "leave gpu out"),
+        ({"by": "fleet", "field": WATTS, "node": "node-1"}, "leave gpu and node out"),
+        ({"by": "rack", "field": WATTS}, "by"),
+    ],
+)
+async def test_what_makes_no_sense_of_many_gpus_is_refused_with_a_word(
+    nodes: Api, asked: dict[str, str], why: str
+) -> None:
+    answer = await nodes.client.get("/gpu/metrics/history", params=asked)
+    assert answer.status_code == 422
+    assert why in answer.json()["detail"]
+
+
+async def test_before_anything_is_rolled_up_the_fleet_has_no_point_and_says_so(empty_api: Api) -> None:
+    body = await empty_api.get("/gpu/metrics/history", by="fleet", field=WATTS, since="10m", step="5m")
+    (item,) = body["items"]
+    assert {point["unknown"] for point in item["points"]} == {"no_samples"}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from control_plane.storage.histories import Kept, Source, plan, whole_window
+from control_plane.storage.history_plans import Kept, Source, plan, whole_window
 
 NOW = datetime(2026, 3, 4, 12, 34, 56, tzinfo=UTC)
 KEPT = Kept(samples_since=NOW - timedelta(days=14), minutes_since=NOW - timedelta(days=30))

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from control_plane.storage.numpy_arrays import _LOADERS
 from control_plane.storage.rollups.blocks import COLUMNS, FieldCells, cells_of_row, copy_row, in_pieces
-from control_plane.storage.rollups.cells import Cells, coarser, explicit, laid_out, without
+from control_plane.storage.rollups.cells import Cells, coarser, entities_of, explicit, laid_out, without
 from control_plane.storage.rollups.fields import FieldKind, kind_of
+from control_plane.storage.rollups.listing import listed
 from control_plane.storage.rollups.minutes import MINUTE_US, Predecessors, grid_of, rolled
 from control_plane.storage.sample_rows import SampleRows
 from optiinfra.catalogue import TABLES
@@ -54,7 +55,7 @@ def cells_of(rows: list[Row], field: str, *, units: int, before: Predecessors | 
 def row_of(cells: Cells, field: str) -> dict[str, Any]:
     """Writes a row as COPY would, and reads it as psycopg would."""
     spec = TABLES["gpu"].field(field)
-    data = copy_row(FieldCells(field_id=3, exact=spec.type != "real", cells=cells))
+    data = copy_row(FieldCells(field_id=3, exact=spec.type != "real", cells=cells), 1024)
     row: dict[str, Any] = {}
     place = 2
     for name in COLUMNS:
@@ -62,7 +63,9 @@ def row_of(cells: Cells, field: str) -> dict[str, Any]:
         place += 4
         part = None if size < 0 else data[place : place + size]
         place += max(size, 0)
-        if part is not None and size > 8:
+        if name == "sketch":
+            row[name] = part
+        elif part is not None and size > 8:
             oid = int.from_bytes(part[8:12], "big")
             array = {21: 1005, 23: 1007, 20: 1016, 700: 1021, 701: 1022}[oid]
             row[name] = _LOADERS[array](0).load(part)
@@ -172,21 +175,51 @@ def test_a_cell_in_which_growth_cannot_be_seen_has_none_rather_than_zero() -> No
     assert cells.statistics["last"][0] == 100.0
 
 
+@pytest.mark.parametrize("wanted", [[2], [1, 3], [1, 2, 3], [7], []])
+@pytest.mark.parametrize("field", [GAUGE, STATE, COUNTER])
+def test_of_a_row_only_the_wanted_entities_are_read(field: str, wanted: list[int]) -> None:
+    rows = [Row(e, s, float((s * e * 7) % 13)) for e in (1, 2, 3) for s in range(0, 170, 5) if (e + s) % 11]
+    cells = cells_of(rows, field, units=3)
+    kind = kind_of(TABLES["gpu"].field(field))
+    assert kind is not None
+    row = row_of(cells, field)
+    found = listed([row, row], kind, unit_us=cells.unit_us, wanted=np.array(wanted, np.int32))
+    kept = [e for e in wanted if e in (1, 2, 3)]
+    if not kept:
+        assert found is None
+        return
+    assert found is not None
+    mine = cells_of_row(row_of(entities_of(cells, np.array(kept, np.int32)), field), kind, unit_us=60_000_000)
+    twice = len(mine)
+    assert found.entity_ids.tolist() == np.repeat(mine.entity_ids, 3).tolist() * 2
+    assert found.unit_starts_us.tolist() == mine.unit_starts_us.tolist() * 2
+    for name in ("samples", "known", "reason"):
+        assert getattr(found, name).tolist() == getattr(mine, name).tolist() * 2
+    for name, values in mine.statistics.items():
+        if not (name == "last" and field == COUNTER):
+            np.testing.assert_array_equal(found.statistics[name], np.tile(values, 2), err_msg=name)
+    one, other = explicit(found), explicit(mine)
+    entries = list(zip(other.cells.tolist(), other.bins.tolist(), other.counts.tolist(), strict=True))
+    assert list(zip(one.cells.tolist(), one.bins.tolist(), one.counts.tolist(), strict=True)) == [
+        *entries, *((cell + twice, place, count) for cell, place, count in entries)
+    ]  # fmt: skip
+
+
 def test_what_is_the_same_everywhere_takes_one_element() -> None:
     cells = cells_of([Row(e, s, 700.0) for e in range(1, 50) for s in range(0, 60, 5)], GAUGE, units=1)
     row = row_of(cells, GAUGE)
     lengths = {name: len(v) for name, v in row.items() if isinstance(v, np.ndarray) and name != "entity_ids"}
     assert lengths == dict.fromkeys(("samples", "minimum", "mean", "maximum", "p50", "p95", "p99", "last"), 1)
-    assert row["sketch_steps"] is None
+    assert row["sketch"] is None
 
 
 def test_a_row_holds_a_bounded_number_of_cells_and_none_of_an_entity_without_samples() -> None:
     rows = [Row(e, s, float(e)) for e in range(1, 301) for s in (0, 61)]
     cells = cells_of(rows, GAUGE, units=60)
     emptied = without(cells, np.repeat(cells.entity_ids % 2 == 0, 60))
-    pieces = list(in_pieces(FieldCells(field_id=1, exact=False, cells=emptied)))
+    pieces = [piece for piece, _ in in_pieces(FieldCells(field_id=1, exact=False, cells=emptied))]
     assert sum(len(p.cells.entity_ids) for p in pieces) == 150
-    assert max(len(p.cells) for p in pieces) <= 4096
+    assert max(len(p.cells) for p in pieces) <= 512
     kept = laid_out([p.cells for p in pieces], start_us=cells.start_us, units=60, entity_ids=cells.entity_ids[::2])
     assert kept.statistics["last"][::60].tolist() == [float(e) for e in range(1, 301, 2)]
 
