@@ -23,6 +23,7 @@ from benchmarks import (
     recordings,
     scaling_replay,
     startup,
+    tuning,
     verdicts,
 )
 from benchmarks.figures import Result, document, machine_line, section, versions_line, with_section
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "verdicts": verdicts.measure,
     "prediction": prediction.measure,
     "scaling_replay": scaling_replay.measure,
+    "tuning": tuning.measure,
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

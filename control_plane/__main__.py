@@ -57,6 +57,9 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     diagnosis = verbs.add_parser("diagnose", help="say what bound an inference server, from saved answers of /metrics")
     diagnosis.add_argument("--recording", required=True, metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
     diagnosis.add_argument("--json", action="store_true", help="for programs")
+    tuning = verbs.add_parser("recommend", help="say which flags would help an inference server, from saved /metrics")
+    tuning.add_argument("--recording", required=True, metavar="DIR", help="as for diagnose: of the run to improve")
+    tuning.add_argument("--json", action="store_true", help="for programs")
     prediction = verbs.add_parser("predict", help="say how fast configurations of inference servers would be")
     prediction.add_argument("--file", required=True, metavar="ROWS.csv", help="columns: model, system, isl, osl, …")
     prediction.add_argument("--output", metavar="FILE.csv", help="where the predictions go (default: standard output)")
@@ -184,6 +187,17 @@ def _load(arguments: argparse.Namespace) -> int:
         print(f"optiinfra: {error}", file=sys.stderr)
         return USAGE_ERROR
     return {Verdict.PASS: OK, Verdict.FAIL: FAILED, Verdict.INCONCLUSIVE: INCONCLUSIVE}[verdict]
+
+
+def _recommend(folder: str, *, as_json: bool) -> int:
+    from pathlib import Path
+
+    from control_plane import recommend
+    from node_agent.__main__ import read_exposition
+
+    facts, found = recommend.recommended(Path(folder), read_exposition)
+    print(recommend.as_json(facts, found) if as_json else recommend.as_text(facts, found))
+    return OK
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -329,6 +343,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _completion(arguments.shell)
         if arguments.verb == "diagnose":
             return _diagnose(arguments.recording, as_json=arguments.json)
+        if arguments.verb == "recommend":
+            return _recommend(arguments.recording, as_json=arguments.json)
         if arguments.verb == "predict":
             return _predict(arguments)
         settings = _settings(arguments)

@@ -18,6 +18,8 @@ class Because(StrEnum):
     ENOUGH = "enough"  # what is there, or starting, is what is wanted
     TOO_SOON = "too_soon"  # fewer would do, but not for long enough yet
     AT_LIMIT = "at_limit"  # more is wanted than is allowed
+    NOTHING_BINDS = "nothing_binds"  # it serves what is asked
+    NO_FLAG_HELPS = "no_flag_helps"  # what binds is not a setting of the engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
