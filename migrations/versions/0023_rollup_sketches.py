@@ -10,7 +10,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0023"
-down_revision = "0061"
+down_revision = "0070"
 
 _ARRAYS = {"sketch_lengths": "SMALLINT[]", "sketch_steps": "SMALLINT[]", "sketch_counts": "INTEGER[]"}
 
