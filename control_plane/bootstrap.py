@@ -158,7 +158,7 @@ def capabilities(settings: Settings) -> Mapping[str, object]:
         "features": {
             "telemetry": "available",
             "record_and_replay": "available",
-            "analysis": "not in this release",
+            "analysis": "available",
             "recommendations": "not in this release",
             "rollouts": "not in this release",
         },

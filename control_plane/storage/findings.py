@@ -79,11 +79,8 @@ async def read(
         ]  # fmt: skip
 
 
-async def newest(engine: AsyncEngine, kind: str, window_seconds: int) -> datetime | None:
-    """This will say when something was last found of a kind and window; None when nothing was."""
-    query = select(func.max(finding.c.found_at)).where(
-        finding.c.kind == kind, finding.c.window_seconds == window_seconds
-    )
+async def newest_of_all(engine: AsyncEngine) -> datetime | None:
+    """This will say when anything was last found; None when nothing ever was."""
     async with engine.connect() as connection:
-        found: datetime | None = await connection.scalar(query)
+        found: datetime | None = await connection.scalar(select(func.max(finding.c.found_at)))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
@@ -9,20 +10,22 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Query, Response
 
-from control_plane.analysis.utilization.judging import judge
-from control_plane.analysis.utilization.looks import FIELDS, Looks, spans, usual_interval_us, within
+from control_plane.analysis.findings import gpu_use
+from control_plane.analysis.utilization.judging import Judged, judge
+from control_plane.analysis.utilization.looks import FIELDS, Looks, Spans, spans, usual_interval_us, within
+from control_plane.analysis.utilization.owners import owners
 from control_plane.analysis.utilization.summary import MEANS, Signal, Summary, added, summary
-from control_plane.api import scope
+from control_plane.api import scope, uses
 from control_plane.api.answers import evidence, gpu_identity, page, timestamp
-from control_plane.api.context import Context
+from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
-from control_plane.api.parameters import GpuWindow, Window, window
+from control_plane.api.parameters import GpuWindow, OfUse, Window, window
 from control_plane.api.schemas import GPU, MAYBE_TEXT, TEXT, UNKNOWN
 from control_plane.model import activity
 from control_plane.model.activity import Activity
-from control_plane.model.entity import Entity
-from control_plane.model.errors import InvalidRequest
+from control_plane.model.entity import Entity, EntityKind
 from control_plane.storage import moments, readings, stored_samples
+from control_plane.storage.readings import Selection
 
 router = APIRouter(tags=["gpu"])
 
@@ -32,6 +35,10 @@ MOST_SAMPLES = 200_000
 # What a look says also hangs on the looks before it.
 CONTEXT = timedelta(seconds=60)
 USED = [name for name in FIELDS if name not in ("memory_used_bytes", "energy_joules_total", "power_draw_mean_watts")]
+CLASSIC_NOTE = "only the classic figures are known: they cannot tell work from a copy or a hang"
+RATIOS = ("busy_ratio", "roofline_ratio", "power_capped_ratio", "slowed_ratio")
+USUAL_SAMPLING_SECONDS = 5.0
+MOST_SERVERS = 100_000
 _SHARE = {"type": ["number", "null"]}
 _SHARES = {
     "activity": {"enum": [a.value for a in Activity], "description": "what most of the observed time shows"},
@@ -73,7 +80,6 @@ def shown(of: Summary) -> dict[str, Any]:
     for name, seconds in (("power_capped_ratio", of.power_capped_seconds), ("slowed_ratio", of.slowed_seconds)):
         figures[name] = round(seconds / observed, 4) if observed else None
     why = "never_known_in_window" if observed else "no_samples"
-    classic = "only the classic figures are known: they cannot tell work from a copy or a hang"
     return {
         **figures,
         "unknown": {name: why for name, value in figures.items() if value is None},
@@ -82,7 +88,7 @@ def shown(of: Summary) -> dict[str, Any]:
         "observed_ratio": round(min(1.0, observed / of.window_seconds), 4) if of.window_seconds else 0.0,
         "signal": of.signal,
         "honest_signal": activity.honest_signal(of.activity, {name: figures[name] for name in MEANS}),
-        "note": classic if of.signal is Signal.CLASSIC else None,
+        "note": CLASSIC_NOTE if of.signal is Signal.CLASSIC else None,
     }
 
 
@@ -114,38 +120,105 @@ def _group(of: Sequence[Summary]) -> dict[str, Any]:
         answer=listed(
             {"type": "object", "properties": {**GPU, **_SHARES, "honest_signal": TEXT}},
             nodes={"type": "array", "items": _GROUP},
+            servers={"type": "array", "items": _GROUP},
+            models={"type": "array", "items": _GROUP},
             fleet=_GROUP,
+            made_from={
+                "enum": ["samples", "kept", "added_up"],
+                "description": "samples, or what was summed up of them",
+            },
         ),
     ),
 )
 async def gpu_utilization(asked: Annotated[GpuWindow, Query()], context: Context) -> Response:
-    """Busy %, SM, tensor and DRAM activity over a window (default 5 minutes), by GPU, node and fleet.
+    """Busy %, SM, tensor and DRAM activity over a window (default 5 minutes), by GPU, node, server, model and fleet.
 
     `activity` is what most of the time shows; `honest_signal` names the figure to trust for that work. Means run over
-    the time in which they were known, and shares over the observed time: `observed_ratio` says how much that is.
+    the time in which they were known, and shares over the observed time: `observed_ratio` says how much that is. Of
+    more than 200,000 samples it answers from what was summed up of them, by five minutes.
     """
     span = window(asked, context.clock.now(), DEFAULT_WINDOW)
     selection = await scope.of_gpus(context, asked)
     found = await readings.select_entities(context.database.engine, selection, asked.limit + 1)
     entities = found[: asked.limit]
+    if len(entities) * span.seconds / USUAL_SAMPLING_SECONDS > MOST_SAMPLES:
+        return await _added_up(context, asked)
     rows = await stored_samples.series(
         context.database.engine, "gpu", USED, [e.entity_id for e in entities],
         since=span.since - CONTEXT, until=span.until, limit=MOST_SAMPLES + 1,
     )  # fmt: skip
     if sum(map(len, rows.values())) > MOST_SAMPLES:
-        raise InvalidRequest(f"more than {MOST_SAMPLES:,} samples; ask for a shorter window, or name nodes or GPUs")
-    summaries = _summaries(rows, span)
-    by_node: dict[str, list[Summary]] = {}
+        return await _added_up(context, asked)
+    summaries = await asyncio.to_thread(_summaries, rows, span)
+    servers = await readings.select_entities(
+        context.database.engine,
+        Selection(kind=EntityKind.INFERENCE_SERVER, node_ids=sorted({e.node_id for e in entities})), MOST_SERVERS,
+    )  # fmt: skip
+    of = owners(entities, [each for each in servers if each.attributes.get("state") != "gone"])
+    groups: dict[str, dict[str, list[Summary]]] = {"node": {}, "server": {}, "model": {}}
+    named = {server.entity_id: f"{server.key} on {server.node_name}" for server in servers}
     for entity in entities:
-        by_node.setdefault(entity.node_name, []).append(summaries[entity.entity_id][0])
+        owner, mine = of[entity.entity_id], summaries[entity.entity_id][0]
+        groups["node"].setdefault(entity.node_name, []).append(mine)
+        if owner.server_id is not None:
+            groups["server"].setdefault(named[owner.server_id], []).append(mine)
+        if owner.model is not None:
+            groups["model"].setdefault(owner.model, []).append(mine)
+    shown_groups = {
+        f"{kind}s": [{kind: name} | _group(each) for name, each in found_of.items()]
+        for kind, found_of in groups.items()
+    }
     return page(
         [_item(entity, *summaries[entity.entity_id], span) for entity in entities],
         more=len(found) > asked.limit,
         last_id=entities[-1].entity_id if entities else 0,
-        nodes=[{"node": node} | _group(group) for node, group in by_node.items()],
+        **shown_groups,
         fleet=_group([of for of, _ in summaries.values()]),
         since=timestamp(span.since),
         until=timestamp(span.until),
+        made_from="samples",
+    )
+
+
+async def _added_up(context: ApiContext, asked: GpuWindow) -> Response:
+    """This will answer of a long window from what was summed up; some means are of samples only."""
+    question = {"since": asked.since, "until": asked.until, "node": asked.node, "gpu": asked.gpu, "limit": asked.limit}
+
+    def of(by: str) -> OfUse:
+        return OfUse.model_validate(question | {"by": by, "cursor": asked.cursor if by == "gpu" else None})
+
+    found = {by: await uses.answer(context, of(by)) for by in ("gpu", "node", "server", "model", "fleet")}
+    items = [_kept(each.body) | {"evidence": each.body["evidence"]} for each in found["gpu"].found]
+    last = found["gpu"].found[-1].place + 1 if found["gpu"].found else 0
+    groups = {
+        f"{by}s": [_kept(each.body) for each in found[by].found if each.subject != gpu_use.NONE]
+        for by in ("node", "server", "model")
+    }
+    whole = found["fleet"].found
+    return page(
+        items, more=found["gpu"].more, last_id=last, **groups, fleet=_kept(whole[0].body) if whole else _group([]),
+        **{name: value for name, value in found["gpu"].around().items() if name not in ("found_at", "note")},
+    )  # fmt: skip
+
+
+def _kept(body: Mapping[str, Any]) -> dict[str, Any]:
+    """This will show what was summed up as samples are shown."""
+    names = ("gpu", "node", "index", "name", "server", "model", "gpus")
+    figures = {name: body.get(name) for name in (*MEANS, *RATIOS)}
+    why = {name: body["unknown"].get(name, "of_shorter_windows_only") for name, v in figures.items() if v is None}
+    activity_of = Activity(body["activity"])
+    return (
+        {name: body[name] for name in names if name in body}
+        | figures
+        | {
+            "unknown": why,
+            "activity": activity_of,
+            "activity_shares": body["activity_shares"],
+            "observed_ratio": body["observed_ratio"],
+            "signal": body["signal"],
+            "honest_signal": activity.honest_signal(activity_of, {name: figures[name] for name in MEANS}),
+            "note": CLASSIC_NOTE if body["signal"] == Signal.CLASSIC else None,
+        }
     )
 
 
@@ -155,9 +228,23 @@ def _summaries(rows: Mapping[int, Sequence[tuple[Any, ...]]], span: Window) -> d
     judged = judge(looks)
     since, until = moments.to_us(span.since), moments.to_us(span.until)
     times = within(spans(looks, interval_us=usual_interval_us(looks)), since_us=since, until_us=until)
-    out = {}
-    for gpu_id in rows:
-        mine = looks.gpu_ids == gpu_id
-        samples = int((mine & (looks.taken_at_us >= since)).sum())
-        out[gpu_id] = summary(looks, judged, times, window_seconds=span.seconds, of=mine), samples
+    out, end = {}, 0
+    for gpu_id, found in rows.items():  # in the order in which their rows were laid one after the other
+        begin, end = end, end + len(found)
+        samples = int((looks.taken_at_us[begin:end] >= since).sum())
+        out[gpu_id] = summary(*_part(looks, judged, times, slice(begin, end)), window_seconds=span.seconds), samples
     return out
+
+
+def _part(looks: Looks, judged: Judged, times: Spans, rows: slice) -> tuple[Looks, Judged, Spans]:
+    return (
+        Looks(
+            gpu_ids=looks.gpu_ids[rows], taken_at_us=looks.taken_at_us[rows],
+            columns={name: values[rows] for name, values in looks.columns.items()},
+        ),
+        Judged(
+            activity=judged.activity[rows], duty=judged.duty[rows], power_capped=judged.power_capped[rows],
+            slowed=judged.slowed[rows], weak=judged.weak[rows],
+        ),
+        Spans(starts_us=times.starts_us[rows], ends_us=times.ends_us[rows]),
+    )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
@@ -14,6 +16,7 @@ from control_plane.api.parameters import Parameters, parse_duration
 from control_plane.api.preferences import preferred
 from control_plane.api.report import content, html, markdown
 from control_plane.model.errors import Conflict
+from control_plane.storage import findings
 
 router = APIRouter(tags=["analysis"])
 
@@ -46,14 +49,28 @@ async def analysis_report(
     accept: Annotated[str | None, Header(description="the form that is preferred")] = None,
 ) -> Response:
     """`Accept: text/markdown` or `text/html`, or `format`; the page loads nothing and has no script."""
-    found = await content.gather(context.database, parse_duration(asked.window))
+    length, form = parse_duration(asked.window), asked.format or _form(accept)
+    newest = await findings.newest_of_all(context.database.engine)
+    key = (context.database.url, asked.window, form)
+    if key in _WRITTEN and _WRITTEN[key][0] == newest:
+        return _sent(form, _WRITTEN[key][1])
+    found = await content.gather(context.database, length)
     if found is None:
         raise Conflict("nothing is found yet: the first five minutes are summed up a minute or two after they end")
-    form = asked.format or _form(accept)
-    if form == "markdown":
-        return Response(markdown.write(found), media_type="text/markdown; charset=utf-8")
-    if form == "html":
-        return Response(
-            html.write(found), media_type="text/html; charset=utf-8", headers={"Content-Security-Policy": html.POLICY}
-        )
-    return answer(found)
+    body = bytes(answer(found).body) if form == "json" else (_WRITERS[form](found)).encode()
+    if len(_WRITTEN) >= MOST_WRITTEN:
+        _WRITTEN.clear()
+    _WRITTEN[key] = (newest, body)
+    return _sent(form, body)
+
+
+# Reports as they were written last, each good until something new is found.
+_WRITTEN: dict[tuple[str, str, str], tuple[datetime | None, bytes]] = {}
+MOST_WRITTEN = 32
+_WRITERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"markdown": markdown.write, "html": html.write}
+
+
+def _sent(form: str, body: bytes) -> Response:
+    headers = {"Content-Security-Policy": html.POLICY} if form == "html" else None
+    kind = FORMS[form] if form == "json" else f"{FORMS[form]}; charset=utf-8"
+    return Response(body, media_type=kind, headers=headers)

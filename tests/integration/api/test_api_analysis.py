@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from control_plane.api.resources import gpu_utilization
 from tests.support import fleet
 from tests.support.fleet import A100, GPU_0, GPU_1
 from tests.support.rest import Api, problem_of, unexplained
@@ -55,6 +56,32 @@ async def test_pages_of_verdicts_show_everything_once(judged_api: Api) -> None:
     first = await judged_api.client.post("/analysis/utilization", json={"limit": 4})
     rest = await judged_api.client.post("/analysis/utilization", json={"cursor": first.json()["next_cursor"]})
     assert [*first.json()["items"], *rest.json()["items"]] == whole
+
+
+async def test_a_long_window_of_utilisation_is_answered_from_what_was_summed_up(
+    judged_api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ten_minutes = {"since": "2026-03-04T11:50:00Z", "until": "2026-03-04T12:00:00Z"}
+    sampled = await judged_api.get("/gpu/utilization", **ten_minutes)
+    assert sampled["made_from"] == "samples"
+    assert {each["model"] for each in sampled["models"]} == {fleet.LLAMA}
+    assert {each["server"] for each in sampled["servers"]} == {f"{fleet.URL} on alpha", f"{fleet.URL} on beta"}
+    monkeypatch.setattr(gpu_utilization, "MOST_SAMPLES", 10)
+    added = await judged_api.get("/gpu/utilization", **ten_minutes)
+    assert added["made_from"] == "added_up"
+    for of_samples, of_cells in zip(sampled["items"], added["items"], strict=True):
+        assert of_cells["gpu"] == of_samples["gpu"]
+        assert of_cells["activity"] == of_samples["activity"]
+        for name in ("busy_ratio", "sm_active_ratio", "dram_active_ratio", "roofline_ratio", "power_capped_ratio"):
+            if of_samples[name] is not None:
+                assert of_cells[name] == pytest.approx(of_samples[name], abs=0.01), name
+        assert of_cells["unknown"]["fp64_active_ratio"] == "of_shorter_windows_only"
+    assert added["fleet"]["gpus"] == 3
+    kept = await judged_api.get("/gpu/utilization", since="24h")
+    assert kept["made_from"] == "kept"
+    assert [item["gpu"] for item in await judged_api.all_pages("/gpu/utilization", since="24h", limit=1)] == [
+        GPU_0, GPU_1, A100,
+    ]  # fmt: skip
 
 
 async def test_opportunities_are_ranked_by_what_they_save(judged_api: Api) -> None:

@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.nvml_recording import FOLDER, looks_of, rows
-from control_plane.analysis.utilization.judging import judge
+from control_plane.analysis.utilization.cells import gpu_cells
+from control_plane.analysis.utilization.judging import ACTIVITIES, judge
 from control_plane.analysis.utilization.looks import FIELDS, SECOND_US, Looks, spans, within
+from control_plane.analysis.utilization.summary import summary
 from control_plane.analysis.waste import money, sums
 from control_plane.analysis.waste.division import CAUSES, divided
 from control_plane.analysis.waste.sums import Used, used
 from control_plane.catalogue.tables import list_prices
 from control_plane.model.price import EnteredPrice, Price, PriceBasis, PriceBook
-from control_plane.model.use import CLASS_OF, Cause, UseClass
+from control_plane.model.use import CLASS_OF, GPU_USE, Cause, UseClass
 
 WINDOW = 300  # seconds
 PRICE = Price(usd_per_gpu_hour=3.6, basis=PriceBasis.ENTERED, provider=None, as_of=date(2026, 6, 1), source="entered")
@@ -226,3 +228,29 @@ def test_a_named_provider_is_asked_alone() -> None:
 def test_a_gpu_has_the_price_of_its_own_kind(name: str, gpu: set[str]) -> None:
     fitting = {p.gpu for p in list_prices() if PriceBook(listed=(p,)).price_of(node="n", gpu_name=name)}
     assert fitting == gpu
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(gpus(), min_size=1, max_size=4))
+def test_many_gpus_at_once_are_summed_up_as_each_by_itself(fleet: list[Gpu]) -> None:
+    looks = fleet_looks(fleet)
+    judged, uncut = judge(looks), spans(looks, interval_us=5 * SECOND_US)
+    times = within(uncut, since_us=0, until_us=WINDOW * SECOND_US)
+    division = divided(looks, judged, uncut, times, allocated={n: gpu.allocated for n, gpu in enumerate(fleet)})
+    columns = gpu_cells(looks, judged, division, groups=looks.gpu_ids, paid_seconds=np.full(len(fleet), float(WINDOW)))
+    assert list(columns) == list(GPU_USE)
+    for n in range(len(fleet)):
+        mine = looks.gpu_ids == n
+        one = used(division, of=mine, paid_seconds=WINDOW)
+        whole = summary(looks, judged, times, window_seconds=WINDOW, of=mine)
+        for cause in CAUSES:
+            assert columns[f"use_{cause}_seconds"][n] == pytest.approx(one.seconds.get(cause, 0.0), abs=1e-6)
+            joules = one.energy[cause].joules if cause in one.energy else 0.0
+            assert columns[f"use_{cause}_joules"][n] == pytest.approx(joules, abs=1e-6)
+        assert columns["observed_seconds"][n] == pytest.approx(whole.observed_seconds, abs=1e-6)
+        assert columns["power_capped_seconds"][n] == pytest.approx(whole.power_capped_seconds, abs=1e-6)
+        assert sum(columns[f"activity_{a}_seconds"][n] for a in ACTIVITIES) == pytest.approx(whole.observed_seconds)
+        for name in ("sm_active_ratio", "dram_active_ratio", "power_draw_watts"):
+            mean = whole.means.get(name)
+            assert columns[f"{name}_seconds"][n] == pytest.approx(mean.seconds if mean else 0.0, abs=1e-6)
+            assert columns[f"{name}_sum"][n] == pytest.approx(mean.value * mean.seconds if mean else 0.0, abs=1e-6)
