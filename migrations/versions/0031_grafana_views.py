@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0031"
-down_revision = "0070"
+down_revision = "0023"
 VIEWS = (
     "grafana_gpu_use", "grafana_gpu_use_hourly", "grafana_server_use", "grafana_server_use_hourly", "grafana_waste",
     "grafana_cost", "grafana_serving", "grafana_opportunities", "grafana_trends", "grafana_forecast",
