@@ -23,6 +23,7 @@ from benchmarks import (
     recordings,
     scaling_replay,
     startup,
+    stored_history,
     tuning,
     verdicts,
 )
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "ingest": ingest.measure,
     "fleet_scale": fleet_scale.measure,
     "api_latency": api_latency.measure,
+    "stored_history": stored_history.measure,
     "faults": faults.measure,
     "detection": detection.measure,
     "analysis_speed": analysis_speed.measure,
