@@ -13,9 +13,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
-from control_plane import local_agent
+from control_plane import __version__, local_agent
 from control_plane.access.gate import Gate
 from control_plane.access.provider import Provider
 from control_plane.access.rates import Buckets, Rate
@@ -23,16 +24,19 @@ from control_plane.access.tokens import ProviderKeys, ProviderTokens
 from control_plane.api.app import build_app
 from control_plane.api.context import ApiContext, Doors
 from control_plane.api.remembered import Remembered
+from control_plane.api.resources.health import overall
 from control_plane.api.server import TLS_LOOK_SECONDS, RenewedCertificate, Server, check_certificate, make_server
 from control_plane.ingest.authority import Authority
 from control_plane.ingest.enrolment import EnrolmentService
 from control_plane.ingest.listening import start_server, stop_server
 from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService
+from control_plane.integrations.orchestrator import CAPABILITIES, Attendance, Introduction
 from control_plane.model.errors import ConfigurationError
+from control_plane.model.registration import Role
 from control_plane.runtime import redaction
 from control_plane.runtime.clock import Clock, SystemClock
 from control_plane.runtime.jobs import Job, JobState, Report
-from control_plane.settings import SECRETS, Settings, host_port
+from control_plane.settings import LOOPBACK, SECRETS, WILDCARDS, Settings, host_port
 from control_plane.stages.analysis import AnalysisJob
 from control_plane.stages.slo import SloJob
 from control_plane.storage import audit, events, idempotency, migrations, partitions
@@ -191,6 +195,7 @@ async def serve(
     jobs = _jobs(settings, database, clock)
     gate = Gate(database, clock, required=settings.keys_required, tokens=_tokens(settings, clock), own_key=own_key)
     context = _api_context(settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs])
+    attending = _attendances(settings, clock, context)
     server = make_server(
         build_app(context, cors_origins=settings.cors_origins), access_log=settings.log_level == "debug",
         certificate=settings.tls_cert_file, key=settings.tls_key_file,
@@ -201,6 +206,7 @@ async def serve(
             writing = tasks.create_task(service.run())
             watching = tasks.create_task(keep_running(handle.embedded, clock)) if handle.embedded else None
             working = [tasks.create_task(job.run()) for job in jobs]
+            working += [tasks.create_task(role.run()) for role in attending]
             http = tasks.create_task(server.serve(sockets))
             renewing = tasks.create_task(_renew(settings, server)) if settings.tls_cert_file else None
             agent = tasks.create_task(local_agent.run(settings, clock)) if settings.local_agent else None
@@ -253,8 +259,32 @@ def _api_context(
         settings=shown_settings(settings),
         capabilities=capabilities(settings),
         jobs=jobs,
+        registrations=[],
         remembered=Remembered(clock),
     )
+
+
+def _attendances(settings: Settings, clock: Clock, context: ApiContext) -> list[Attendance]:
+    """This will build what registers both roles with the orchestrator; none where it is not to be told of us."""
+    if not settings.registration_enabled:
+        return []
+    is_named = settings.host not in (*LOOPBACK, *WILDCARDS)
+    host = settings.host if is_named else socket.gethostname()
+    ports = {Role.RESOURCE: settings.port, Role.PERFORMANCE: settings.http_ports[-1]}  # 8002 beside 8003
+    about = {"environment": settings.environment} | ({"agent_id": settings.agent_id} if settings.agent_id else {})
+    attending = [
+        Attendance(
+            Introduction(
+                role=role, name=settings.agent_name, host=host, port=ports[role], capabilities=CAPABILITIES[role],
+                version=__version__, metadata=about,
+            ),
+            url=settings.orchestrator_url, interval_seconds=settings.heartbeat_interval,
+            health=partial(overall, context), clock=clock,
+        )
+        for role in Role
+    ]  # fmt: skip
+    context.registrations.extend(one.state for one in attending)
+    return attending
 
 
 def _tokens(settings: Settings, clock: Clock) -> ProviderTokens | None:

@@ -255,7 +255,7 @@ class Settings(BaseSettings):
     @property
     def without_effect(self) -> tuple[str, ...]:
         """This will name what is set and understood, but asks for something that this release does not do."""
-        wishes = {"GROQ_API_KEY": self.groq_api_key is not None, "REGISTRATION_ENABLED": self.registration_enabled}
+        wishes = {"GROQ_API_KEY": self.groq_api_key is not None}
         return tuple(name for name, wished in wishes.items() if wished)
 
     @property

@@ -700,6 +700,10 @@ class Operations:
             "Answer", self._ask(question("GET", "/inference/servers/{server_id}", path={"server_id": server_id}))
         )
 
+    def orchestrator(self) -> Answer:
+        """Registration with the orchestrator: GET /integrations/orchestrator."""
+        return cast("Answer", self._ask(question("GET", "/integrations/orchestrator")))
+
     def lmcache_metrics(
         self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
     ) -> Page:
@@ -1937,6 +1941,10 @@ class AsyncOperations:
         return cast(
             "Answer", await self._ask(question("GET", "/inference/servers/{server_id}", path={"server_id": server_id}))
         )
+
+    async def orchestrator(self) -> Answer:
+        """Registration with the orchestrator: GET /integrations/orchestrator."""
+        return cast("Answer", await self._ask(question("GET", "/integrations/orchestrator")))
 
     async def lmcache_metrics(
         self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None

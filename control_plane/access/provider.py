@@ -34,16 +34,10 @@ class Provider:
         try:
             host = destinations.parse(url)[1]
             # Its own word about where its keys are is as good as its keys.
-            answer = await outbound.ask(await destinations.check(url, _Anywhere([]), self._resolve))
+            answer = await outbound.ask(await destinations.check(url, Policy.everywhere(), self._resolve))
             said = answer.json()
         except (InvalidRequest, NotReached) as error:
             raise ProviderUnavailable(str(error)) from error
         if answer.status != 200 or not isinstance(said, Mapping):
             raise ProviderUnavailable(f"{host} answers {answer.status} and no keys")
         return said
-
-
-class _Anywhere(Policy):
-    def allows(self, address: destinations.Address, *, named: bool) -> bool:
-        """This will allow every address: the operator named the provider."""
-        return True

@@ -32,6 +32,7 @@ from control_plane.api.resources import (
     gpu_utilization,
     health,
     inference,
+    integrations,
     join_tokens,
     lmcache,
     metrics,
@@ -93,6 +94,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
     for resource in (
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
+        integrations,
         slo_status, slo, waste, cost, trends, utilization, opportunities, report,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))

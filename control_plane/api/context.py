@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -16,6 +16,7 @@ from control_plane.api.remembered import Remembered
 from control_plane.model.access import ANYONE, Caller
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
+from control_plane.model.registration import Registration
 from control_plane.runtime.clock import Clock
 from control_plane.runtime.jobs import JobState
 from control_plane.storage.readings import Dictionaries
@@ -93,6 +94,9 @@ class ApiContext:
     settings: Mapping[str, object]  # as they may be shown: secrets are already replaced
     capabilities: Mapping[str, object]
     jobs: Sequence[JobState] = ()
+    registrations: list[Registration] = field(
+        default_factory=list
+    )  # with the orchestrator; empty: it is not to be told of us
     remembered: Remembered | None = None  # None: every answer is made anew
 
 

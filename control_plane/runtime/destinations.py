@@ -51,8 +51,16 @@ class Policy:
         self._names: set[str] = set()
         self._suffixes: list[str] = []
         self._networks: list[Network] = []
+        self._is_everywhere = False
         for entry in allowed:
             self._add(entry.strip().lower())
+
+    @classmethod
+    def everywhere(cls) -> Policy:
+        """This will allow every address: for places that the operator himself names in the settings."""
+        policy = cls()
+        policy._is_everywhere = True
+        return policy
 
     def _add(self, entry: str) -> None:
         try:
@@ -74,6 +82,8 @@ class Policy:
 
     def allows(self, address: Address, *, named: bool) -> bool:
         """This will say whether an address may be connected to; `named`: the host's name is allowed."""
+        if self._is_everywhere:
+            return True
         plain = _unwrapped(address)
         within = [network for network in self._networks if plain.version == network.version and plain in network]
         if any(plain.version == network.version and plain in network for network in METADATA):

@@ -36,6 +36,7 @@ ADDED = {
     ("get", "/nodes/{node_id}/config"), ("put", "/nodes/{node_id}/config"),
     ("get", "/slo"), ("get", "/slo/{slo_id}"), ("delete", "/slo/{slo_id}"), ("get", "/slo/{slo_id}/budget"),
     ("post", "/api-keys"), ("get", "/api-keys"), ("delete", "/api-keys/{key_id}"), ("get", "/audit"),
+    ("get", "/integrations/orchestrator"),
 }  # fmt: skip
 # Filled from a real run by scripts/capture_examples.py; a new operation brings its example, so this only shrinks.
 SCOPES = {"public", "read", "operate", "approve", "admin"}
@@ -46,7 +47,16 @@ ONLY_COMPUTING: set[str] = {"/analysis/utilization"}
 # For administrators' eyes, though they only look.
 GUARDED_READS = {"/api-keys", "/audit"}
 # These ask nobody, so nothing but the question can be wrong with them.
-WITHOUT_DATABASE = {"root", "health", "health_detailed", "health_live", "config", "capabilities", "metrics_exposition"}
+WITHOUT_DATABASE = {
+    "orchestrator",
+    "root",
+    "health",
+    "health_detailed",
+    "health_live",
+    "config",
+    "capabilities",
+    "metrics_exposition",
+}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -140,7 +140,13 @@ async def _llm(context: ApiContext) -> dict[str, Any]:
 
 
 async def _orchestrator(context: ApiContext) -> dict[str, Any]:
-    return await _absent("registration is not part of this release")
+    if not context.registrations:
+        return await _absent("registration is off (REGISTRATION_ENABLED)")
+    failing = [r for r in context.registrations if r.last_error is not None]
+    part: dict[str, Any] = {"state": "degraded" if failing else "ok"}
+    if failing:
+        part["error"] = failing[0].last_error
+    return part
 
 
 CHECKS: dict[str, Callable[[ApiContext], Awaitable[dict[str, Any]]]] = {
@@ -158,6 +164,18 @@ MATTERING = ("nodes", "disk", "jobs")
 NEEDED = ("database", "migrations", "ingest")
 
 
+async def overall(context: ApiContext) -> str:
+    """This will give the one word for how everything is: healthy, degraded or unhealthy."""
+    return _overall({name: await _timed(context, CHECKS[name]) for name in (*NEEDED, *MATTERING)})
+
+
+def _overall(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    if any(parts[name]["state"] == "failed" for name in NEEDED):
+        return "unhealthy"
+    well = ("ok", "not_configured")
+    return "healthy" if all(parts[name]["state"] in well for name in (*NEEDED, *MATTERING)) else "degraded"
+
+
 @router.get(
     "/health/detailed",
     **operation("health_detailed", "Every part, its state and last error", scope="read", errors=(422,)),
@@ -165,14 +183,7 @@ NEEDED = ("database", "migrations", "ingest")
 async def health_detailed(_: Annotated[Parameters, Query()], context: Context) -> Response:
     """`status` is the worst of the parts that matter: healthy, degraded or unhealthy."""
     parts = {name: await _timed(context, check) for name, check in CHECKS.items()}
-    status = "healthy"
-    if any(
-        part["state"] not in ("ok", "not_configured") for name, part in parts.items() if name in (*NEEDED, *MATTERING)
-    ):
-        status = "degraded"
-    if any(parts[name]["state"] == "failed" for name in NEEDED):
-        status = "unhealthy"
-    return answer({"status": status, "version": __version__, "parts": parts})
+    return answer({"status": _overall(parts), "version": __version__, "parts": parts})
 
 
 @router.get("/health/ready", **operation("health_ready", "Ready to serve", scope=PUBLIC, errors=(422, 503)))

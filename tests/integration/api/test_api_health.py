@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from control_plane.ingest.server import LinkService
+from control_plane.model.registration import Registration, Role
 from control_plane.runtime.jobs import JobState, Standing
 from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock
@@ -202,3 +203,20 @@ async def test_jobs_are_shown_and_one_that_fails_degrades_health(api: Api) -> No
         ("partitions", "failed"),
     ]
     assert part["jobs"][0]["figures"] == {"behind_seconds": 12.0}
+
+
+async def test_the_orchestrator_is_shown_and_makes_nothing_else_worse(api: Api, clock: FakeClock) -> None:
+    off = await api.get("/integrations/orchestrator")
+    assert (off["enabled"], off["state"], off["roles"]) == (False, "disabled", [])
+    before = (await api.get("/health/detailed"))["status"]
+    well = Registration(role=Role.RESOURCE, agent_id="a", registered_at=clock.now(), heartbeat_interval_seconds=30.0)
+    ill = Registration(role=Role.PERFORMANCE, last_error="away", last_error_at=clock.now(), failures_in_a_row=3)
+    api.context.registrations.extend([well, ill])
+    shown = await api.get("/integrations/orchestrator")
+    assert shown["state"] == "failing"
+    assert [(role["role"], role["state"]) for role in shown["roles"]] == [
+        ("resource", "registered"), ("performance", "failing"),
+    ]  # fmt: skip
+    health = await api.get("/health/detailed")
+    assert health["parts"]["orchestrator"]["state"] == "degraded"
+    assert health["status"] == before
