@@ -26,9 +26,10 @@ FLOODS = 4  # of them at once while Postgres stands still
 class Flood:
     """A flooding node in a process of its own."""
 
-    def __init__(self, server: ControlPlane, seconds: float) -> None:
-        """It floods for so long."""
-        command = [sys.executable, "-m", "benchmarks.flood", f"--server=127.0.0.1:{server.grpc_port}"]
+    def __init__(self, server: ControlPlane, seconds: float, number: int = 0) -> None:
+        """It floods for so long; each number is a node."""
+        where = (f"--server=127.0.0.1:{server.grpc_port}", f"--number={number}")
+        command = [sys.executable, "-m", "benchmarks.flood", *where]
         self._process = subprocess.Popen(
             [*command, f"--seconds={seconds}"], env=environment(), stdout=subprocess.PIPE
         )  # fmt: skip
@@ -106,7 +107,7 @@ def _while_postgres_stands_still(server: ControlPlane, path: Path, seconds: floa
         stopped = server.postgres_pids
         floods: list[Flood] = []
         try:
-            floods += [Flood(server, seconds) for _ in range(1)]
+            floods += [Flood(server, seconds, number) for number in range(FLOODS)]
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
             until = time.monotonic() + seconds
@@ -146,10 +147,11 @@ def measure(*, quick: bool) -> Result:
         name="fairness",
         title="One node that floods, and a Postgres that stands still",
         explanation=(
-            f"{NODES} nodes of 8 GPUs tick every {INTERVAL_SECONDS:g} s, alone and then beside a node that sends batches "
-            "of 100 ticks for as long as gRPC takes them, without regard for its window. It is read no faster than its "
-            "turn comes: what a stream may have waiting is bounded, and nodes take turns by bytes. Then Postgres is "
-            f"stopped (SIGSTOP) for {STANDSTILL_SECONDS:g} s under both: what is not read stays with the agents."
+            f"{NODES} nodes of 8 GPUs tick every {INTERVAL_SECONDS:g} s, alone and then beside a node that sends "
+            "batches of 100 ticks for as long as gRPC takes them, without regard for its window. It is read no faster "
+            "than its turn comes: what a stream may have waiting is bounded, and nodes take turns by bytes. Then "
+            f"Postgres is stopped (SIGSTOP) for {STANDSTILL_SECONDS:g} s under the fleet and {FLOODS} floods: what is "
+            "not read stays with the agents."
         ),
         figures=figures,
     )

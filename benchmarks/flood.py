@@ -1,7 +1,7 @@
-"""One node that has lost all measure: it sends batches of many ticks for as long as gRPC takes them, whatever the window.
+"""One node that has lost all measure: it sends batches of many ticks for as long as gRPC takes them, window or not.
 
-Run as a process of its own: `python -m benchmarks.flood --server HOST:PORT --seconds 20`. It says `connected` when it is
-welcome, and at the end prints how many ticks it could send and how many of them were acknowledged, as JSON.
+Run as a process of its own: `python -m benchmarks.flood --server HOST:PORT --seconds 20`. It says `connected` when it
+is welcome, and at the end prints how many ticks it could send and how many of them were acknowledged, as JSON.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from node_agent.uplink import wire
 from optiinfra.telemetry.v1 import link_pb2, telemetry_pb2
 
 TICKS_PER_BATCH = 100  # two thirds of the largest batch that is taken
-NAME = "flood"
 
 
-async def flood(server: str, seconds: float) -> tuple[int, int]:
+async def flood(server: str, name: str, seconds: float) -> tuple[int, int]:
     """This will send for so long, and give how many ticks were sent and how many acknowledged."""
     clock = SystemClock()
     encoder = wire.Encoder()
     announce, first = encoder.encode(tick(999_999, clock.now()))
     async with grpc.aio.insecure_channel(server, options=OPTIONS) as channel:
-        stream = channel.stream_stream(METHOD, response_deserializer=link_pb2.ServerMessage.FromString)()
+        stream: grpc.aio.StreamStreamCall[bytes, link_pb2.ServerMessage] = channel.stream_stream(
+            METHOD, response_deserializer=link_pb2.ServerMessage.FromString
+        )()
         hello = link_pb2.Hello(
-            protocol_min=1, protocol_max=1, agent_id=str(uuid.uuid5(uuid.NAMESPACE_OID, NAME)), node_name=NAME,
+            protocol_min=1, protocol_max=1, agent_id=str(uuid.uuid5(uuid.NAMESPACE_OID, name)), node_name=name,
             epoch=uuid.uuid4().bytes, agent_version="bench", clock=wire.clock_reading(clock.now()),
             attributes_json=b"{}",
         )  # fmt: skip
@@ -80,10 +81,11 @@ def main() -> int:
     """This will flood the control plane that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flood", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--server", required=True, help="host:port of the agents' door")
+    parser.add_argument("--number", type=int, default=0, help="which flooding node")
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sent, acknowledged = runner.run(flood(arguments.server, arguments.seconds))
+        sent, acknowledged = runner.run(flood(arguments.server, f"flood-{arguments.number}", arguments.seconds))
     json.dump({"sent": sent, "acknowledged": acknowledged}, sys.stdout)
     return 0
 
