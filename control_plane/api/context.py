@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -17,7 +17,9 @@ from control_plane.model.access import ANYONE, Caller
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
 from control_plane.runtime.clock import Clock
+from control_plane.runtime.destinations import Policy
 from control_plane.runtime.jobs import JobState
+from control_plane.runtime.sealing import Sealer
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database
 
@@ -94,6 +96,8 @@ class ApiContext:
     capabilities: Mapping[str, object]
     jobs: Sequence[JobState] = ()
     remembered: Remembered | None = None  # None: every answer is made anew
+    sealer: Sealer  # of secrets that are stored
+    webhooks: Policy = field(default_factory=Policy)  # where they may lead
 
 
 def _context(request: Request) -> ApiContext:
