@@ -65,7 +65,7 @@ SLO_SECONDS = 2.0
 # Who sends a write again does so within minutes, or after a night.
 REPEATS_KEPT = timedelta(days=1)
 # What a rule finds is to be told within seconds, and the outbox is looked into as often.
-ALERT_SECONDS, DELIVERY_SECONDS = 2.0, 1.0
+ALERT_SECONDS, DELIVERY_SECONDS = 1.0, 0.5
 # The local agent enrols in its first second; one that is started late (no memory, say) still can.
 OWN_TOKEN_LIFE = timedelta(hours=1)
 

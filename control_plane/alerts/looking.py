@@ -217,7 +217,9 @@ def _waste(rule: AlertRule, facts: Facts) -> Iterator[Finding]:
 def _violated(rule: AlertRule, facts: Facts) -> Iterator[Finding]:
     by_id = {entity.entity_id: entity for entity, _ in facts.servers}
     for objective in facts.objectives:
-        for server_id in sorted(objective.kept | objective.violated.keys()):
+        judged = sorted(objective.kept | objective.violated.keys())
+        # Of a single server and of all together the same is said: once is enough.
+        for server_id in judged[1:] if judged[:1] == [0] and len(judged) == 2 else judged:
             entity = by_id.get(server_id)
             if server_id and entity is None:
                 continue

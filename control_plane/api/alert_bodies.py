@@ -116,7 +116,7 @@ class GroupingBody(_Body):
     """How alerts are put together, and how often a group is told of."""
 
     by: list[Identifier] = Field(["rule", "node"], max_length=8)
-    wait_seconds: float = Field(3, ge=0, le=600, allow_inf_nan=False, description="before a new group is told of")
+    wait_seconds: float = Field(1, ge=0, le=600, allow_inf_nan=False, description="before a new group is told of")
     interval_seconds: float = Field(
         300, ge=5, le=86_400, allow_inf_nan=False, description="between two notifications of one group, at least"
     )

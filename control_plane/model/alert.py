@@ -151,7 +151,7 @@ class Grouping:
     """How alerts are put together, and how often a group is told of."""
 
     by: Sequence[str] = ("rule", "node")
-    wait: timedelta = timedelta(seconds=3)
+    wait: timedelta = timedelta(seconds=1)
     interval: timedelta = timedelta(minutes=5)
     repeat: timedelta = timedelta(hours=4)
 

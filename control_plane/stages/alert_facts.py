@@ -27,6 +27,8 @@ from control_plane.storage.session import SyncConnection
 SLOWLY = timedelta(minutes=1)
 # Verdicts are written a few times a minute.
 VERDICT_AGE = timedelta(minutes=2)
+# Of a window of which less has been counted, nothing is told: minutes are no month.
+LEAST_COVERED = 0.25
 _EVENTS = ("xid", "gpu_lost", "gpu_hung")
 _WASTED = [f"use_{cause}_seconds" for cause in Cause if CLASS_OF[cause] in (UseClass.STRANDED, UseClass.ALLOCATED_IDLE)]
 _HELD = [f"use_{cause}_seconds" for cause in Cause if CLASS_OF[cause] not in (UseClass.UNALLOCATED, UseClass.UNKNOWN)]
@@ -170,6 +172,7 @@ def _objective(
     mine = {server: found for (slo_id, server), found in judged.items() if slo_id == slo.slo_id}
     left = budget.budget(events.get(_window(slo), Events()), definition.allowed_share).remaining
     labels = dict(definition.labels)
+    covered = now - slo.counted_since
     labels |= {name: value for name, value in (("model", definition.scope.model), ("route", definition.route)) if value}
     return ObjectiveFacts(
         name=definition.name,
@@ -185,8 +188,12 @@ def _objective(
             if now - at <= VERDICT_AGE and verdict is not GuardVerdict.VIOLATION
         ),
         burning={
-            f"{burn.pair.long.total_seconds() / 3600:g}h": (burn.exceeded, burn.long_rate, burn.pair.severity)
+            f"{burn.pair.long.total_seconds() / 3600:g}h": (
+                burn.exceeded if covered >= burn.pair.long * LEAST_COVERED else None,
+                burn.long_rate,
+                burn.pair.severity,
+            )
             for burn in budget.burns(events, definition.allowed_share, _window(slo))
         },
-        budget_left=None if left is None else left[1],
+        budget_left=None if left is None or covered < _window(slo) * LEAST_COVERED else left[1],
     )  # fmt: skip

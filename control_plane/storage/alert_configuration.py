@@ -123,11 +123,11 @@ async def write(
     """
     statement = text(
         "INSERT INTO alert_configuration AS old (only_row, revision, document, changed_at, changed_by) "
-        "SELECT true, 1, CAST(:document AS jsonb), :now, :who WHERE :expected IS NULL OR :expected = 0 "
-        "OR EXISTS (SELECT 1 FROM alert_configuration) "
+        "SELECT true, 1, CAST(:document AS jsonb), CAST(:now AS timestamptz), :who "
+        "WHERE coalesce(CAST(:expected AS bigint), 0) = 0 OR EXISTS (SELECT 1 FROM alert_configuration) "
         "ON CONFLICT (only_row) DO UPDATE SET revision = old.revision + 1, document = excluded.document, "
         "changed_at = excluded.changed_at, changed_by = excluded.changed_by "
-        "WHERE CAST(:expected AS bigint) IS NULL OR old.revision = :expected RETURNING revision"
+        "WHERE CAST(:expected AS bigint) IS NULL OR old.revision = CAST(:expected AS bigint) RETURNING revision"
     )
     arguments = {"document": json.dumps(stored(configuration)), "now": now, "who": by, "expected": expected}
     async with engine.begin() as connection:
