@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0041"
-down_revision = "0040"
+down_revision = "0070"
 
 
 def upgrade() -> None:
