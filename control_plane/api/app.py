@@ -40,6 +40,7 @@ from control_plane.api.resources import (
     nodes,
     opportunities,
     report,
+    rollouts,
     slo,
     slo_status,
     system,
@@ -93,7 +94,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
     for resource in (
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
-        slo_status, slo, waste, cost, trends, utilization, opportunities, report,
+        slo_status, slo, waste, cost, trends, utilization, opportunities, report, rollouts,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))
 

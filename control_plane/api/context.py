@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
@@ -16,9 +16,11 @@ from control_plane.api.remembered import Remembered
 from control_plane.model.access import ANYONE, Caller
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
+from control_plane.model.rollout import Command, Plan
 from control_plane.runtime.clock import Clock
 from control_plane.runtime.jobs import JobState
 from control_plane.storage.readings import Dictionaries
+from control_plane.storage.rollouts import RolloutStore, StoredRollout
 from control_plane.storage.session import Database
 
 
@@ -66,6 +68,27 @@ class EnrolmentDoor(Protocol):
         ...
 
 
+class RolloutDoor(Protocol):
+    """What the API asks of rollouts."""
+
+    @property
+    def store(self) -> RolloutStore:
+        """This will give where they are kept."""
+        ...
+
+    async def plan(self, target: str, plan: Plan) -> tuple[Plan, Mapping[str, Any], list[str]]:
+        """This will complete a plan, choose the candidate's side, and say what speaks against it."""
+        ...
+
+    async def start(self, target: str, plan: Plan) -> StoredRollout:
+        """This will begin a rollout."""
+        ...
+
+    async def command(self, rollout_id: str, command: Command, *, by: str) -> StoredRollout:
+        """This will hand on a person's command."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
     """What a request must pass beside the gate."""
@@ -93,6 +116,7 @@ class ApiContext:
     settings: Mapping[str, object]  # as they may be shown: secrets are already replaced
     capabilities: Mapping[str, object]
     jobs: Sequence[JobState] = ()
+    rollouts: RolloutDoor | None = None  # None: this process drives none
     remembered: Remembered | None = None  # None: every answer is made anew
 
 

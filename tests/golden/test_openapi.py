@@ -22,6 +22,7 @@ PUBLISHED = {
     ("get", "/slo/status"), ("get", "/slo/violations"), ("post", "/slo/configure"),
     ("get", "/analysis/waste"), ("get", "/analysis/trends"), ("post", "/analysis/utilization"),
     ("get", "/analysis/opportunities"), ("get", "/analysis/report"),
+    ("post", "/rollout/start"), ("post", "/rollout/rollback"), ("get", "/rollout/status"),
 }  # fmt: skip
 ADDED = {
     ("get", "/gpu/attribution"),
@@ -35,6 +36,8 @@ ADDED = {
     ("get", "/cost/summary"), ("get", "/cost/gpu-hours"), ("get", "/cost/prices"), ("put", "/cost/prices"),
     ("get", "/nodes/{node_id}/config"), ("put", "/nodes/{node_id}/config"),
     ("get", "/slo"), ("get", "/slo/{slo_id}"), ("delete", "/slo/{slo_id}"), ("get", "/slo/{slo_id}/budget"),
+    ("get", "/rollout/history"), ("get", "/rollout/{rollout_id}"), ("post", "/rollout/{rollout_id}/promote"),
+    ("post", "/rollout/{rollout_id}/pause"), ("post", "/rollout/{rollout_id}/resume"),
     ("post", "/api-keys"), ("get", "/api-keys"), ("delete", "/api-keys/{key_id}"), ("get", "/audit"),
 }  # fmt: skip
 # Filled from a real run by scripts/capture_examples.py; a new operation brings its example, so this only shrinks.
