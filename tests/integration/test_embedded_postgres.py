@@ -35,8 +35,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the back
 from control_plane.storage.embedded import EmbeddedPostgres
 postgres = EmbeddedPostgres(Path(sys.argv[1]))
 postgres.start()
-print(postgres.pid, postgres.url, flush=True)
 try:
+    print(postgres.pid, postgres.url, flush=True)  # whoever reads this may interrupt before the next line is reached
     time.sleep(600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
