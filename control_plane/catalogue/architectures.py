@@ -23,6 +23,17 @@ _SUFFIXES = re.compile(
 )
 
 
+# Published with the same config.json but for its name, as far as speed depends on it.
+SAME_AS = {
+    "llama-3-8b": "llama-3.1-8b", "llama-3.8b": "llama-3.1-8b", "llama-3-70b": "llama-3.1-70b",
+    "llama-3.70b": "llama-3.1-70b", "llama-3.3-70b": "llama-3.1-70b", "deepseek-v3.1": "deepseek-v3",
+    "deepseek-v3.1-terminus": "deepseek-v3", "deepseek-v3.2-exp": "deepseek-v3.2", "minimax-m2": "minimax-m2.5",
+    "minimax-m2.1": "minimax-m2.5", "kimi-k2.6": "kimi-k2.5", "kimi-k2.7-code": "kimi-k2.5",
+    "qwen3.6-27b": "qwen3.5-27b", "qwen3.6-35b-a3b": "qwen3.5-35b-a3b", "qwen3-vl-8b": "qwen3-8b",
+    "qwen3-vl-32b": "qwen3-32b", "qwen3-vl-30b-a3b": "qwen3-30b-a3b", "qwen3-vl-235b-a22b": "qwen3-235b-a22b",
+}  # fmt: skip
+
+
 @cache
 def architectures() -> dict[str, Architecture]:
     """This will give the models that are known, by their plain names."""
@@ -32,7 +43,8 @@ def architectures() -> dict[str, Architecture]:
 
 def known(name: str) -> Architecture | None:
     """This will give the architecture of a published model; None when the catalogue does not hold it."""
-    return architectures().get(plain(name))
+    word = plain(name)
+    return architectures().get(SAME_AS.get(word, word))
 
 
 def plain(name: str) -> str:

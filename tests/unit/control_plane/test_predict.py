@@ -53,6 +53,15 @@ def test_what_is_guessed_has_a_wider_interval_and_says_so(tmp_path: Path, capsys
     assert "not listed" in gpu["note"]
 
 
+def test_what_no_measured_server_had_has_a_wider_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grouped, latent = answers(
+        tmp_path, capsys,
+        "vllm,,Qwen/Qwen3-235B-A22B,h200_sxm,,1024,1024,,,16,8",
+        "vllm,,deepseek-ai/DeepSeek-R1,h200_sxm,,1024,1024,,,16,8",
+    )  # fmt: skip
+    assert width(grouped) < width(latent)
+
+
 def test_a_row_that_says_too_little_gets_a_reason_and_stops_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

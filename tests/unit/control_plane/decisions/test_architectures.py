@@ -33,7 +33,8 @@ def named(name: str) -> Architecture:
     [
         ("meta-llama/Llama-3.1-8B", 8.03), ("meta-llama/Llama-3.1-70B-Instruct", 70.6), ("Qwen/Qwen3-32B", 32.8),
         ("openai/gpt-oss-120b", 116.8), ("deepseek-ai/DeepSeek-R1-0528", 671), ("Qwen/Qwen3-235B-A22B-FP8", 235),
-        ("moonshotai/Kimi-K2-Instruct", 1026), ("mistralai/Mixtral-8x7B-v0.1", 46.7),
+        ("moonshotai/Kimi-K2-Instruct", 1026), ("deepseek-ai/DeepSeek-V3.1", 671), ("meta-llama/Llama-3.3-70B", 70.6),
+        ("mistralai/Mixtral-8x7B-v0.1", 46.7),
     ],
 )  # fmt: skip
 def test_a_published_model_has_as_many_weights_as_its_publisher_says(name: str, billions: float) -> None:
