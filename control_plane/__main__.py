@@ -63,6 +63,9 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     prediction = verbs.add_parser("predict", help="say how fast configurations of inference servers would be")
     prediction.add_argument("--file", required=True, metavar="ROWS.csv", help="columns: model, system, isl, osl, …")
     prediction.add_argument("--output", metavar="FILE.csv", help="where the predictions go (default: standard output)")
+    prediction.add_argument(
+        "--measured", metavar="ROWS.csv", help="configurations that were measured (column measured_tpot_ms)"
+    )
     prediction.add_argument("--models", metavar="DIR", help="a folder of MODEL/config.json, for models of your own")
     if "load" in given:  # its flags are those of a room that takes time to load
         from control_plane.trials import command
@@ -207,7 +210,8 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     rows = predict.read_rows(Path(arguments.file))
     models = predict.read_models(Path(arguments.models) if arguments.models else None)
-    text = predict.write(rows, predict.predict(rows, models))
+    measured = predict.read_rows(Path(arguments.measured)) if arguments.measured else []
+    text = predict.write(rows, predict.predict(rows, models, measured=measured))
     if arguments.output is None:
         print(text, end="")
     else:

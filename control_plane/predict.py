@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from control_plane.catalogue.architectures import architectures, known
 from control_plane.catalogue.engine_constants import engine_constants
 from control_plane.catalogue.machines import machine
+from control_plane.decisions.performance.calibrate import Offset, offsets, spread_after
 from control_plane.decisions.performance.constants import from_mapping
 from control_plane.decisions.performance.intervals import NINE_IN_TEN, Knowledge, spread_of
 from control_plane.decisions.performance.model_config import architecture
@@ -63,18 +64,59 @@ def read_models(folder: Path | None) -> dict[str, Architecture]:
     return found
 
 
-def predict(rows: Sequence[dict[str, str]], models: dict[str, Architecture]) -> list[Predicted]:
-    """This will predict every row; one that cannot be understood gets a note instead."""
+def predict(
+    rows: Sequence[dict[str, str]], models: dict[str, Architecture], *, measured: Sequence[dict[str, str]] = ()
+) -> list[Predicted]:
+    """This will predict every row; one that cannot be understood gets a note instead.
+
+    Rows of `measured` have `measured_tpot_ms` too: they correct the rows of the same model, engine, release, GPU and
+    format.
+    """
+    out, cases = _told(rows, models)
+    kept = [row for row in measured if row.get("measured_tpot_ms")]
+    sweeps, told, came = [], [], []
+    for one, case, row in zip(*_told(kept, models), kept, strict=True):
+        if case is not None and one.served is not None:
+            sweeps.append(case.sweep)
+            told.append(float(np.log(one.served.tpot_seconds)))
+            came.append(_measured(row))
+    found = offsets(sweeps, told, came)
+    return [_corrected(one, found.get(case.sweep) if case else None) for one, case in zip(out, cases, strict=True)]
+
+
+def _measured(row: dict[str, str]) -> float:
+    try:
+        value = float(row["measured_tpot_ms"])
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise InvalidRequest(f"measured_tpot_ms is {row['measured_tpot_ms'][:40]!r}; milliseconds above 0 are expected")
+    return float(np.log(value / MILLI))
+
+
+def _corrected(one: Predicted, offset: Offset | None) -> Predicted:
+    if offset is None or one.served is None or one.spread is None:
+        return one
+    served = replace(one.served, tpot_seconds=float(one.served.tpot_seconds) * float(np.exp(offset.log)))
+    note = f"corrected by {float(np.expm1(offset.log)):+.1%} from {offset.rows} measured rows"
+    return replace(
+        one, served=served, spread=spread_after(one.spread, offset), note="; ".join(filter(None, (one.note, note)))
+    )
+
+
+def _told(rows: Sequence[dict[str, str]], models: dict[str, Architecture]) -> tuple[list[Predicted], list[Case | None]]:
 
     def find_model(name: str) -> Architecture | None:
         return models.get(name.lower()) or known(name) or like_its_name(name, architectures().values())
 
     cases: list[Case] = []
     places: list[int] = []
+    understood: list[Case | None] = [None] * len(rows)
     out = [Predicted(served=None, spread=None)] * len(rows)
     for place, row in enumerate(rows):
         try:
-            cases.append(case_of(row, find_model=find_model, find_machine=machine))
+            understood[place] = case = case_of(row, find_model=find_model, find_machine=machine)
+            cases.append(case)
             places.append(place)
         except ValueError as error:
             out[place] = Predicted(served=None, spread=None, note=str(error))
@@ -86,7 +128,7 @@ def predict(rows: Sequence[dict[str, str]], models: dict[str, Architecture]) -> 
         out[place] = Predicted(
             served=one, spread=float(spread), kv_bytes=running * float(one.memory.per_request), note=_note(case, one)
         )
-    return out
+    return out, understood
 
 
 def _note(case: Case, served: Served) -> str:

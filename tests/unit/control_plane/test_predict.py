@@ -62,6 +62,26 @@ def test_what_no_measured_server_had_has_a_wider_interval(tmp_path: Path, capsys
     assert width(grouped) < width(latent)
 
 
+def test_one_measured_configuration_corrects_the_others_of_its_kind_and_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kin = "vllm,0.12.0,meta-llama/Llama-3.1-70B,h100_sxm,fp8,1024,1024,fp8,fp8,16,{}"
+    lines = (kin.format(4), kin.format(8), "vllm,0.12.0,meta-llama/Llama-3.1-70B,h200_sxm,fp8,1024,1024,fp8,fp8,16,4")
+    before = answers(tmp_path, capsys, *lines)
+    slower = 1.2 * float(before[0]["tpot_ms"])
+    measured = tmp_path / "measured.csv"
+    measured.write_text(f"{HEAD},measured_tpot_ms\n{lines[0]},{slower}\n")
+    assert main(["predict", "--file", str(tmp_path / "rows.csv.gz"), "--measured", str(measured)]) == 0
+    after = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    for old, new in zip(before[:2], after[:2], strict=True):
+        assert 1.08 < float(new["tpot_ms"]) / float(old["tpot_ms"]) < 1.2
+        assert width(new) < width(old)
+        assert "1 measured" in new["note"]
+    assert after[2]["tpot_ms"] == before[2]["tpot_ms"]
+    measured.write_text(f"{HEAD},measured_tpot_ms\n{lines[0]},fast\n")
+    assert main(["predict", "--file", str(tmp_path / "rows.csv.gz"), "--measured", str(measured)]) == 1
+
+
 def test_a_row_that_says_too_little_gets_a_reason_and_stops_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
