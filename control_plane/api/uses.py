@@ -164,12 +164,16 @@ async def _chosen(context: ApiContext, asked: OfUse) -> _Chosen:
 async def _facts(context: ApiContext, since_us: int, until_us: int, chosen: _Chosen) -> UseFacts:
     engine = context.database.engine
     come = await use.summed_up_until(engine) or 0
-    parts = use.parts(since_us, until_us, hours_until_us=come // use.HOUR_US * use.HOUR_US)
-    cells = await use.total_of(engine, "gpu", parts, entity_ids=[gpu.entity_id for gpu in chosen.gpus])
+    held = await prices.read_history(engine)
+    ids, found = [gpu.entity_id for gpu in chosen.gpus], []
+    changes = held.changes(moments.to_datetime(since_us), moments.to_datetime(until_us))
+    for begin, end in use.cut(since_us, until_us, changes):
+        parts = use.parts(begin, end, hours_until_us=come // use.HOUR_US * use.HOUR_US)
+        found.append(use.starting(await use.total_of(engine, "gpu", parts, entity_ids=ids), begin))
+    cells = use.joined(found)
     owners = await use.owners_of(engine)
     mine = np.array([chosen.takes(owners[int(owner_id)]) for owner_id in cells.owner_ids], bool).reshape(len(cells))
     servers = await readings.select_entities(engine, Selection(kind=EntityKind.INFERENCE_SERVER), scope.MOST_NAMESAKES)
-    book = await prices.read(engine)
     return UseFacts(
         cells=replace(
             cells, starts_us=cells.starts_us[mine], node_ids=cells.node_ids[mine], entity_ids=cells.entity_ids[mine],
@@ -178,7 +182,7 @@ async def _facts(context: ApiContext, since_us: int, until_us: int, chosen: _Cho
         gpus={gpu.entity_id: named(gpu) for gpu in chosen.gpus},
         owners=owners,
         servers={server.entity_id: f"{server.key} on {server.node_name}" for server in servers},
-        book=book,
+        prices=held,
         since=moments.to_datetime(since_us),
         until=moments.to_datetime(until_us),
     )  # fmt: skip

@@ -6,7 +6,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 
 
@@ -101,6 +101,25 @@ class PriceBook:
         """This will say on what the book stands, for a reader."""
         listed = {p.source: max(q.as_of for q in self.listed if q.source == p.source) for p in self.listed}
         return {source: as_of.isoformat() for source, as_of in listed.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceHistory:
+    """Which prices held when: each book from its day on, the first of them also before."""
+
+    books: Sequence[tuple[datetime, PriceBook]]  # ascending; at least one
+
+    def changes(self, since: datetime, until: datetime) -> list[datetime]:
+        """This will give the moments within a window at which other prices began to hold."""
+        return [begins for begins, _ in self.books[1:] if since < begins < until]
+
+    def at(self, moment: datetime) -> PriceBook:
+        """This will give the prices that held at a moment."""
+        held = self.books[0][1]
+        for begins, book in self.books[1:]:
+            if begins <= moment:
+                held = book
+        return held
 
 
 def _fits(pattern: str | None, gpu_name: str | None) -> bool:

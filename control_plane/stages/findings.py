@@ -25,9 +25,9 @@ from control_plane.model.use import Cells
 from control_plane.storage import entities, findings, moments, prices, use
 from control_plane.storage.session import SyncConnection
 
-# How often each window is looked at again: a twelfth of it, an hour at most.
+# How often each window is looked at again: a hundredth of it, but not more often than a slot ends; an hour at most.
 REFRESH: Mapping[timedelta, timedelta] = {
-    window: min(max(window / 12, timedelta(minutes=5)), timedelta(hours=1)) for window in WINDOWS
+    window: min(max(window / 96, timedelta(minutes=5)), timedelta(hours=1)) for window in WINDOWS
 }
 
 
@@ -64,20 +64,26 @@ def _text(value: object) -> str | None:
 
 def load(connection: SyncConnection, *, since_us: int, until_us: int) -> tuple[UseFacts, ServingFacts]:
     """This will give the facts of a window of whole slots."""
-    parts = use.parts(since_us, until_us, hours_until_us=until_us // use.HOUR_US * use.HOUR_US)
-    servers = servers_of(entities.every(connection, EntityKind.INFERENCE_SERVER))
-    gpus, owners, book = (
-        gpus_of(entities.every(connection, EntityKind.GPU)), use.owners(connection), prices.newest(connection)
-    )  # fmt: skip
     since, until = moments.to_datetime(since_us), moments.to_datetime(until_us)
-    cells = use.total(connection, "gpu", parts)
+    hours_until_us = until_us // use.HOUR_US * use.HOUR_US
+    parts = use.parts(since_us, until_us, hours_until_us=hours_until_us)
+    servers = servers_of(entities.every(connection, EntityKind.INFERENCE_SERVER))
+    gpus, owners, held = (
+        gpus_of(entities.every(connection, EntityKind.GPU)), use.owners(connection), prices.history(connection)
+    )  # fmt: skip
+    cells = use.joined(
+        [
+            use.starting(use.total(connection, "gpu", use.parts(begin, end, hours_until_us=hours_until_us)), begin)
+            for begin, end in use.cut(since_us, until_us, held.changes(since, until))
+        ]
+    )
     used = UseFacts(
-        cells=cells, gpus=gpus, owners=owners, book=book, since=since, until=until,
+        cells=cells, gpus=gpus, owners=owners, prices=held, since=since, until=until,
         servers={server_id: f"{server.url} on {server.node}" for server_id, server in servers.items()},
     )  # fmt: skip
     served = ServingFacts(
         server_cells=use.total(connection, "server", parts), gpu_cells=cells, servers=servers, gpus=gpus,
-        specs={gpu.name: gpu_spec(gpu.name) for gpu in gpus.values() if gpu.name}, owners=owners, book=book,
+        specs={gpu.name: gpu_spec(gpu.name) for gpu in gpus.values() if gpu.name}, owners=owners, prices=held,
         since=since, until=until,
     )  # fmt: skip
     return used, served
@@ -126,7 +132,7 @@ class ByTime:
         """This will give what opportunities are made of."""
         return OpportunityFacts(
             cells=self.facts.gpu_cells, gpus=self.facts.gpus, owners=self.facts.owners, servers=used.servers,
-            book=used.book, starts_us=self.facts.starts_us, bin_seconds=self.facts.bin_seconds,
+            book=used.prices.at(self.facts.until), starts_us=self.facts.starts_us, bin_seconds=self.facts.bin_seconds,
             since=self.facts.since, until=self.facts.until,
         )  # fmt: skip
 

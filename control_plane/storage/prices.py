@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import date, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.catalogue.tables import list_prices
-from control_plane.model.price import EnteredPrice, PriceBook
+from control_plane.model.price import EnteredPrice, PriceBook, PriceHistory
 from control_plane.storage.findings import STEP
 from control_plane.storage.schema import price_book, stage_progress
 from control_plane.storage.session import SyncConnection
 
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
-def newest(connection: SyncConnection) -> PriceBook:
-    """This will give the prices that hold; lists alone when nobody has entered any."""
-    row = connection.execute("SELECT body FROM price_book ORDER BY book_id DESC LIMIT 1").fetchone()
-    return book_of(row[0] if row else None)
+
+def history(connection: SyncConnection) -> PriceHistory:
+    """This will give which prices held when; lists alone when nobody has entered any."""
+    return history_of(
+        [body for (body,) in connection.execute("SELECT body FROM price_book ORDER BY book_id").fetchall()]
+    )
+
+
+def history_of(bodies: Sequence[Mapping[str, Any]]) -> PriceHistory:
+    """This will order what was entered by the day it is of; of one day the last one holds."""
+    if not bodies:
+        return PriceHistory(books=[(_EVER, book_of(None))])
+    by_day = {date.fromisoformat(body["as_of"]): book_of(body) for body in bodies}
+    days = sorted(by_day)
+    # What was entered last holds from its day on, whatever was entered before for later days.
+    last = date.fromisoformat(bodies[-1]["as_of"])
+    return PriceHistory(
+        books=[(datetime(day.year, day.month, day.day, tzinfo=UTC), by_day[day]) for day in days if day <= last]
+    )
+
+
+async def read_history(engine: AsyncEngine) -> PriceHistory:
+    """This will do the same for a reader."""
+    async with engine.connect() as connection:
+        rows = await connection.execute(select(price_book.c.body).order_by(price_book.c.book_id))
+        return history_of([row.body for row in rows])
 
 
 async def entered(engine: AsyncEngine) -> tuple[dict[str, Any] | None, datetime | None]:
@@ -31,13 +54,8 @@ async def entered(engine: AsyncEngine) -> tuple[dict[str, Any] | None, datetime 
     return (None, None) if row is None else (row.body, row.entered_at)
 
 
-async def read(engine: AsyncEngine) -> PriceBook:
-    """This will give the prices that hold."""
-    return book_of((await entered(engine))[0])
-
-
 async def enter(engine: AsyncEngine, body: Mapping[str, Any], now: datetime) -> None:
-    """This will let other prices hold from now on. What held before stays in the table."""
+    """This will let other prices hold from their day on. What held before stays in the table."""
     async with engine.begin() as connection:
         await connection.execute(insert(price_book).values(entered_at=now, body=dict(body)))
         # Everything that was found stands on other prices now: it is due.

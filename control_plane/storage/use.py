@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -213,6 +214,29 @@ def stretch(connection: SyncConnection, of: Of, level: Level, since_us: int, unt
         owner_ids=rows["v_owner_id"][order].astype(np.int64),
         columns={name: rows[f"v_{name}"][order].astype(np.float64) for name in COLUMNS[of]},
     )
+
+
+def joined(every: Sequence[Cells]) -> Cells:
+    """This will put cells one after the other."""
+    first = every[0]
+    return Cells(
+        starts_us=np.concatenate([each.starts_us for each in every]),
+        node_ids=np.concatenate([each.node_ids for each in every]),
+        entity_ids=np.concatenate([each.entity_ids for each in every]),
+        owner_ids=np.concatenate([each.owner_ids for each in every]),
+        columns={name: np.concatenate([each.columns[name] for each in every]) for name in first.columns},
+    )
+
+
+def starting(cells: Cells, start_us: int) -> Cells:
+    """This will note from when the cells of a part of a window are."""
+    return replace(cells, starts_us=np.full(len(cells), start_us, np.int64))
+
+
+def cut(since_us: int, until_us: int, at: Sequence[datetime]) -> list[tuple[int, int]]:
+    """This will cut a window at moments, to whole slots."""
+    edges = [since_us, *(moments.to_us(moment) // SLOT_US * SLOT_US for moment in at), until_us]
+    return [(begin, end) for begin, end in pairwise(edges) if begin < end]
 
 
 async def total_of(

@@ -108,9 +108,14 @@ def money_of(spent: Spent, prices: Sequence[Priced]) -> dict[str, Any]:
         "usd": None if nothing_priced else round(sum(spent.usd.values()), 4),
         "waste_usd": None if nothing_priced else round(sum(by_class[c] for c in WASTE), 4),
     }
+    unknown = {name: "no_price_is_known" for name, value in figures.items() if value is None}
+    if spent.energy_usd is None:
+        unknown["energy_usd"] = "in_the_price_of_the_hour_unless_per_kwh_is_entered"
     return {
         **figures,
-        "unknown": {name: "no_price_is_known" for name, value in figures.items() if value is None},
+        "energy_usd": rounded(spent.energy_usd),
+        "kilowatt_hours": round(sum(e.joules for e in spent.used.energy.values()) / JOULES_PER_KWH, 4),
+        "unknown": unknown,
         "waste_gpu_hours": hours(sum(spent.used.of(c) for c in WASTE)),
         "unpriced_gpu_hours": hours(unpriced),
         "currency": "USD",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from control_plane.analysis.findings.figures import (
@@ -20,7 +20,7 @@ from control_plane.analysis.findings.grouping import Sums, grouped
 from control_plane.analysis.waste import money
 from control_plane.analysis.waste.money import Spent
 from control_plane.model.finding import Draft
-from control_plane.model.price import PriceBook
+from control_plane.model.price import PriceHistory
 from control_plane.model.use import GPU_USE, Cells, Owner
 
 KIND = "gpu_use"
@@ -50,13 +50,18 @@ class Gpu:
 class UseFacts:
     """All that a window's use is judged from."""
 
-    cells: Cells  # by GPU and owner
+    cells: Cells  # by GPU and owner; where prices changed within the window, by the start of the part too
     gpus: Mapping[int, Gpu]
     owners: Mapping[int, Owner]
     servers: Mapping[int, str]  # id → its URL and node, for a reader
-    book: PriceBook
+    prices: PriceHistory
     since: datetime
     until: datetime
+
+
+def moment(unix_us: int) -> datetime:
+    """This will turn microseconds since 1970 into an aware time."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=unix_us)
 
 
 def identity(gpu: Gpu) -> dict[str, Any]:
@@ -97,7 +102,10 @@ def _drafts(
 ) -> list[Draft]:
     keys = [key_of(row) for row in of_row]
     # Within a group, GPUs of one price are one.
-    priced = [(key, gpu.node, gpu.name) for key, (gpu, _) in zip(keys, of_row, strict=True)]
+    priced = [
+        (key, gpu.node, gpu.name, int(start))
+        for key, (gpu, _), start in zip(keys, of_row, cells.starts_us, strict=True)
+    ]
     by_price = grouped(cells, priced)
     whole = grouped(cells, keys)
     if kind == FLEET and not whole:
@@ -106,9 +114,10 @@ def _drafts(
     for key, (gpu, _) in zip(keys, of_row, strict=True):
         members.setdefault(key, {})[gpu.entity_id] = gpu
     parts: dict[str, list[tuple[Spent, Priced]]] = {}
-    for (key, node, name), sums in by_price.items():
-        price, used = facts.book.price_of(node=node, gpu_name=name), used_of(sums)
-        spent = money.spent(used, price, usd_per_kwh=facts.book.usd_per_kwh)
+    for (key, node, name, start_us), sums in by_price.items():
+        book = facts.prices.at(moment(start_us))
+        price, used = book.price_of(node=node, gpu_name=name), used_of(sums)
+        spent = money.spent(used, price, usd_per_kwh=book.usd_per_kwh)
         one = Priced(price=price, gpu_name=name, seconds=used.paid_seconds)
         parts.setdefault(key, []).append((spent, one))
     out = []

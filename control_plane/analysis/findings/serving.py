@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from control_plane.analysis.findings.figures import used_of
-from control_plane.analysis.findings.gpu_use import Gpu
+from control_plane.analysis.findings.gpu_use import Gpu, moment
 from control_plane.analysis.findings.grouping import Sums, grouped, known, mean, ratio
 from control_plane.analysis.findings.model_size import ModelSize, size_of
 from control_plane.analysis.waste import money
 from control_plane.analysis.waste.money import Spent
 from control_plane.model.finding import Draft
 from control_plane.model.gpu_spec import GpuSpec
-from control_plane.model.price import PriceBook
+from control_plane.model.price import PriceHistory
 from control_plane.model.use import Cells, Owner
 
 KIND = "serving"
@@ -50,7 +50,7 @@ class ServingFacts:
     gpus: Mapping[int, Gpu]
     specs: Mapping[str, GpuSpec | None]  # by the driver's name
     owners: Mapping[int, Owner]
-    book: PriceBook
+    prices: PriceHistory
     since: datetime
     until: datetime
 
@@ -109,15 +109,16 @@ def _behind(facts: ServingFacts, kind: str) -> dict[str, _Behind]:
         owner, gpu = facts.owners[int(owner_id)], facts.gpus.get(int(gpu_id))
         key = owner.model if kind == "model" else None if owner.server_id is None else str(owner.server_id)
         if gpu is not None and key is not None:
-            keys.append((key, gpu))
+            keys.append((key, gpu, int(cells.starts_us[place])))
             kept.append(place)
     mine = _rows(cells, kept)
-    whole = grouped(mine, [key for key, _ in keys])
+    whole = grouped(mine, [key for key, _, _ in keys])
     parts: dict[str, list[Spent]] = {}
     gpus: dict[str, dict[int, Gpu]] = {}
-    for (key, gpu), sums in grouped(mine, [(key, gpu) for key, gpu in keys]).items():
-        price = facts.book.price_of(node=gpu.node, gpu_name=gpu.name)
-        parts.setdefault(key, []).append(money.spent(used_of(sums), price, usd_per_kwh=facts.book.usd_per_kwh))
+    for (key, gpu, start_us), sums in grouped(mine, keys).items():
+        book = facts.prices.at(moment(start_us))
+        price = book.price_of(node=gpu.node, gpu_name=gpu.name)
+        parts.setdefault(key, []).append(money.spent(used_of(sums), price, usd_per_kwh=book.usd_per_kwh))
         gpus.setdefault(key, {})[gpu.entity_id] = gpu
     out = {}
     for key, sums in whole.items():

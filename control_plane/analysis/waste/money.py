@@ -20,6 +20,7 @@ class Spent:
     used: Used = field(default_factory=Used)
     usd: Mapping[Cause, float] = field(default_factory=dict)
     unpriced_seconds: float = 0.0
+    energy_usd: float | None = None  # electricity that is paid on top of the hour; None: it is in the hour's price
 
     @property
     def total_usd(self) -> float | None:
@@ -29,14 +30,17 @@ class Spent:
 
 def spent(used: Used, price: Price | None, *, usd_per_kwh: float | None) -> Spent:
     """This will price one GPU's time; electricity comes on top when it has a price of its own."""
+    electricity = (
+        None if usd_per_kwh is None else sum(e.joules for e in used.energy.values()) / JOULES_PER_KWH * usd_per_kwh
+    )
     if price is None:
-        return Spent(used=used, unpriced_seconds=used.paid_seconds)
+        return Spent(used=used, unpriced_seconds=used.paid_seconds, energy_usd=electricity)
     per_second = price.usd_per_gpu_hour / SECONDS_PER_HOUR
     usd = {cause: seconds * per_second for cause, seconds in used.seconds.items()}
     if usd_per_kwh is not None:
         for cause, energy in used.energy.items():
             usd[cause] = usd.get(cause, 0.0) + energy.joules / JOULES_PER_KWH * usd_per_kwh
-    return Spent(used=used, usd=usd)
+    return Spent(used=used, usd=usd, energy_usd=electricity)
 
 
 def total(parts: Iterable[Spent]) -> Spent:
@@ -46,8 +50,10 @@ def total(parts: Iterable[Spent]) -> Spent:
     for part in every:
         for cause, amount in part.usd.items():
             usd[cause] = usd.get(cause, 0.0) + amount
+    electricity = [part.energy_usd for part in every if part.energy_usd is not None]
     return Spent(
         used=sums.total(part.used for part in every),
         usd=usd,
         unpriced_seconds=sum(part.unpriced_seconds for part in every),
+        energy_usd=sum(electricity) if electricity else None,
     )

@@ -40,14 +40,6 @@ MODEL_COST = {
 }  # fmt: skip
 
 
-def _energy(body: Mapping[str, Any], usd_per_kwh: float | None) -> dict[str, Any]:
-    """This will give the energy of all classes, and what it cost where that is paid on top."""
-    kilowatt_hours = round(sum(each["kilowatt_hours"] for each in body["classes"]), 4)
-    cost = None if usd_per_kwh is None else round(kilowatt_hours * usd_per_kwh, 4)
-    why = {} if cost is not None else {"energy_usd": "in_the_price_of_the_hour_unless_per_kwh_is_entered"}
-    return {**body, "kilowatt_hours": kilowatt_hours, "energy_usd": cost, "unknown": body["unknown"] | why}
-
-
 @router.get(
     "/cost/summary",
     **operation(
@@ -72,9 +64,8 @@ async def cost_summary(asked: Annotated[OfUse, Query()], context: Context) -> Re
     `models` is found on schedule, for the windows that are kept ready: 1h, 24h (default), 7d, 30d.
     """
     found = await uses.answer(context, asked)
-    book = await prices.read(context.database.engine)
     return page(
-        [picked(_energy(each.body, book.usd_per_kwh), SUMMARY) for each in found.found],
+        [picked(each.body, SUMMARY) for each in found.found],
         more=found.more,
         last_id=found.found[-1].place + 1 if found.found else 0,
         by=asked.by,
@@ -188,11 +179,13 @@ class Price(BaseModel):
 
 
 class Prices(BaseModel):
-    """All prices that hold from now on, in place of those that held."""
+    """All prices that hold from a day on, in place of those that held."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    as_of: date = Field(description="the day that these prices are of")
+    as_of: date = Field(
+        description="the day (UTC) from which on these prices hold; time before it keeps those that held then"
+    )
     currency: str = Field("USD", pattern="^[A-Z]{3}$", description="of all amounts here")
     usd_per_unit: float | None = Field(
         None, gt=0, le=1e6, allow_inf_nan=False, description="US dollars for one unit of the currency; not for USD"
@@ -237,8 +230,7 @@ async def enter(body: Prices, asked: Annotated[Parameters, Query()], context: Co
     del asked
     if (body.currency == "USD") != (body.usd_per_unit is None):
         raise InvalidRequest("usd_per_unit says what one unit of another currency than USD is worth")
-    book = await prices.read(context.database.engine)
-    providers = sorted({price.provider for price in book.listed} | {p.provider for p in prices.book_of(None).listed})
+    providers = sorted({price.provider for price in prices.book_of(None).listed})
     if body.provider is not None and body.provider not in providers:
         raise InvalidRequest(f"there are no list prices of {body.provider[:64]!r}; there are of {', '.join(providers)}")
     known = {node.name for node in await nodes.find(context.database.engine)}

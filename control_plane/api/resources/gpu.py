@@ -247,7 +247,7 @@ async def gpu_power(asked: Annotated[GpuWindow, Query()], context: Context) -> R
     grown = await histories.wholes(
         context.database.engine, context.dictionaries, "gpu", energy, [e.entity_id for e, _ in found], planned
     )
-    book = await prices.read(context.database.engine)
+    book = (await prices.read_history(context.database.engine)).at(planned.until)
     items = []
     for entity, reading in found:
         item = _item(context, entity, reading, POWER)

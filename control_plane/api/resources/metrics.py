@@ -208,7 +208,7 @@ async def metrics_throughput(asked: Annotated[ServerWindow, Query()], context: C
     question = await _asked(context, asked)
     gpus = await _gpus_behind(context, question.servers)
     watts = await _mean_watts(context, [gpu for behind in gpus.values() for gpu, _ in behind], question.span)
-    book = await prices.read(context.database.engine)
+    book = (await prices.read_history(context.database.engine)).at(question.span.until)
     items = []
     for server in question.servers:
         served = question.served[server.entity_id]

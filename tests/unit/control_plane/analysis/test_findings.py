@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -15,8 +16,9 @@ from control_plane.analysis.findings.gpu_use import Gpu, UseFacts
 from control_plane.analysis.findings.model_size import size_of
 from control_plane.analysis.findings.opportunities import OpportunityFacts, interval
 from control_plane.analysis.findings.verdicts import Verdict
-from control_plane.model.price import EnteredPrice, PriceBook
+from control_plane.model.price import EnteredPrice, PriceBook, PriceHistory
 from control_plane.model.use import GPU_USE, Cause, Cells, Owner, UseClass
+from control_plane.storage.prices import history_of
 
 SINCE = datetime(2026, 3, 4, tzinfo=UTC)
 HOUR = 3600.0
@@ -52,7 +54,8 @@ def hour(**causes: float) -> dict[str, float]:
 def use_facts(found: Cells, owners: Mapping[int, Owner], *, book: PriceBook = BOOK) -> UseFacts:
     return UseFacts(
         cells=found, gpus={n: gpu(n, node="a" if n < 3 else "b") for n in range(1, 6)}, owners={0: Owner(), **owners},
-        servers={9: "http://s on a"}, book=book, since=SINCE, until=SINCE + timedelta(hours=1),
+        servers={9: "http://s on a"}, prices=PriceHistory(books=[(SINCE, book)]), since=SINCE,
+        until=SINCE + timedelta(hours=1),
     )  # fmt: skip
 
 
@@ -92,12 +95,49 @@ def test_gpus_without_a_price_are_in_the_hours_and_not_in_the_money() -> None:
     found = cells([hour(work=HOUR)] * 2, gpus=[1, 2], owners=[0, 0], bins=[0, 0])
     facts = use_facts(found, {})
     odd = {1: gpu(1), 2: gpu(2, name="NVIDIA Unheard-of")}
-    (fleet,) = gpu_use.drafts(UseFacts(
-        cells=found, gpus=odd, owners=facts.owners, servers={}, book=BOOK, since=facts.since, until=facts.until,
-    ), of=["fleet"])  # fmt: skip
+    (fleet,) = gpu_use.drafts(replace(facts, gpus=odd), of=["fleet"])
     assert fleet.body["usd"] == pytest.approx(4.0)
     assert fleet.body["unpriced_gpu_hours"] == pytest.approx(1.0)
     assert "some GPUs have no price" in fleet.body["confidence"]["because"]
+
+
+def test_prices_hold_from_their_day_on_and_the_first_also_before() -> None:
+    def entered(day: str, price: float) -> dict[str, object]:
+        return {
+            "as_of": day, "currency": "USD", "usd_per_unit": 1.0, "per_kwh": None, "provider": None,
+            "use_list_prices": False, "prices": [{"node": None, "gpu_model": None, "per_gpu_hour": price}],
+        }  # fmt: skip
+
+    def held(history: PriceHistory, day: int) -> float | None:
+        found = history.at(datetime(2026, 3, day, 12, tzinfo=UTC)).price_of(node="a", gpu_name="NVIDIA H200")
+        return None if found is None else found.usd_per_gpu_hour
+
+    history = history_of([entered("2026-03-05", 3.0), entered("2026-03-10", 2.0)])
+    assert [held(history, day) for day in (1, 5, 9, 10, 11)] == [3.0, 3.0, 3.0, 2.0, 2.0]
+    assert history.changes(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 31, tzinfo=UTC)) == [
+        datetime(2026, 3, 10, tzinfo=UTC)
+    ]
+    # What is entered later for an earlier day holds from then on: it is the last word.
+    again = history_of([entered("2026-03-05", 3.0), entered("2026-03-10", 2.0), entered("2026-03-07", 1.0)])
+    assert [held(again, day) for day in (6, 8, 11)] == [3.0, 1.0, 1.0]
+    same_day = history_of([entered("2026-03-05", 3.0), entered("2026-03-05", 4.0)])
+    assert held(same_day, 20) == 4.0
+    assert held(history_of([]), 1) is not None  # lists
+
+
+def test_a_window_in_which_prices_changed_is_paid_in_both() -> None:
+    change = SINCE + timedelta(minutes=30)
+    later = PriceBook(
+        entered=(EnteredPrice(node=None, name_pattern=None, usd_per_gpu_hour=8.0),), entered_as_of=date(2026, 3, 4)
+    )
+    rows = cells([hour(work=1800.0), hour(work=1800.0)], gpus=[1, 1], owners=[0, 0], bins=[0, 0])
+    begin = int(SINCE.timestamp()) * 1_000_000
+    rows = replace(rows, starts_us=np.array([begin, begin + 1_800_000_000]))
+    facts = replace(use_facts(rows, {}), prices=PriceHistory(books=[(SINCE, BOOK), (change, later)]))
+    (fleet,) = gpu_use.drafts(facts, of=["fleet"])
+    assert fleet.body["usd"] == pytest.approx(0.5 * 4.0 + 0.5 * 8.0)
+    assert fleet.body["paid_gpu_hours"] == pytest.approx(1.0)
+    assert sorted(price["usd_per_gpu_hour"] for price in fleet.body["prices"]) == [4.0, 8.0]
 
 
 # -- opportunities ----------------------------------------------------------------------------------
