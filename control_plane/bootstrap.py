@@ -35,9 +35,13 @@ from control_plane.model.errors import ConfigurationError
 from control_plane.model.registration import Role
 from control_plane.runtime import redaction
 from control_plane.runtime.clock import Clock, SystemClock
+from control_plane.runtime.destinations import Policy
 from control_plane.runtime.jobs import Job, JobState, Report
+from control_plane.runtime.sealing import Sealer, key_of
 from control_plane.settings import LOOPBACK, SECRETS, WILDCARDS, Settings, host_port
+from control_plane.stages.alerts import AlertJob
 from control_plane.stages.analysis import AnalysisJob
+from control_plane.stages.delivery import DeliveryJob, over_http
 from control_plane.stages.slo import SloJob
 from control_plane.storage import audit, events, idempotency, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
@@ -64,6 +68,8 @@ AUDIT_KEPT = timedelta(days=400)
 SLO_SECONDS = 2.0
 # Who sends a write again does so within minutes, or after a night.
 REPEATS_KEPT = timedelta(days=1)
+# What a rule finds is to be told within seconds, and the outbox is looked into as often.
+ALERT_SECONDS, DELIVERY_SECONDS = 1.0, 0.5
 # The local agent enrols in its first second; one that is started late (no memory, say) still can.
 OWN_TOKEN_LIFE = timedelta(hours=1)
 
@@ -261,6 +267,8 @@ def _api_context(
         jobs=jobs,
         registrations=[],
         remembered=Remembered(clock),
+        sealer=sealer(settings),
+        webhooks=webhook_policy(settings),
     )
 
 
@@ -339,6 +347,24 @@ def _enrolment(settings: Settings, database: Database, clock: Clock) -> Enrolmen
     return EnrolmentService(database, clock, signer, life=life)
 
 
+def sealer(settings: Settings) -> Sealer:
+    """This will give what seals stored secrets: with the key that is set, else with one that lies beside the data."""
+    given = settings.secret_key
+    if given is not None:
+        return Sealer(lambda: given.get_secret_value().encode())
+    return Sealer(lambda: key_of(settings.data_dir / "secrets.key"))
+
+
+def webhook_policy(settings: Settings) -> Policy:
+    """This will say where webhooks may lead: to public addresses, and to what the operator named.
+
+    Loopback too where only this host's people can ask: they reach it anyway. Keys, or names by which REST is asked
+    through a proxy, say that others ask as well, and a webhook of theirs must not reach what listens beside us.
+    """
+    alone = settings.host in LOOPBACK and not settings.keys_required and not settings.allowed_hosts
+    return Policy((*settings.allowed_destinations, *(LOOPBACK if alone else ())))
+
+
 def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     """This will build the work that comes back by itself."""
     replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -346,10 +372,15 @@ def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     packing = PackingJob(database, holder=replica, now=clock.now, after=timedelta(days=settings.pack_after_days))
     hours_kept = timedelta(days=settings.hour_retention_days)
     slo = SloJob(database, holder=replica, now=clock.now)
+    alerts = AlertJob(database, holder=replica, now=clock.now, url=settings.shown_url)
+    send = over_http(webhook_policy(settings))
+    delivery = DeliveryJob(database, holder=replica, now=clock.now, sealer=sealer(settings), send=send)
     analysis = AnalysisJob(database, holder=replica, now=clock.now, hours_kept=hours_kept)
     return [
         Job("rollups", rollups.work, end=rollups.close, every_seconds=ROLLUP_SECONDS, clock=clock),
         Job("slo", slo.work, end=slo.close, every_seconds=SLO_SECONDS, clock=clock),
+        Job("alerts", alerts.work, end=alerts.close, every_seconds=ALERT_SECONDS, clock=clock),
+        Job("alert delivery", delivery.work, end=delivery.close, every_seconds=DELIVERY_SECONDS, clock=clock),
         Job("analysis", analysis.work, end=analysis.close, every_seconds=ANALYSIS_SECONDS, clock=clock),
         Job("packing", packing.work, end=packing.close, every_seconds=PACKING_SECONDS, clock=clock),
         Job(

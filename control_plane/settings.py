@@ -27,7 +27,7 @@ AGENT_NAMES = frozenset(
         "START_SPREAD_SECONDS", "STATE_DIR",
     }
 )  # fmt: skip
-SECRETS = frozenset({"groq_api_key", "database_url", "api_key"})
+SECRETS = frozenset({"groq_api_key", "database_url", "api_key", "secret_key"})
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Addresses that mean all of a host's, and where the host itself reaches them.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
@@ -113,6 +113,14 @@ class Settings(BaseSettings):
     oidc_scope_prefix: str = Field(
         "optiinfra:", validation_alias=_names(own="OIDC_SCOPE_PREFIX"),
         description="what stands before read, operate, approve and admin in it",
+    )  # fmt: skip
+    secret_key: SecretStr | None = Field(
+        None, min_length=32, validation_alias=_names(own="SECRET_KEY"),
+        description="what webhooks' secrets are sealed with, the same for all replicas; unset: a file in data_dir",
+    )  # fmt: skip
+    external_url: str | None = Field(
+        None, pattern=r"^https?://[^\s@]+$", validation_alias=_names(own="EXTERNAL_URL"),
+        description="where people reach this control plane, as notifications of alerts say; unset: its host and port",
     )  # fmt: skip
     allowed_destinations: Annotated[tuple[str, ...], NoDecode] = Field(
         (), validation_alias=_names(own="ALLOWED_DESTINATIONS"),
@@ -257,6 +265,11 @@ class Settings(BaseSettings):
         """This will name what is set and understood, but asks for something that this release does not do."""
         wishes = {"GROQ_API_KEY": self.groq_api_key is not None}
         return tuple(name for name, wished in wishes.items() if wished)
+
+    @property
+    def shown_url(self) -> str:
+        """This will give where people reach this control plane, as far as it knows."""
+        return self.own_url if self.external_url is None else self.external_url.rstrip("/")
 
     @property
     def http_ports(self) -> tuple[int, ...]:

@@ -19,6 +19,100 @@ class Operations:
         """What this is, and where to look: GET /."""
         return cast("Answer", self._ask(question("GET", "/")))
 
+    def alerts(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        state: str | Sequence[str] | None = None,
+        severity: str | Sequence[str] | None = None,
+        rule: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
+        since: str | None = None,
+    ) -> Page:
+        """Alerts, the newest first: GET /alerts."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/alerts",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "state": state,
+                        "severity": severity,
+                        "rule": rule,
+                        "label": label,
+                        "since": since,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def alert_rules(self) -> Answer:
+        """What is configured of alerts: GET /alerts/rules."""
+        return cast("Answer", self._ask(question("GET", "/alerts/rules")))
+
+    def alert_rules_put(
+        self,
+        *,
+        rules: Sequence[Mapping[str, Any]],
+        default_receiver: str | None = None,
+        grouping: Mapping[str, Any] | None = None,
+        inhibitions: Sequence[Mapping[str, Any]] | None = None,
+        receivers: Sequence[Mapping[str, Any]] | None = None,
+        revision: int | None = None,
+        routes: Sequence[Mapping[str, Any]] | None = None,
+        silences: Sequence[Mapping[str, Any]] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Configure alerts: PUT /alerts/rules."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "PUT",
+                    "/alerts/rules",
+                    body={
+                        "rules": rules,
+                        "default_receiver": default_receiver,
+                        "grouping": grouping,
+                        "inhibitions": inhibitions,
+                        "receivers": receivers,
+                        "revision": revision,
+                        "routes": routes,
+                        "silences": silences,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def alert(self, alert_id: int) -> Answer:
+        """One alert: GET /alerts/{alert_id}."""
+        return cast("Answer", self._ask(question("GET", "/alerts/{alert_id}", path={"alert_id": alert_id})))
+
+    def alert_acknowledge(
+        self, alert_id: int, *, comment: str | None = None, idempotency_key: str | None = None
+    ) -> Answer:
+        """Say that somebody has an alert in hand: POST /alerts/{alert_id}/acknowledge."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/alerts/{alert_id}/acknowledge",
+                    path={"alert_id": alert_id},
+                    body={"comment": comment},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
     def analysis_correlation(
         self,
         *,
@@ -1260,6 +1354,100 @@ class AsyncOperations:
     async def root(self) -> Answer:
         """What this is, and where to look: GET /."""
         return cast("Answer", await self._ask(question("GET", "/")))
+
+    async def alerts(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        state: str | Sequence[str] | None = None,
+        severity: str | Sequence[str] | None = None,
+        rule: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
+        since: str | None = None,
+    ) -> Page:
+        """Alerts, the newest first: GET /alerts."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/alerts",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "state": state,
+                        "severity": severity,
+                        "rule": rule,
+                        "label": label,
+                        "since": since,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def alert_rules(self) -> Answer:
+        """What is configured of alerts: GET /alerts/rules."""
+        return cast("Answer", await self._ask(question("GET", "/alerts/rules")))
+
+    async def alert_rules_put(
+        self,
+        *,
+        rules: Sequence[Mapping[str, Any]],
+        default_receiver: str | None = None,
+        grouping: Mapping[str, Any] | None = None,
+        inhibitions: Sequence[Mapping[str, Any]] | None = None,
+        receivers: Sequence[Mapping[str, Any]] | None = None,
+        revision: int | None = None,
+        routes: Sequence[Mapping[str, Any]] | None = None,
+        silences: Sequence[Mapping[str, Any]] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Configure alerts: PUT /alerts/rules."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "PUT",
+                    "/alerts/rules",
+                    body={
+                        "rules": rules,
+                        "default_receiver": default_receiver,
+                        "grouping": grouping,
+                        "inhibitions": inhibitions,
+                        "receivers": receivers,
+                        "revision": revision,
+                        "routes": routes,
+                        "silences": silences,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def alert(self, alert_id: int) -> Answer:
+        """One alert: GET /alerts/{alert_id}."""
+        return cast("Answer", await self._ask(question("GET", "/alerts/{alert_id}", path={"alert_id": alert_id})))
+
+    async def alert_acknowledge(
+        self, alert_id: int, *, comment: str | None = None, idempotency_key: str | None = None
+    ) -> Answer:
+        """Say that somebody has an alert in hand: POST /alerts/{alert_id}/acknowledge."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/alerts/{alert_id}/acknowledge",
+                    path={"alert_id": alert_id},
+                    body={"comment": comment},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
 
     async def analysis_correlation(
         self,

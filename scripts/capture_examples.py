@@ -86,6 +86,8 @@ def identifiers(base: str) -> dict[str, str]:
         found["server_id"] = str(up[0]["server_id"])
     if objectives := ask(base, "/slo", {})["items"]:
         found["slo_id"] = str(objectives[0]["slo_id"])
+    if alerts := ask(base, "/alerts", {})["items"]:
+        found["alert_id"] = str(alerts[0]["alert_id"])
     return found
 
 

@@ -19,6 +19,8 @@ from control_plane.api.guard import guarded, rule_of
 from control_plane.api.headers import SafeHeaders
 from control_plane.api.operations import PROBLEM_SCHEMA, refusal
 from control_plane.api.resources import (
+    alert_rules,
+    alerts,
     api_keys,
     audit,
     collect,
@@ -96,6 +98,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
         integrations,
         slo_status, slo, waste, cost, trends, utilization, opportunities, report,
+        alert_rules, alerts,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))
 

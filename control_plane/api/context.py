@@ -18,7 +18,9 @@ from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
 from control_plane.model.registration import Registration
 from control_plane.runtime.clock import Clock
+from control_plane.runtime.destinations import Policy
 from control_plane.runtime.jobs import JobState
+from control_plane.runtime.sealing import Sealer
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database
 
@@ -98,6 +100,8 @@ class ApiContext:
         default_factory=list
     )  # with the orchestrator; empty: it is not to be told of us
     remembered: Remembered | None = None  # None: every answer is made anew
+    sealer: Sealer  # of secrets that are stored
+    webhooks: Policy = field(default_factory=Policy)  # where they may lead
 
 
 def _context(request: Request) -> ApiContext:

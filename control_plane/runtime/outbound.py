@@ -40,12 +40,17 @@ async def ask(
     *,
     method: str = "GET",
     body: Any = None,
+    content: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     seconds: float = USUAL_SECONDS,
     most_bytes: int = MOST_ANSWER_BYTES,
 ) -> Answer:
-    """This will ask once, at the addresses that were checked, and give the answer. Raises NotReached."""
-    content = b"" if body is None else json.dumps(body).encode()
+    """This will ask once, at the addresses that were checked, and give the answer. Raises NotReached.
+
+    `body` is sent as JSON, `content` as it is.
+    """
+    if content is None:
+        content = b"" if body is None else json.dumps(body).encode()
     shown_host = f"[{destination.host}]" if ":" in destination.host else destination.host
     lines = {
         "Host": f"{shown_host}:{destination.port}",

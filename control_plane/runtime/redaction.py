@@ -15,7 +15,8 @@ SHOWN_INSTEAD = "***"
 MOST_DEPTH = 32
 
 _SECRET_NAME = re.compile(
-    r"(?i)(?:^|[_-])(?:token|secret|password|passwd|authorization|cookie|credentials?|private[_-]?key|api[_-]?key)s?$"
+    r"(?i)(?:^|[_-])(?:token|secret|password|passwd|authorization|cookie|credentials?|private[_-]?key|secret[_-]?key"
+    r"|api[_-]?key|webhook[_-]?url)s?$"
 )
 _FORMS = re.compile(
     r"\boik_[a-z0-9]{4,}_[A-Za-z0-9_-]{8,}"  # our API keys

@@ -22,6 +22,7 @@ MINUTES_KEPT, HOURS_KEPT, SERVER_HOURS_KEPT = timedelta(days=2), timedelta(days=
 FROM_MINUTES = timedelta(hours=6)
 SUDDEN = "sudden"  # the kind of violation that a guard sees
 
+_A_MOMENT = timedelta(microseconds=1)
 CountKey = tuple[int, datetime]  # slo id, start
 ServerKey = tuple[int, int]  # slo id, entity id
 
@@ -136,6 +137,31 @@ def going_on(connection: SyncConnection) -> dict[ServerKey, tuple[datetime, date
         (SUDDEN,),
     ).fetchall()
     return {(slo_id, entity_id): (since, detected) for slo_id, entity_id, since, detected in rows}
+
+
+def judged(connection: SyncConnection) -> dict[ServerKey, tuple[datetime, GuardVerdict, float | None]]:
+    """This will give the guard's newest verdicts: when, which, and the share of bad events."""
+    rows = connection.execute("SELECT slo_id, entity_id, judged_at, verdict, bad_share FROM slo_judgement").fetchall()
+    return {(slo_id, entity_id): (at, GuardVerdict(verdict), share) for slo_id, entity_id, at, verdict, share in rows}
+
+
+def sums(connection: SyncConnection, windows: Sequence[timedelta], now: datetime) -> dict[int, dict[timedelta, Events]]:
+    """This will give the events of each window that ends now, by objective, as `by_window` does."""
+    out: dict[int, dict[timedelta, Events]] = {}
+    for window in windows:
+        unit, table = ("minute", "slo_minute") if window <= FROM_MINUTES else ("hour", "slo_hour")
+        rows = connection.execute(
+            sql.SQL(
+                "SELECT slo_id, sum(good), sum(bad), sum(doubtful) FROM {} "
+                "WHERE start > date_trunc({}, %s::timestamptz) - {} GROUP BY 1"
+            ).format(
+                sql.Identifier(table), sql.Literal(unit), sql.Literal(timedelta(0) if unit == "minute" else _A_MOMENT)
+            ),
+            (now - window,),
+        ).fetchall()
+        for slo_id, good, bad, doubtful in rows:
+            out.setdefault(slo_id, {})[window] = Events(good=good, bad=bad, doubtful=doubtful)
+    return out
 
 
 def begin_violation(

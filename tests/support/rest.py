@@ -15,6 +15,7 @@ from control_plane.access.rates import Buckets
 from control_plane.api.app import build_app
 from control_plane.api.context import ApiContext, Doors
 from control_plane.ingest.server import LinkService
+from control_plane.runtime.sealing import Sealer
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock
@@ -135,6 +136,8 @@ def context_of(
         environment=configured.environment,
         settings=bootstrap.shown_settings(configured),
         capabilities=bootstrap.capabilities(configured),
+        sealer=Sealer(lambda: b"tests" * 8),
+        webhooks=bootstrap.webhook_policy(configured),
     )
 
 

@@ -76,6 +76,10 @@ async def test_every_operation_gets_a_short_example_from_a_running_server(
         "node_gpus_release: a POST changes things",
         "node_configure: there is nothing that could be put again",
         "slo_violations: the list is empty, which shows nothing",
+        "alerts: the list is empty, which shows nothing",
+        "alert: there is nothing to name for 'alert_id'",
+        "alert_acknowledge: a POST changes things",
+        "alert_rules_put: a PUT changes things",
         "slo_configure: a POST changes things",
         "slo_delete: a DELETE changes things",
     }

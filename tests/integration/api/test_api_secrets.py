@@ -56,6 +56,7 @@ def test_settings_are_shown_without_their_secrets() -> None:
         "groq_api_key": "gsk_hunter2hunter2hunter2",
         "database_url": "postgresql://u:hunter2@h/d",
         "api_key": "hunter2",
+        "secret_key": "hunter2" * 8,
     }
     settings = Settings.model_validate(hidden | {"orchestrator_url": "http://me:hunter2@o:8080"})
     shown = bootstrap.shown_settings(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -312,3 +313,25 @@ def test_a_wish_that_this_release_does_not_grant_is_named_and_not_swallowed() ->
     assert settings.load({}, {}).without_effect == ()
     asked = settings.load({}, {"GROQ_API_KEY": "gsk_ours", "REGISTRATION_ENABLED": "true"})
     assert asked.without_effect == ("GROQ_API_KEY",)
+
+
+# -- where webhooks may lead ----------------------------------------------------------------------
+
+
+LOCAL_HOOK = ip_address("127.0.0.1")
+
+
+def test_webhooks_lead_to_loopback_only_where_nobody_from_elsewhere_can_ask() -> None:
+    assert bootstrap.webhook_policy(load()).allows(LOCAL_HOOK, named=False)
+    beyond = {"OPTIINFRA_HOST": "0.0.0.0", "OPTIINFRA_ALLOW_PLAINTEXT": "true"}
+    for others_ask in ({"OPTIINFRA_AUTH": "on"}, {"OPTIINFRA_ALLOWED_HOSTS": "ops.example"}, beyond):
+        assert not bootstrap.webhook_policy(load(**others_ask)).allows(LOCAL_HOOK, named=False)
+        named = load(**others_ask, OPTIINFRA_ALLOWED_DESTINATIONS="127.0.0.1")
+        assert bootstrap.webhook_policy(named).allows(LOCAL_HOOK, named=False)
+
+
+def test_webhooks_never_lead_to_a_metadata_service_unless_its_address_is_named() -> None:
+    metadata = ip_address("169.254.169.254")
+    for given_destinations in ("", "169.254.0.0/16", "*.example"):
+        policy = bootstrap.webhook_policy(load(OPTIINFRA_ALLOWED_DESTINATIONS=given_destinations))
+        assert not policy.allows(metadata, named=True)
