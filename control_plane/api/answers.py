@@ -48,8 +48,11 @@ def values(reading: Reading | None, names: Sequence[str]) -> dict[str, Any]:
     """This will give the named values and, under `unknown`, why each null is null."""
     if reading is None:
         return dict.fromkeys(names) | {"unknown": dict.fromkeys(names, "never_sampled")}
-    picked = {name: reading.values.get(name) for name in names}
-    return picked | {"unknown": {n: reading.unknown.get(n, "not_sent") for n, v in picked.items() if v is None}}
+    found = list(map(reading.values.get, names))
+    picked: dict[str, Any] = dict(zip(names, found, strict=True))
+    missing = [name for name, value in picked.items() if value is None] if None in found else ()
+    picked["unknown"] = {name: reading.unknown.get(name, "not_sent") for name in missing}
+    return picked
 
 
 def sampled(reading: Reading | None, names: Sequence[str], now: datetime) -> dict[str, Any]:

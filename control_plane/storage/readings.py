@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Row, Select, Table, case, cast, func, literal, select
@@ -85,7 +86,11 @@ class ReadingMaker:
         at = {name: place for place, name in enumerate(rows[0]._fields)} if rows else {}
         self._at = at
         self._dictionaries = dictionaries
-        self._scalars = [(f.name, at[f.name]) for f in spec.fields if f.type != "histogram" and f.name in at]
+        self._names = [f.name for f in spec.fields if f.type != "histogram" and f.name in at]
+        places = [at[name] for name in self._names]
+        self._scalars: Callable[[tuple[Any, ...]], tuple[Any, ...]] = (
+            itemgetter(*places) if len(places) > 1 else lambda cells: tuple(cells[place] for place in places)
+        )
         # Whole things are shown as whole numbers, though they travel as floats.
         self._whole = [f.name for f in spec.fields if f.type == "real" and f.unit in ("count", "flag", "code")]
         self._histograms = [
@@ -95,7 +100,7 @@ class ReadingMaker:
     def reading(self, row: Row[Any]) -> Reading:
         """This will make a Reading of one row."""
         cells = tuple(row)
-        values: dict[str, Any] = {name: cells[place] for name, place in self._scalars}
+        values: dict[str, Any] = dict(zip(self._names, self._scalars(cells), strict=True))
         for name in self._whole:
             value = values.get(name)
             if value is not None and value.is_integer():
