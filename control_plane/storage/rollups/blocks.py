@@ -92,7 +92,7 @@ def is_constant(cells: Cells) -> bool:
     """This will say whether arrays of one element will do for all cells."""
     if len(cells.sketch) or cells.buckets is not None:
         return False
-    values: list[npt.NDArray[Any]] = [cells.samples, cells.known, *cells.statistics.values()]
+    values: list[npt.NDArray[Any]] = [cells.samples, cells.known, *_statistics(cells).values()]
     return all(len(_shortened(each)) == 1 for each in values)
 
 
@@ -153,7 +153,7 @@ def _arrays(of: FieldCells) -> dict[str, npt.NDArray[Any]]:
         arrays["known"] = _shortened(cells.known)
     if (cells.reason != NO_REASON).any():
         arrays["reason"] = _shortened(cells.reason)
-    for name, values in cells.statistics.items():
+    for name, values in _statistics(cells).items():
         if not np.isnan(values).all():
             column = "last_exact" if name == "last" and of.exact else name
             # A counter that did not go back is the rule; no smallint is NaN.
@@ -169,6 +169,15 @@ def _arrays(of: FieldCells) -> dict[str, npt.NDArray[Any]]:
     if cells.kind is FieldKind.STATE and cells.known.any():
         arrays["share"] = _shortened(last_share(cells))
     return arrays
+
+
+def _statistics(cells: Cells) -> Mapping[str, Numbers]:
+    """This will give the statistics as they are stored."""
+    increase = cells.statistics.get("increase")
+    if cells.kind is not FieldKind.COUNTER or increase is None or np.nan_to_num(increase).any():
+        return cells.statistics
+    # Over how long a counter of errors did not grow need not be known to the millisecond: they are mostly the same.
+    return {**cells.statistics, "seconds": np.round(cells.statistics["seconds"], 1)}
 
 
 def _shortened(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
