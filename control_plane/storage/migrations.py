@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import migrations
 from control_plane.model.errors import ConfigurationError, StorageUnavailable
+from control_plane.storage import sql_contract
 from control_plane.storage.session import redacted_url, sqlalchemy_url
 
 # Any 64-bit number that nobody else uses: replicas that start together take turns on it.
@@ -60,6 +62,10 @@ def upgrade(url: str) -> tuple[str | None, str]:
             connection.commit()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            sql_contract.install(driver)
+            connection.commit()
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
         return before, head_revision()
