@@ -27,7 +27,10 @@ STILL = (
     "pcie_replays", "memory_total", "memory_reserved", "bar1_total", "power_limit", "memory_clock", "swap_", "oom_",
     "errors", "drops", "huge_page", "limit", "logical_count", "capacity", "maximum", "up_flag", "ranks_", "asleep",
     "counters_since", "inodes_total", "total_bytes", "recovery_action", "encoder_", "decoder_", "jpeg_", "optical_",
-    "fp64_", "steal", "aborted", "failed", "preemptions", "swapped", "rejected", "lora_", "size_bytes", "restarts",
+    "fp64_", "fabric_", "nvlink_links", "nvlink_link_speed", "nvlink_malformed", "nvlink_buffer", "bit_error",
+    "transmit_discards", "persistence_", "pcie_link", "pcie_bad", "pcie_nak", "pcie_unsupported", "pcie_recover",
+    "compute_processes", "fan_speed", "steal", "aborted", "failed", "preemptions", "swapped", "rejected", "lora_",
+    "size_bytes", "restarts",
 )  # fmt: skip
 # Ratios that a driver or kernel gives with all the digits of a float; the others come as whole percents.
 FINE_RATIOS = ("_active_ratio", "sm_occupancy_ratio", "cpu_", "kv_cache", "usage", "acceptance", "pressure_")

@@ -6,19 +6,21 @@ import asyncio
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
-from benchmarks.figures import Figure, Result
+from benchmarks.figures import Figure, Result, Table
 from benchmarks.history import Ticks, block_of, in_time_order
 from benchmarks.processes import ControlPlane, cpu_seconds, folder
 from benchmarks.stored_fleet import FIELDS, GPUS_PER_NODE, Past, fill, node_of, of_now
 from control_plane.model.sample import KNOWN, SampleBlock
+from control_plane.runtime.jobs import Report
+from control_plane.storage import disk_plan, moments, partitions, stored_samples
 from control_plane.storage import migrations as schema
-from control_plane.storage import moments, partitions, stored_samples
+from control_plane.storage.disk_plan import Sizes
 from control_plane.storage.embedded import EmbeddedPostgres
 from control_plane.storage.packing.job import PackingJob
 from control_plane.storage.rollups.job import RollupJob
@@ -45,15 +47,21 @@ class Kind:
     seconds: int
 
 
-# A GPU host with two engines: docs/gpu.md says how often what is read.
+# A GPU host with two engines: docs/gpu.md says how often what is read. What a node has of each is `disk_plan.Fleet`'s.
 KINDS = (
     Kind(table="gpu", kind=2, per_node=8, seconds=5),
     Kind(table="gpu_health", kind=2, per_node=8, seconds=10),
     Kind(table="gpu_process", kind=11, per_node=8, seconds=10),
+    Kind(table="gpu_instance", kind=7, per_node=2, seconds=5),
     Kind(table="host", kind=1, per_node=1, seconds=5),
+    Kind(table="agent", kind=1, per_node=1, seconds=5),
     Kind(table="disk", kind=3, per_node=2, seconds=5),
+    Kind(table="filesystem", kind=4, per_node=2, seconds=5),
     Kind(table="network", kind=5, per_node=3, seconds=5),
+    Kind(table="infiniband", kind=8, per_node=1, seconds=5),
     Kind(table="inference", kind=6, per_node=2, seconds=5),
+    Kind(table="server_cgroup", kind=6, per_node=2, seconds=5),
+    Kind(table="lmcache", kind=9, per_node=1, seconds=5),
 )
 
 
@@ -140,62 +148,105 @@ async def _read_ms(database: Database, begin: datetime, hours: int, runs: int) -
     return took
 
 
-def _on_disk(*, quick: bool) -> tuple[list[Figure], list[str]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What a day of a few nodes was found to take, and to cost."""
+
+    rows: int
+    values: int
+    loose: int
+    packed: int
+    sizes: Mapping[str, Sizes]
+    rolling_seconds: float
+    packing_seconds: float
+    loose_ms: Sequence[float]
+    packed_ms: Sequence[float]
+
+
+def _weigh(postgres: EmbeddedPostgres, hours: int, runs: int) -> Weighed:
     """This will store a day, roll it up, read it, pack it, and read it again."""
-    hours = 2 if quick else WEIGHED_HOURS
+    schema.upgrade(postgres.url)
     begin = datetime(2026, 3, 4, tzinfo=UTC)
-    samples = [f"{kind.table}_sample" for kind in KINDS]
+    database, now = Database(postgres.url), begin + timedelta(days=3)
+    counted = _store(database, hours, begin)
+    rollups = RollupJob(database, holder="benchmark", now=lambda: now)
+    packing = PackingJob(database, holder="benchmark", now=lambda: now, after=timedelta(days=1))
+    with database.connect(autocommit=True) as connection:
+        rolling_seconds = 0.0
+        while _timed(rollups.work, took := []).more:
+            rolling_seconds += took[0]
+            connection.execute("VACUUM rollup_minute, rollup_hour")  # as autovacuum does between one hour and the next
+        rollups.close()
+        # A month's partition uses the space again that a day's rows left; that of one day has had no time for it.
+        connection.execute("VACUUM FULL rollup_hour")
+        connection.execute("ANALYZE")
+        sizes = disk_plan.measured(connection)
+        loose_ms = asyncio.run(_read_ms(database, begin, hours, runs))
+        loose = _bytes(connection, [f"{kind.table}_sample" for kind in KINDS])
+        packing_seconds = 0.0
+        while _timed(packing.work, took := []).more:
+            packing_seconds += took[0]
+        packing.close()
+        packed_ms = asyncio.run(_read_ms(database, begin, hours, runs))
+        packed = _bytes(connection, ["packed_sample"])
+        sizes = {table: replace(size, packed=disk_plan.packed_row(connection, table)) for table, size in sizes.items()}
+    rows, values = (sum(each) for each in zip(*counted.values(), strict=True))
+    return Weighed(
+        rows=rows, values=values, loose=loose, packed=packed, sizes=sizes, rolling_seconds=rolling_seconds,
+        packing_seconds=packing_seconds, loose_ms=loose_ms, packed_ms=packed_ms,
+    )  # fmt: skip
+
+
+def _timed(work: Callable[[], Report], took: list[float]) -> Report:
+    """This will do one piece, and note the CPU that it cost here."""
+    before = time.process_time()
+    report = work()
+    took.append(time.process_time() - before)
+    return report
+
+
+def _on_disk(*, quick: bool) -> tuple[list[Figure], list[str], Table]:
+    """This will weigh a day, and compare it with what is planned for it."""
+    hours = 2 if quick else WEIGHED_HOURS
     with folder() as path:
         postgres = EmbeddedPostgres(path / "postgres")
         postgres.start()
         try:
-            schema.upgrade(postgres.url)
-            database, now = Database(postgres.url), begin + timedelta(days=3)
-            counted = _store(database, hours, begin)
-            rolling = time.process_time()
-            rollups = RollupJob(database, holder="benchmark", now=lambda: now)
-            while rollups.work().more:
-                pass
-            rollups.close()
-            rolling = time.process_time() - rolling
-            runs = 5 if quick else 40
-            hot_ms = asyncio.run(_read_ms(database, begin, hours, runs))
-            with database.connect(autocommit=True) as connection:
-                hot = _bytes(connection, samples)
-                by_table = {kind.table: _bytes(connection, [f"{kind.table}_sample"]) for kind in KINDS}
-                rolled = _bytes(connection, ["rollup_minute"]), _bytes(connection, ["rollup_hour"])
-            packing = time.process_time()
-            job = PackingJob(database, holder="benchmark", now=lambda: now, after=timedelta(days=1))
-            while job.work().more:
-                pass
-            job.close()
-            packing = time.process_time() - packing
-            packed_ms = asyncio.run(_read_ms(database, begin, hours, runs))
-            with database.connect(autocommit=True) as connection:
-                packed = _bytes(connection, ["packed_sample"])
+            found = _weigh(postgres, hours, runs=5 if quick else 40)
         finally:
             postgres.stop()
-    rows, values = (sum(each) for each in zip(*counted.values(), strict=True))
-    days = WEIGHED_NODES * GPUS_PER_NODE * hours / 24
+    million = found.rows / 1e6
     figures = [
-        Figure(name="bytes of a value, loose", unit="bytes", values=[hot / values]),
-        Figure(name="bytes of a value, packed", unit="bytes", values=[packed / values]),
-        Figure(name="one GPU's field over the day, loose", unit="ms", values=hot_ms),
+        Figure(name="bytes of a value, loose", unit="bytes", values=[found.loose / found.values]),
+        Figure(name="bytes of a value, packed", unit="bytes", values=[found.packed / found.values]),
+        Figure(name=READ.format("loose"), unit="ms", values=found.loose_ms),
+        Figure(name=READ.format("packed"), unit="ms", values=found.packed_ms, floor=READ.format("loose")),
+        Figure(name="CPU of packing", unit="s per 1,000,000 rows", values=[found.packing_seconds / million]),
         Figure(
-            name="one GPU's field over the day, packed", unit="ms", values=packed_ms,
-            floor="one GPU's field over the day, loose",
+            name="CPU of rolling up, hours at a time", unit="s per 1,000,000 rows",
+            values=[found.rolling_seconds / million],
         ),
-        Figure(name="rollups by minute, of a GPU and all beside it", unit="bytes/day", values=[rolled[0] / days]),
-        Figure(name="rollups by hour, the same", unit="bytes/day", values=[rolled[1] / days]),
-        Figure(name="CPU of packing", unit="s per 1,000,000 rows", values=[packing / rows * 1e6]),
-        Figure(name="CPU of rolling up, an hour at a time", unit="s per 1,000,000 rows", values=[rolling / rows * 1e6]),
     ]  # fmt: skip
-    sizes = ", ".join(f"{table} {by_table[table] / counted[table][0]:.0f}" for table in counted)
+    rows = [_line(table, found.sizes[table]) for table in (kind.table for kind in KINDS) if table in found.sizes]
     notes = [
-        f"On disk: {WEIGHED_NODES} nodes of {GPUS_PER_NODE} GPUs, {hours} h, {rows:,} rows with {values:,} values. "
-        f"Bytes of a loose row with its indexes: {sizes}."
+        f"On disk: {WEIGHED_NODES} nodes of {GPUS_PER_NODE} GPUs, {hours} h, {found.rows:,} rows with {found.values:,} "
+        "values. CPU is that of the process of the jobs. In the table: bytes, indexes and all, of a row and "
+        "of a thing's rollups of a day; beside them what `optiinfra storage plan` takes for it, as a multiple."
     ]
-    return figures, notes
+    head = ("table", "row, loose", "×", "row, packed", "×", "minutes of a day", "×", "hours of a day", "×")
+    return figures, notes, Table(head=head, rows=rows)
+
+
+READ = "one field of one GPU over the day, {}"
+
+
+def _line(table: str, found: Sizes) -> list[str]:
+    planned = disk_plan.size_of(table, disk_plan.MEASURED)
+    cells = [table]
+    for name in ("loose", "packed", "minutes", "hours"):
+        size = getattr(found, name)
+        cells += [f"{size:,.0f}", f"{getattr(planned, name) / size:.2f}" if size else ""]
+    return cells
 
 
 def _questions(past: Past, chance: random.Random) -> dict[str, Callable[[], str]]:
@@ -302,7 +353,7 @@ def _percentile(values: list[float], percent: int) -> float:
 
 def measure(*, quick: bool) -> Result:
     """This will weigh a day of a few nodes, then ask about weeks of many."""
-    on_disk, weighed = _on_disk(quick=quick)
+    on_disk, weighed, by_table = _on_disk(quick=quick)
     answers, asked = _queries(quick=quick)
     return Result(
         name="stored_history",
@@ -316,4 +367,5 @@ def measure(*, quick: bool) -> Result:
         ),
         figures=[*on_disk, *answers],
         notes=[*weighed, *asked],
+        tables=[by_table],
     )

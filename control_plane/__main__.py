@@ -50,6 +50,13 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     token.add_argument("--for-node", help="the one node that may use it; default: any")
     _add_keys(verbs.add_parser("keys", help="make, list and revoke the keys of REST (on the database's own host)"))
     terminal.add(verbs, _add_settings)
+    history = verbs.add_parser(
+        "storage", help="plan the disk of history, move it to another Postgres, reach it by psql"
+    )
+    if "storage" in given:
+        from control_plane.terminal import storage
+
+        storage.add(history, _add_settings)
     shell = verbs.add_parser(
         "completion", help="print what a shell completes with: source <(optiinfra completion bash)"
     )
@@ -359,6 +366,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         if arguments.verb in terminal.HELP:
             return terminal.run(settings, arguments)
+        if arguments.verb == "storage":
+            from control_plane.terminal import storage
+
+            return storage.run(settings, arguments)
         if arguments.verb in ("join-token", "keys"):
             return (_join_token if arguments.verb == "join-token" else _keys)(settings, arguments)
         return verbs[arguments.verb](settings)
