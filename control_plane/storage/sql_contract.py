@@ -102,7 +102,7 @@ def install(connection: SyncConnection) -> bool:
     functions = (Path(migrations.__file__).parent / "contract.sql").read_text(encoding="utf-8")
     wanted = hashlib.sha256(repr((functions, views(), READER, OTHER_VIEWS)).encode()).hexdigest()
     with connection.transaction():
-        if _installed(connection) == wanted:
+        if _installed(connection) == wanted and _may_read(connection):
             return False
         connection.execute("SET LOCAL lock_timeout = '5s'")
         connection.execute(functions.encode())
@@ -123,6 +123,15 @@ def drop(connection: SyncConnection) -> None:
 def _installed(connection: SyncConnection) -> str | None:
     row = connection.execute("SELECT obj_description(to_regclass('optiinfra_nodes'), 'pg_class')").fetchone()
     return None if row is None or row[0] is None else str(row[0]).removeprefix("contract ")
+
+
+def _may_read(connection: SyncConnection) -> bool:
+    """This will say whether the role has its rights, or is not there: somebody may have made it since, or a restore."""
+    row = connection.execute(
+        "SELECT bool_and(has_table_privilege(rolname, 'optiinfra_nodes', 'SELECT')) FROM pg_roles WHERE rolname = %s",
+        (READER,),
+    ).fetchone()
+    return row is None or row[0] is not False
 
 
 def _statement(connection: SyncConnection, name: str, columns: Mapping[str, str], source: str) -> bytes:

@@ -183,6 +183,14 @@ def test_a_view_only_grows_and_at_its_end(world: PackingWorld, monkeypatch: pyte
     assert world.rows("SELECT agent_version FROM optiinfra_nodes") == [(None,)]
 
 
+def test_a_role_that_has_lost_its_rights_gets_them_at_the_next_start(world: PackingWorld) -> None:
+    with world.database.connect(autocommit=True) as connection:
+        connection.execute("REVOKE SELECT ON optiinfra_nodes FROM optiinfra_reader")
+        assert sql_contract.install(connection)
+        connection.execute("SET ROLE optiinfra_reader")
+        connection.execute("SELECT * FROM optiinfra_nodes")
+
+
 def test_the_documentation_names_all_of_it_and_nothing_else() -> None:
     text = (Path(__file__).parents[2] / "docs" / "history.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(optiinfra_[a-z_]+)", text))

@@ -34,19 +34,22 @@ EVERY_TABLE = (
 )
 
 
-@pytest.fixture
-def world(database: Database) -> Iterator[PackingWorld]:
-    """A database with a packed day, a loose one, rollups of both, and marks of what came late."""
-    world = PackingWorld(database, BEGIN)
+@pytest.fixture(scope="module")
+def world(postgres_server: PostgresForTests) -> Iterator[PackingWorld]:
+    """A database with a packed day, a loose one, rollups of both, and marks of what came late; nobody changes it."""
+    url = postgres_server.migrated()
+    world = PackingWorld(Database(url), BEGIN)
     world.work()
     for table in TABLES:
         world.store(some_unknown(blocks(table, ENTITIES[table][1])))
-    world.advance(hours=40)
+    world.advance(hours=3)
+    world.later(hours=37)
     world.pack()
     world.store(some_unknown(blocks("gpu", [1, 2], start=world.now.replace(minute=0), ticks=50)))
     world.store(blocks("gpu", [3], start=BEGIN.replace(hour=20), ticks=5))
     yield world
     world.close()
+    postgres_server.drop(url)
 
 
 @pytest.fixture
@@ -233,7 +236,7 @@ def test_more_of_everything_takes_more_and_packing_takes_less() -> None:
     assert disk_plan.plan(Fleet(gpus=1_000), never).total > base * 1.5
 
 
-def test_what_is_stored_can_be_measured(world: PackingWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_stored_can_be_measured(world: PackingWorld) -> None:
     with world.database.connect(autocommit=True) as connection:
         connection.execute("ANALYZE")
         assert disk_plan.measured(connection) == {}, "too little of anything to say much"
