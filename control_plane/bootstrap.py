@@ -33,6 +33,7 @@ from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService
 from control_plane.integrations.orchestrator import CAPABILITIES, Attendance, Introduction
 from control_plane.model.errors import ConfigurationError
 from control_plane.model.registration import Role
+from control_plane.rollouts.targets import read_targets
 from control_plane.runtime import redaction
 from control_plane.runtime.clock import Clock, SystemClock
 from control_plane.runtime.destinations import Policy
@@ -47,8 +48,11 @@ from control_plane.storage import audit, events, idempotency, migrations, partit
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.packing.job import PackingJob
 from control_plane.storage.readings import Dictionaries
+from control_plane.storage.rollouts import RolloutStore
 from control_plane.storage.rollups.job import RollupJob
 from control_plane.storage.session import Database, redacted_url, storage_errors
+from control_plane.workflows.driving import Driver
+from control_plane.workflows.rollout_desk import RolloutDesk
 from optiinfra.catalogue import TABLES
 
 log = logging.getLogger(__name__)
@@ -170,7 +174,7 @@ def capabilities(settings: Settings) -> Mapping[str, object]:
             "record_and_replay": "available",
             "analysis": "available",
             "recommendations": "not in this release",
-            "rollouts": "not in this release",
+            "rollouts": "available" if settings.rollout_targets else "no targets are named (--rollout-targets)",
         },
     }
 
@@ -200,7 +204,11 @@ async def serve(
         local_agent.hand_over(settings, own.token)
     jobs = _jobs(settings, database, clock)
     gate = Gate(database, clock, required=settings.keys_required, tokens=_tokens(settings, clock), own_key=own_key)
-    context = _api_context(settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs])
+    desk = _rollout_desk(settings, database, clock)
+    driver = Driver(store=desk.store, clock=clock, runner_for=desk.runner_for)
+    context = _api_context(
+        settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs], desk
+    )
     attending = _attendances(settings, clock, context)
     server = make_server(
         build_app(context, cors_origins=settings.cors_origins), access_log=settings.log_level == "debug",
@@ -213,6 +221,7 @@ async def serve(
             watching = tasks.create_task(keep_running(handle.embedded, clock)) if handle.embedded else None
             working = [tasks.create_task(job.run()) for job in jobs]
             working += [tasks.create_task(role.run()) for role in attending]
+            working.append(tasks.create_task(driver.run()))
             http = tasks.create_task(server.serve(sockets))
             renewing = tasks.create_task(_renew(settings, server)) if settings.tls_cert_file else None
             agent = tasks.create_task(local_agent.run(settings, clock)) if settings.local_agent else None
@@ -248,6 +257,7 @@ def _api_context(
     enrolment: EnrolmentService | None,
     gate: Gate,
     jobs: Sequence[JobState],
+    rollouts: RolloutDesk,
 ) -> ApiContext:
     """This will give the API what it may reach."""
     return ApiContext(
@@ -266,6 +276,7 @@ def _api_context(
         capabilities=capabilities(settings),
         jobs=jobs,
         registrations=[],
+        rollouts=rollouts,
         remembered=Remembered(clock),
         sealer=sealer(settings),
         webhooks=webhook_policy(settings),
@@ -293,6 +304,12 @@ def _attendances(settings: Settings, clock: Clock, context: ApiContext) -> list[
     ]  # fmt: skip
     context.registrations.extend(one.state for one in attending)
     return attending
+
+
+def _rollout_desk(settings: Settings, database: Database, clock: Clock) -> RolloutDesk:
+    """This will build where rollouts are asked for. Raises ConfigurationError for a file that is wrong."""
+    targets = {} if settings.rollout_targets is None else read_targets(settings.rollout_targets)
+    return RolloutDesk(RolloutStore(database.engine), targets, clock)
 
 
 def _tokens(settings: Settings, clock: Clock) -> ProviderTokens | None:

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
         "auto", pattern="^(auto|on|off)$", validation_alias=_names(own="AUTH"),
         description="whether REST needs keys: on, off, or auto (on beyond loopback)",
     )  # fmt: skip
+    rollout_targets: Path | None = Field(
+        None, validation_alias=_names(own="ROLLOUT_TARGETS"),
+        description="a TOML file that names what can be rolled out to (docs/rollouts.md); without it nothing can",
+    )  # fmt: skip
     oidc_issuer: str | None = Field(
         None, validation_alias=_names(own="OIDC_ISSUER"),
         description="an OpenID Connect provider whose tokens are taken beside keys: its `iss`, an https URL",

@@ -1180,6 +1180,131 @@ class Operations:
             ),
         )
 
+    def rollout_history(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """All rollouts, the newest first: GET /rollout/history."""
+        return cast(
+            "Page",
+            self._ask(question("GET", "/rollout/history", query={"limit": limit, "cursor": cursor}, listed=True)),
+        )
+
+    def rollout_rollback(self, *, rollout_id: str, idempotency_key: str | None = None) -> Answer:
+        """Take a rollout back: POST /rollout/rollback."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/rollout/rollback",
+                    body={"rollout_id": rollout_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def rollout_start(
+        self,
+        *,
+        target: str,
+        allowed_bad_ratio: float | None = None,
+        approve_before_percent: Sequence[float] | None = None,
+        bad_margin_ratio: float | None = None,
+        bake_seconds: float | None = None,
+        drain_seconds: float | None = None,
+        dry_run: bool | None = None,
+        least_requests: int | None = None,
+        least_seconds: float | None = None,
+        most_seconds: float | None = None,
+        ready_seconds: float | None = None,
+        replicas: int | None = None,
+        steps_percent: Sequence[float] | None = None,
+        strategy: str | None = None,
+        warm_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Begin a rollout: POST /rollout/start."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/rollout/start",
+                    body={
+                        "target": target,
+                        "allowed_bad_ratio": allowed_bad_ratio,
+                        "approve_before_percent": approve_before_percent,
+                        "bad_margin_ratio": bad_margin_ratio,
+                        "bake_seconds": bake_seconds,
+                        "drain_seconds": drain_seconds,
+                        "dry_run": dry_run,
+                        "least_requests": least_requests,
+                        "least_seconds": least_seconds,
+                        "most_seconds": most_seconds,
+                        "ready_seconds": ready_seconds,
+                        "replicas": replicas,
+                        "steps_percent": steps_percent,
+                        "strategy": strategy,
+                        "warm_seconds": warm_seconds,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def rollout_status(self, *, id: str | None = None) -> Page:
+        """Rollouts under way: GET /rollout/status."""
+        return cast("Page", self._ask(question("GET", "/rollout/status", query={"id": id}, listed=True)))
+
+    def rollout_get(self, rollout_id: str) -> Answer:
+        """One rollout with its history: GET /rollout/{rollout_id}."""
+        return cast("Answer", self._ask(question("GET", "/rollout/{rollout_id}", path={"rollout_id": rollout_id})))
+
+    def rollout_pause(self, rollout_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Hold where it is: POST /rollout/{rollout_id}/pause."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/rollout/{rollout_id}/pause",
+                    path={"rollout_id": rollout_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def rollout_promote(self, rollout_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Go on now: POST /rollout/{rollout_id}/promote."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/rollout/{rollout_id}/promote",
+                    path={"rollout_id": rollout_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def rollout_resume(self, rollout_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Go on with the step that was held: POST /rollout/{rollout_id}/resume."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/rollout/{rollout_id}/resume",
+                    path={"rollout_id": rollout_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
     def slo_list(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """Every objective: GET /slo."""
         return cast("Page", self._ask(question("GET", "/slo", query={"limit": limit, "cursor": cursor}, listed=True)))
@@ -2512,6 +2637,133 @@ class AsyncOperations:
                     "/nodes/{node_id}/gpus/release",
                     path={"node_id": node_id},
                     query={"seconds": seconds},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def rollout_history(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """All rollouts, the newest first: GET /rollout/history."""
+        return cast(
+            "Page",
+            await self._ask(question("GET", "/rollout/history", query={"limit": limit, "cursor": cursor}, listed=True)),
+        )
+
+    async def rollout_rollback(self, *, rollout_id: str, idempotency_key: str | None = None) -> Answer:
+        """Take a rollout back: POST /rollout/rollback."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/rollout/rollback",
+                    body={"rollout_id": rollout_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def rollout_start(
+        self,
+        *,
+        target: str,
+        allowed_bad_ratio: float | None = None,
+        approve_before_percent: Sequence[float] | None = None,
+        bad_margin_ratio: float | None = None,
+        bake_seconds: float | None = None,
+        drain_seconds: float | None = None,
+        dry_run: bool | None = None,
+        least_requests: int | None = None,
+        least_seconds: float | None = None,
+        most_seconds: float | None = None,
+        ready_seconds: float | None = None,
+        replicas: int | None = None,
+        steps_percent: Sequence[float] | None = None,
+        strategy: str | None = None,
+        warm_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Begin a rollout: POST /rollout/start."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/rollout/start",
+                    body={
+                        "target": target,
+                        "allowed_bad_ratio": allowed_bad_ratio,
+                        "approve_before_percent": approve_before_percent,
+                        "bad_margin_ratio": bad_margin_ratio,
+                        "bake_seconds": bake_seconds,
+                        "drain_seconds": drain_seconds,
+                        "dry_run": dry_run,
+                        "least_requests": least_requests,
+                        "least_seconds": least_seconds,
+                        "most_seconds": most_seconds,
+                        "ready_seconds": ready_seconds,
+                        "replicas": replicas,
+                        "steps_percent": steps_percent,
+                        "strategy": strategy,
+                        "warm_seconds": warm_seconds,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def rollout_status(self, *, id: str | None = None) -> Page:
+        """Rollouts under way: GET /rollout/status."""
+        return cast("Page", await self._ask(question("GET", "/rollout/status", query={"id": id}, listed=True)))
+
+    async def rollout_get(self, rollout_id: str) -> Answer:
+        """One rollout with its history: GET /rollout/{rollout_id}."""
+        return cast(
+            "Answer", await self._ask(question("GET", "/rollout/{rollout_id}", path={"rollout_id": rollout_id}))
+        )
+
+    async def rollout_pause(self, rollout_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Hold where it is: POST /rollout/{rollout_id}/pause."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/rollout/{rollout_id}/pause",
+                    path={"rollout_id": rollout_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def rollout_promote(self, rollout_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Go on now: POST /rollout/{rollout_id}/promote."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/rollout/{rollout_id}/promote",
+                    path={"rollout_id": rollout_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def rollout_resume(self, rollout_id: str, *, idempotency_key: str | None = None) -> Answer:
+        """Go on with the step that was held: POST /rollout/{rollout_id}/resume."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/rollout/{rollout_id}/resume",
+                    path={"rollout_id": rollout_id},
                     writes=True,
                     idempotency_key=idempotency_key,
                 )

@@ -1,6 +1,7 @@
 """Takes the API's examples from a running server: asks every operation and keeps the answers, cut short.
 
     python scripts/capture_examples.py http://127.0.0.1:8003
+    python scripts/capture_examples.py http://127.0.0.1:8003 --rollout chat    # begins one there, and takes it back
 
 Lists keep 2 items, series 3 points, long lists of names 3; every answer goes to <operation_id>.json under
 control_plane/api/examples (or --folder). Needs nothing but Python. `make openapi` puts them into the document.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping
@@ -88,6 +90,8 @@ def identifiers(base: str) -> dict[str, str]:
         found["slo_id"] = str(objectives[0]["slo_id"])
     if alerts := ask(base, "/alerts", {})["items"]:
         found["alert_id"] = str(alerts[0]["alert_id"])
+    if rollouts := ask(base, "/rollout/history", {})["items"]:
+        found["rollout_id"] = str(rollouts[0]["rollout_id"])
     return found
 
 
@@ -125,15 +129,54 @@ def capture(base: str, folder: Path, only: Collection[str] = ()) -> tuple[list[s
     return written, missing
 
 
+def until(base: str, rollout_id: str, *states: str) -> None:
+    """This will wait until a rollout stands in one of these states. Raises TimeoutError."""
+    for _ in range(TIMEOUT_SECONDS * 4):
+        if ask(base, f"/rollout/{rollout_id}", {})["state"] in states:
+            return
+        time.sleep(0.25)
+    raise TimeoutError(f"{rollout_id} is not {' or '.join(states)}; nothing is waited for longer")
+
+
+def capture_rollout(base: str, folder: Path, target: str) -> list[str]:
+    """This will begin a rollout, hold it, hurry it and take it back, keep the answers, and give their ids."""
+    asked = {"target": target, "steps_percent": [5, 50, 100], "approve_before_percent": [100]}
+    taken: dict[str, Any] = {"rollout_start": ask(base, "/rollout/start", {}, "POST", asked)}
+    rollout_id = str(taken["rollout_start"]["rollout_id"])
+    for verb, states in (("pause", ("observing",)), ("resume", ("paused",)), ("promote", ("observing",))):
+        until(base, rollout_id, *states)
+        if verb == "promote":
+            time.sleep(5)  # requests of this step come in
+            taken["rollout_status"] = ask(base, "/rollout/status", {})
+        taken[f"rollout_{verb}"] = ask(base, f"/rollout/{rollout_id}/{verb}", {}, "POST")
+    time.sleep(3)
+    until(base, rollout_id, "observing")
+    taken["rollout_rollback"] = ask(base, "/rollout/rollback", {}, "POST", {"rollout_id": rollout_id})
+    until(base, rollout_id, "rolled_back")
+    taken["rollout_get"] = ask(base, f"/rollout/{rollout_id}", {})
+    taken["rollout_history"] = ask(base, "/rollout/history", {})
+    for operation_id, answer in taken.items():
+        text = json.dumps(shortened(answer), indent=2, ensure_ascii=False)
+        (folder / f"{operation_id}.json").write_text(text + "\n", encoding="utf-8")
+    return list(taken)
+
+
 def main() -> int:
     """This will capture every example and say what is missing; 1 when something is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", help="the running server, such as http://127.0.0.1:8003")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go")
     parser.add_argument("--only", nargs="+", default=(), help="operation ids; without it all of them")
+    parser.add_argument(
+        "--rollout", metavar="TARGET", help="begin a rollout of this target for the examples of rollouts"
+    )
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    written, missing = capture(arguments.base.rstrip("/"), arguments.folder, arguments.only)
+    base = arguments.base.rstrip("/")
+    if arguments.rollout:
+        written, missing = capture_rollout(base, arguments.folder, arguments.rollout), list[str]()
+    else:
+        written, missing = capture(base, arguments.folder, arguments.only)
     sys.stdout.write(f"{len(written)} examples in {arguments.folder}\n" + "".join(f"missing: {m}\n" for m in missing))
     return 1 if missing else 0
 

@@ -43,6 +43,7 @@ from control_plane.api.resources import (
     nodes,
     opportunities,
     report,
+    rollouts,
     slo,
     slo_status,
     system,
@@ -97,8 +98,8 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
         integrations,
-        slo_status, slo, waste, cost, trends, utilization, opportunities, report,
         alert_rules, alerts,
+        slo_status, slo, waste, cost, trends, utilization, opportunities, report, rollouts,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))
 

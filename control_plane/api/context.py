@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
@@ -17,11 +17,13 @@ from control_plane.model.access import ANYONE, Caller
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
 from control_plane.model.registration import Registration
+from control_plane.model.rollout import Command, Plan
 from control_plane.runtime.clock import Clock
 from control_plane.runtime.destinations import Policy
 from control_plane.runtime.jobs import JobState
 from control_plane.runtime.sealing import Sealer
 from control_plane.storage.readings import Dictionaries
+from control_plane.storage.rollouts import RolloutStore, StoredRollout
 from control_plane.storage.session import Database
 
 
@@ -69,6 +71,27 @@ class EnrolmentDoor(Protocol):
         ...
 
 
+class RolloutDoor(Protocol):
+    """What the API asks of rollouts."""
+
+    @property
+    def store(self) -> RolloutStore:
+        """This will give where they are kept."""
+        ...
+
+    async def plan(self, target: str, plan: Plan) -> tuple[Plan, Mapping[str, Any], list[str]]:
+        """This will complete a plan, choose the candidate's side, and say what speaks against it."""
+        ...
+
+    async def start(self, target: str, plan: Plan) -> StoredRollout:
+        """This will begin a rollout."""
+        ...
+
+    async def command(self, rollout_id: str, command: Command, *, by: str) -> StoredRollout:
+        """This will hand on a person's command."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
     """What a request must pass beside the gate."""
@@ -96,9 +119,8 @@ class ApiContext:
     settings: Mapping[str, object]  # as they may be shown: secrets are already replaced
     capabilities: Mapping[str, object]
     jobs: Sequence[JobState] = ()
-    registrations: list[Registration] = field(
-        default_factory=list
-    )  # with the orchestrator; empty: it is not to be told of us
+    registrations: list[Registration] = field(default_factory=list)  # empty: the orchestrator is not told of us
+    rollouts: RolloutDoor | None = None  # None: this process drives none
     remembered: Remembered | None = None  # None: every answer is made anew
     sealer: Sealer  # of secrets that are stored
     webhooks: Policy = field(default_factory=Policy)  # where they may lead

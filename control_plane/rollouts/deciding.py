@@ -37,7 +37,7 @@ BACK_SECONDS = 0.5
 # On the way back the share is set to zero again this often before a note of it becomes a cry.
 LOUD_CORRECTIONS = 3
 # Of what a person asked for: which event it is. PROMOTE is none: it only shortens a step.
-_EVENTS = {
+EVENTS = {
     Command.APPROVE: Event.APPROVED,
     Command.PAUSE: Event.PAUSE,
     Command.RESUME: Event.RESUME,
@@ -202,7 +202,7 @@ def _commanded(thought: _Thought) -> bool:
     if command is None or command is Command.PROMOTE:
         return False
     thought.rollout = replace(thought.rollout, command=None)
-    event = _EVENTS[command]
+    event = EVENTS[command]
     if not machine.accepts(thought.rollout.state, event):
         because = f"{by} asked to {command}, which a rollout that is {thought.rollout.state} cannot"
         thought.notes.append(Note(at=thought.now, event=command, state=thought.rollout.state, because=because))

@@ -94,7 +94,9 @@ class Runner:
         observed = await self._observed()
         look = await self._look(rollout.target)
         if rollout.state in machine.GUARDED and rollout.share:
-            memory, verdict = self.guard.judge(rollout.guard, look, rollout.plan, self.clock.now())
+            # Until the router was seen to send users there, what ended on the candidate was its warm-up.
+            seen = look if rollout.share_seen else None
+            memory, verdict = self.guard.judge(rollout.guard, seen, rollout.plan, self.clock.now())
         else:
             memory, verdict = None, Verdict.INCONCLUSIVE
         facts = Facts(

@@ -22,6 +22,7 @@ PUBLISHED = {
     ("get", "/slo/status"), ("get", "/slo/violations"), ("post", "/slo/configure"),
     ("get", "/analysis/waste"), ("get", "/analysis/trends"), ("post", "/analysis/utilization"),
     ("get", "/analysis/opportunities"), ("get", "/analysis/report"),
+    ("post", "/rollout/start"), ("post", "/rollout/rollback"), ("get", "/rollout/status"),
 }  # fmt: skip
 ADDED = {
     ("get", "/gpu/attribution"),
@@ -37,6 +38,8 @@ ADDED = {
     ("get", "/alerts"), ("get", "/alerts/{alert_id}"), ("post", "/alerts/{alert_id}/acknowledge"),
     ("get", "/alerts/rules"), ("put", "/alerts/rules"),
     ("get", "/slo"), ("get", "/slo/{slo_id}"), ("delete", "/slo/{slo_id}"), ("get", "/slo/{slo_id}/budget"),
+    ("get", "/rollout/history"), ("get", "/rollout/{rollout_id}"), ("post", "/rollout/{rollout_id}/promote"),
+    ("post", "/rollout/{rollout_id}/pause"), ("post", "/rollout/{rollout_id}/resume"),
     ("post", "/api-keys"), ("get", "/api-keys"), ("delete", "/api-keys/{key_id}"), ("get", "/audit"),
     ("get", "/integrations/orchestrator"),
 }  # fmt: skip

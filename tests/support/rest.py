@@ -15,10 +15,13 @@ from control_plane.access.rates import Buckets
 from control_plane.api.app import build_app
 from control_plane.api.context import ApiContext, Doors
 from control_plane.ingest.server import LinkService
+from control_plane.rollouts.targets import RolloutTarget
+from control_plane.runtime.clock import Clock
 from control_plane.runtime.sealing import Sealer
 from control_plane.storage.readings import Dictionaries
+from control_plane.storage.rollouts import RolloutStore
 from control_plane.storage.session import Database
-from tests.fakes.clock import FakeClock
+from control_plane.workflows.rollout_desk import RolloutDesk
 
 PROBLEM = "application/problem+json"
 MOST_ECHOED = 64
@@ -114,12 +117,13 @@ def problem_of(answer: httpx2.Response, status: int | None = None) -> dict[str, 
 
 def context_of(
     database: Database,
-    clock: FakeClock,
+    clock: Clock,
     service: LinkService,
     *,
     environment: Mapping[str, str] | None = None,
     gate: Gate | None = None,
     doors: Doors | None = None,
+    targets: Mapping[str, RolloutTarget] | None = None,
 ) -> ApiContext:
     """This will give the application what the control plane gives it; without a `gate`, to anybody."""
     configured = settings.load({}, environment or {}, Path("no such file"))
@@ -138,6 +142,7 @@ def context_of(
         capabilities=bootstrap.capabilities(configured),
         sealer=Sealer(lambda: b"tests" * 8),
         webhooks=bootstrap.webhook_policy(configured),
+        rollouts=RolloutDesk(RolloutStore(database.engine), targets or {}, clock),
     )
 
 

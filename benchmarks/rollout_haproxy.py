@@ -1,0 +1,142 @@
+"""Rollouts on a real HAProxy with users who stream all the time: how long, how soon noticed, how many were hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.figures import Figure, Result
+from control_plane.model.rollout import WHOLE, Event, Plan, State
+from control_plane.trials.load.records import Outcome
+from tests.support.haproxy import PROGRAM
+from tests.support.postgres import running_postgres
+from tests.support.rollout_stage import OUTPUT_TOKENS, QUICK, Stage, stage
+
+RATE = 40.0
+SLOW_SECONDS = 1.5
+PLAN = replace(QUICK, shares=(500, 2500, 5000, WHOLE), least_seconds=10, least_requests=30, bake_seconds=10)
+RECORD = Path(__file__).parents[1] / "docs" / "images" / "rollout-slower.svg"
+
+
+async def _driven(on: Stage, plan: Plan) -> State:
+    task = asyncio.get_running_loop().create_task(on.driver().run())
+    try:
+        await on.start(plan)
+        async with on.users(RATE):
+            await on.until(State.PROVISIONING, State.WARMING, State.SHIFTING, State.OBSERVING)
+            stored = await on.until(State.SUCCEEDED, State.ROLLED_BACK, State.PAUSED, seconds=400)
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+    return stored.rollout.state
+
+
+async def _good(folder: Path, url: str, values: dict[str, list[float]]) -> None:
+    async with stage(folder, url) as on:
+        state = await _driven(on, PLAN)
+        assert state is State.SUCCEEDED, state
+        notes = await on.notes()
+        values["promoted"].append((notes[-1].at - notes[0].at).total_seconds())
+        values["requests"].append(len(on.run.records))
+        lost = [r for r in on.run.records if r.outcome is not Outcome.COMPLETED or r.output_tokens != OUTPUT_TOKENS]
+        values["lost"].append(len(lost))
+
+
+async def _slower(folder: Path, url: str, values: dict[str, list[float]], shares: tuple[int, ...]) -> list[list[float]]:
+    async with stage(folder, url) as on:
+        await asyncio.to_thread(on.green.behave, prefill_seconds=SLOW_SECONDS)
+        state = await _driven(on, replace(PLAN, shares=shares))
+        assert state is State.ROLLED_BACK, state
+        assert on.began is not None
+        notes, bad = await on.notes(), on.bad()
+        first = min(r.due_seconds for r in bad)
+        seen = next(n.at for n in notes if n.event == Event.VIOLATION)
+        zero = next(n.at for n in notes if n.event == Event.SHARE_IS_ZERO)
+        name = f"{shares[0] / 100:g}"
+        values[f"detected {name}"].append((seen - on.began).total_seconds() - first)
+        values[f"zero {name}"].append((zero - seen).total_seconds())
+        values[f"bad {name}"].append(len(bad))
+        cut = [r for r in on.run.records if r.outcome is not Outcome.COMPLETED or r.output_tokens != OUTPUT_TOKENS]
+        values["lost"].append(len(cut))
+        marks = [first, (seen - on.began).total_seconds(), (zero - on.began).total_seconds()]
+        return [marks, *([r.due_seconds, r.ttft_seconds or 0.0] for r in on.run.records)]
+
+
+def drawn(points: list[list[float]]) -> str:
+    """This will draw users' waits for the first token over time, with the moments that matter."""
+    (first, seen, zero), waits = points[0], points[1:]
+    begin, end = first - 10, zero + 10
+    across = lambda t: 50 + 640 * (t - begin) / (end - begin)  # noqa: E731
+    down = lambda s: 210 - 180 * min(s, 2.0) / 2.0  # noqa: E731
+    dots = "".join(
+        f'<circle cx="{across(t):.1f}" cy="{down(s):.1f}" r="1.6" fill="{"#c33" if s > 0.5 else "#369"}"/>'
+        for t, s in waits
+        if begin <= t <= end
+    )
+    lines = "".join(
+        f'<line x1="{across(t):.1f}" x2="{across(t):.1f}" y1="24" y2="210" stroke="#888" stroke-dasharray="3 3"/>'
+        f'<text x="{across(t) + 3:.1f}" y="{y}" font-size="11" fill="#444">{word}</text>'
+        for t, y, word in ((first, 22, "first bad request"), (seen, 34, "noticed"), (zero, 46, "share is zero"))
+    )
+    labels = "".join(
+        f'<text x="44" y="{down(s) + 4:.0f}" font-size="11" text-anchor="end" fill="#444">{s:g} s</text>'
+        for s in (0, 0.5, 1, 1.5, 2)
+    )
+    seconds = "".join(
+        f'<text x="{across(first + t):.0f}" y="226" font-size="11" text-anchor="middle" fill="#444">{t} s</text>'
+        for t in range(0, int(end - first) + 1, 5)
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 240" font-family="sans-serif">'
+        '<rect width="720" height="240" fill="#fff"/>'
+        f"{lines}{dots}{labels}{seconds}</svg>\n"
+    )
+
+
+def measure(*, quick: bool) -> Result:
+    """This will promote a good candidate, and roll back slow ones, several times."""
+    assert PROGRAM is not None, "this needs HAProxy: apt install haproxy"
+    runs = 1 if quick else 3
+    values: dict[str, list[float]] = {name: [] for name in ("promoted", "requests", "lost")}
+    for name in ("5", "25"):
+        values |= {f"{what} {name}": [] for what in ("detected", "zero", "bad")}
+    with running_postgres() as server:
+
+        def on_a_new_one(work: object, *arguments: object) -> object:
+            url = server.migrated()
+            with tempfile.TemporaryDirectory() as folder:
+                return asyncio.run(work(Path(folder), url, values, *arguments))  # type: ignore[operator]
+
+        for _ in range(runs):
+            on_a_new_one(_good)
+            on_a_new_one(_slower, (500, 2500, 5000, WHOLE))
+            points = on_a_new_one(_slower, (2500, 5000, WHOLE))
+    if not quick:
+        RECORD.write_text(drawn(json.loads(json.dumps(points))), encoding="utf-8")
+    return Result(
+        name="rollout_haproxy",
+        title="Rollouts on HAProxy, with users who stream",
+        explanation=(
+            f"HAProxy before two servers that stream as vLLM does, {RATE:.0f} requests a second of {OUTPUT_TOKENS} "
+            "tokens each (Poisson), every token counted by its user. A good candidate goes 5 → 25 → 50 → 100 %; one "
+            f"that is {SLOW_SECONDS} s slower to its first token (0.5 s are allowed, for 95 % of requests) is rolled "
+            "back. Noticed: from when the first bad request was due until the verdict, so a part of it is the wait "
+            "itself, and the time in which enough bad requests come: two a second at 5 %, ten at 25 %. Steps last 10 s "
+            "at least here, minutes by default."
+        ),
+        figures=[
+            Figure(name="a good candidate promoted after", unit="s", values=values["promoted"]),
+            Figure(name="requests of users meanwhile", unit="", values=values["requests"]),
+            Figure(name="slower at 5 %: noticed after", unit="s", values=values["detected 5"]),
+            Figure(name="slower at 5 %: share zero, after it was noticed", unit="s", values=values["zero 5"]),
+            Figure(name="slower at 5 %: bad requests", unit="", values=values["bad 5"]),
+            Figure(name="slower at 25 %: noticed after", unit="s", values=values["detected 25"]),
+            Figure(name="slower at 25 %: share zero, after it was noticed", unit="s", values=values["zero 25"]),
+            Figure(name="slower at 25 %: bad requests", unit="", values=values["bad 25"]),
+            Figure(name="streams cut or tokens lost, in all of these", unit="", values=values["lost"]),
+        ],
+        notes=["docs/rollouts.md shows one of them: users' waits for their first token."],
+    )
