@@ -16,9 +16,11 @@ from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock
 from tests.support.postgres import PostgresForTests, running_postgres
 
-# No test asserts on time, and hypothesis' deadline would, on whoever shares the machine.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# No test asserts on time, and hypothesis' deadline would, on whoever shares the machine. What a change must pass is a
+# function of the change: the same examples each time. `--hypothesis-profile explore` looks for new ones.
+settings.register_profile("settled", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile("settled")
 
 
 @pytest.fixture(scope="session")

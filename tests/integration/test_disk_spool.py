@@ -227,6 +227,7 @@ async def test_a_backlog_does_not_change_what_is_known_of_an_entity_now(
     assert store.one("SELECT attributes->>'name' FROM entity WHERE key = 'GPU-0'") == "now"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 async def test_kills_and_outages_at_random_lose_nothing_unsaid(
     seed: int, plane: ControlPlane, clock: FakeClock, store: Store, node: FakeNodeClock, tmp_path: Path

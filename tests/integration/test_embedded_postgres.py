@@ -250,6 +250,7 @@ def test_ctrl_c_in_the_terminal_reaches_the_owner_and_not_the_server(owner: subp
     assert lives(pid)
 
 
+@pytest.mark.slow
 def test_a_path_too_long_for_a_socket_takes_a_short_private_folder(folder: Path) -> None:
     data = folder / ("long-" * 20) / "data"
     server = EmbeddedPostgres(data)
@@ -263,6 +264,7 @@ def test_a_path_too_long_for_a_socket_takes_a_short_private_folder(folder: Path)
     shutil.rmtree(sockets)
 
 
+@pytest.mark.slow
 def test_a_path_that_would_be_read_as_a_list_takes_a_plain_folder(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "a,b: c")
     server.start()
@@ -274,6 +276,7 @@ def test_a_path_that_would_be_read_as_a_list_takes_a_plain_folder(folder: Path) 
     shutil.rmtree(sockets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zombie", "other program"])
 def test_the_pid_file_of_a_dead_server_does_not_prevent_a_start(folder: Path, kind: str) -> None:
     server = EmbeddedPostgres(folder / "data")
@@ -311,6 +314,7 @@ def test_a_start_outside_the_main_thread_is_refused(folder: Path) -> None:
     assert "main thread" in str(refused[0])
 
 
+@pytest.mark.slow
 def test_data_of_another_major_version_is_refused(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "data")
     server.start()
@@ -329,6 +333,7 @@ def test_a_lost_password_file_is_named(folder: Path) -> None:
         server.start()
 
 
+@pytest.mark.slow
 def test_an_interrupted_initialisation_is_done_again(folder: Path) -> None:
     half = folder / "data" / "pgdata.new"
     half.mkdir(parents=True)
@@ -339,6 +344,7 @@ def test_an_interrupted_initialisation_is_done_again(folder: Path) -> None:
     assert not half.exists()
 
 
+@pytest.mark.slow
 def test_a_broken_database_is_refused_with_the_logs_own_reason(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "data")
     server.start()
@@ -349,6 +355,7 @@ def test_a_broken_database_is_refused_with_the_logs_own_reason(folder: Path) -> 
     assert server.pid is None
 
 
+@pytest.mark.slow
 def test_a_large_log_is_set_aside_at_start(folder: Path) -> None:
     server = EmbeddedPostgres(folder / "data")
     server.start()
@@ -386,6 +393,7 @@ def test_as_root_a_folder_that_nobody_can_enter_is_refused_and_left_alone(folder
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 @only_as_root
 def test_as_root_binaries_that_nobody_can_reach_are_copied(folder: Path) -> None:
     installed = find_binaries().prefix
@@ -418,6 +426,7 @@ def test_as_root_only_the_folders_that_the_server_writes_change_hands(folder: Pa
     assert (folder / "data").stat().st_uid == 0
 
 
+@pytest.mark.slow
 @only_as_root
 def test_an_ordinary_user_runs_it_and_root_goes_on_with_the_same_data(folder: Path) -> None:
     folder.chmod(0o777)

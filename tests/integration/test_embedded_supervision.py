@@ -59,6 +59,7 @@ async def test_a_server_that_dies_comes_back_with_its_url_and_its_rows(
     ]
 
 
+@pytest.mark.slow
 async def test_a_server_that_somebody_stops_in_order_comes_back_too(
     server: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -72,12 +73,14 @@ async def test_a_server_that_somebody_stops_in_order_comes_back_too(
     assert "ended with code 0" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_server_that_runs_is_left_alone(server: EmbeddedPostgres) -> None:
     pid = server.pid
     server.restart()
     assert server.pid == pid
 
 
+@pytest.mark.slow
 def test_a_server_that_was_never_started_or_was_stopped_is_not_restarted(server: EmbeddedPostgres) -> None:
     server.stop()
     with pytest.raises(EmbeddedPostgresError, match="was not started"):
@@ -85,6 +88,7 @@ def test_a_server_that_was_never_started_or_was_stopped_is_not_restarted(server:
     assert not server.is_ready
 
 
+@pytest.mark.slow
 def test_a_restart_from_another_thread_is_refused(server: EmbeddedPostgres) -> None:
     errors: list[Exception] = []
 
@@ -100,6 +104,7 @@ def test_a_restart_from_another_thread_is_refused(server: EmbeddedPostgres) -> N
     assert "main thread" in str(errors[0])
 
 
+@pytest.mark.slow
 def test_a_restarted_server_still_ends_with_stop(server: EmbeddedPostgres) -> None:
     first = server.pid
     assert first is not None

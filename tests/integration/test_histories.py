@@ -93,6 +93,7 @@ async def from_samples(world: RollupWorld, name: str, planned: Plan) -> dict[tup
     return {(b.entity_id, b.start): b for b in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [Source.MINUTES, Source.HOURS])
 @pytest.mark.parametrize("rolled_hours", [0.0, 1.5, 3.2, 6.0], ids=["nothing", "some", "most", "all"])
 async def test_rollups_answer_as_samples_do_however_far_they_have_come(

@@ -184,6 +184,7 @@ def _quick_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "RETRY_SECONDS", (0.01,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 async def test_every_tick_is_stored_once_or_told_lost_whatever_happens(
     seed: int, database_url: str, clock: FakeClock

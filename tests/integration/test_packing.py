@@ -157,6 +157,7 @@ def test_every_bit_of_a_packed_day_is_what_it_was(world: PackingWorld, table: st
         assert packed_arrays_of(world, table) == arrays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ENTITIES)
 def test_plain_sql_unpacks_to_the_same_numbers(world: PackingWorld, table: str) -> None:
     world.store(some_unknown(blocks(table, ENTITIES[table][1])))
@@ -193,6 +194,7 @@ def test_a_day_is_packed_when_it_has_been_over_for_a_day_and_not_before(world: P
     assert world.loose("gpu") == 0
 
 
+@pytest.mark.slow
 def test_until_the_last_step_nothing_changes_for_readers(world: PackingWorld) -> None:
     world.store(blocks("gpu", [1, 2]), blocks("host", [4]))
     before = world.everything("gpu")
@@ -258,6 +260,7 @@ def test_a_step_that_died_is_done_again_and_nothing_is_there_twice(
     same(world.everything("gpu"), before)
 
 
+@pytest.mark.slow
 def test_a_reader_of_packed_samples_is_let_finish(world: PackingWorld) -> None:
     world.store(blocks("gpu", [1, 2]))
     world.later(days=2, hours=1)
@@ -317,6 +320,7 @@ async def simple_world(postgres_server: PostgresForTests) -> AsyncIterator[Packi
     postgres_server.drop(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["gpu", "inference"])
 async def test_rollups_of_a_packed_hour_are_made_of_packed_and_late_samples(
     world: PackingWorld, simple_world: PackingWorld, table: str

@@ -114,6 +114,7 @@ async def test_a_replayed_node_is_plainly_marked_as_replayed(database: Database)
         assert node["lost_ticks"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("truth", "first"), [("h200-vllm.healthy.json", True), ("h200-vllm.queue.json", False)])
 async def test_latencies_of_real_vllm_on_an_h200_agree_with_the_load_generator(
     database: Database, truth: str, first: bool
@@ -135,6 +136,7 @@ async def test_latencies_of_real_vllm_on_an_h200_agree_with_the_load_generator(
 FAULTS = json.loads((RECORDINGS / "h200-vllm-faults.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("until", "state", "uses_the_gpu"),
     [

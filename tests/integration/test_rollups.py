@@ -116,6 +116,7 @@ async def test_rollups_of_many_days_say_what_the_samples_say(world: RollupWorld)
                 assert states.statistics["last"][cell] == mine[-1].values[BITS]
 
 
+@pytest.mark.slow
 async def test_an_hour_s_minutes_lie_in_few_rows_and_a_day_s_hours_too(world: RollupWorld) -> None:
     world.store(block("gpu", watts(1, [5.0] * 720) + watts(2, [6.0] * 720)))
     for _ in range(60):
@@ -134,6 +135,7 @@ async def test_an_hour_s_minutes_lie_in_few_rows_and_a_day_s_hours_too(world: Ro
     assert world.rows("SELECT DISTINCT units FROM rollup_hour") == [(24,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours_later", [0.2, 3, 40], ids=["in the hour", "after the hour", "after the day"])
 async def test_late_samples_are_in_the_rollups_as_if_they_had_come_in_time(
     world: RollupWorld, hours_later: float

@@ -100,6 +100,7 @@ async def verdicts(world: World, slo_id: int) -> dict[int, GuardVerdict]:
     return {one.entity_id: one.judgement.verdict for one in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 async def test_every_event_is_counted_once_whoever_dies_when(world: World, seed: int) -> None:
     chance = random.Random(seed)
@@ -121,6 +122,7 @@ async def test_every_event_is_counted_once_whoever_dies_when(world: World, seed:
     assert await counted(world, slo.slo_id) == (good, bad)
 
 
+@pytest.mark.slow
 async def test_what_happened_while_nobody_counted_is_counted_later(world: World) -> None:
     (slo,) = await slos.write(world.database.engine, [TTFT], START)
     world.tick(good=1, bad=0)

@@ -159,6 +159,7 @@ def test_settings_lists_every_setting_with_its_names_and_never_a_secret(tmp_path
     assert "s3cret" not in answer.stdout + answer.stderr
 
 
+@pytest.mark.slow
 def test_an_external_database_a_dotenv_and_published_names_are_honoured(folder: Path, empty_database_url: str) -> None:
     (folder / ".env").write_text(
         f"OPTIINFRA_NODE_NAME=from-dotenv\n{OFTEN[2:].replace('-', '_').upper()}\n".replace(
@@ -179,6 +180,7 @@ def test_an_external_database_a_dotenv_and_published_names_are_honoured(folder: 
     assert "schema       empty → " in up.output
 
 
+@pytest.mark.slow
 def test_a_database_that_does_not_answer_is_one_sentence_without_its_password(folder: Path) -> None:
     port, grpc_port, closed = free_ports(3)
     flags = (f"--data-dir={folder}", f"--port={port}", f"--grpc-port={grpc_port}", "--other-port=0")
@@ -188,6 +190,7 @@ def test_a_database_that_does_not_answer_is_one_sentence_without_its_password(fo
     assert "s3cret" not in answer.stdout + answer.stderr
 
 
+@pytest.mark.slow
 def test_migrate_brings_a_database_to_this_release_and_is_done_when_it_is_there(
     tmp_path: Path, empty_database_url: str, postgres_server: PostgresForTests
 ) -> None:
@@ -445,6 +448,7 @@ def test_ctrl_c_while_the_database_is_down_still_stops_everything(folder: Path) 
         assert not alive(belongs | up.everything())
 
 
+@pytest.mark.slow
 def test_the_fleets_cadence_is_taken_over_by_an_agent_that_connects() -> None:
     with folder_for_postgres() as folder, running(Up(folder, "--fleet-sampling-interval-seconds", "1")) as up:
         up.wait_for_samples(4)

@@ -89,6 +89,7 @@ async def test_a_stream_that_a_proxy_lets_live_for_a_while_only_is_opened_again(
     nothing_is_missing(one, server)
 
 
+@pytest.mark.slow
 async def test_a_balancer_that_forgets_idle_connections_sees_none(server: LinkServer, proxy: TcpProxy) -> None:
     """Of five seconds, with a heartbeat every second: when there is nothing to send, that is what passes."""
     server.heartbeat_seconds, proxy.idle_seconds = 1, 5.0

@@ -104,6 +104,7 @@ def test_what_nobody_saw_is_paid_and_unknown(world: World) -> None:
     assert uses(found[GPU_2]) == pytest.approx({Cause.NO_SAMPLES: 300.0})
 
 
+@pytest.mark.slow
 def test_hours_say_what_their_slots_say(world: World) -> None:
     world.store(block("gpu", looks(GPU_1, BUSY, since=START, count=360) + looks(GPU_2, IDLE, since=START, count=720)))
     world.advance(hours=2)
@@ -118,6 +119,7 @@ def test_hours_say_what_their_slots_say(world: World) -> None:
     assert inside[GPU_2]["paid_seconds"] == pytest.approx(75 * 60.0)
 
 
+@pytest.mark.slow
 def test_late_samples_are_summed_up_again_and_so_is_their_hour(world: World) -> None:
     world.store(block("gpu", looks(GPU_1, BUSY, since=START, count=360)))
     world.advance(hours=2)
@@ -199,6 +201,7 @@ def test_a_gpu_belongs_to_the_server_whose_processes_are_on_it(world: World) -> 
     assert uses(world.total("gpu", START, START + SLOT)[GPU_1]) == pytest.approx({Cause.HOST_STARVED: 300.0})
 
 
+@pytest.mark.slow
 def test_what_is_past_retention_is_dropped(world: World) -> None:
     world.store(block("gpu", looks(GPU_1, BUSY, since=START, count=60)))
     world.advance(hours=2)

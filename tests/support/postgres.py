@@ -47,6 +47,12 @@ class PostgresForTests:
             self._template = template
         return self._create(_new_name("test"), self._template)
 
+    def copy(self, url: str) -> str:
+        """This will make a database with all that lies in that at `url`, to which nobody may be connected."""
+        name = make_url(url).database
+        assert name is not None
+        return self._create(_new_name("copy"), name)
+
     def drop(self, url: str) -> None:
         """This will drop a database, ending whatever is connected to it."""
         name = make_url(url).database

@@ -17,10 +17,18 @@ from tests.support.rest import Api, client_of, context_of
 
 
 @pytest.fixture(scope="session")
-def fleet_url(postgres_server: PostgresForTests) -> Iterator[str]:
-    """A database with the fleet's ten minutes. Nobody writes into it."""
+def played_url(postgres_server: PostgresForTests) -> Iterator[str]:
+    """A database with the fleet's ten minutes, to be copied. Nobody stays connected to it."""
     url = postgres_server.migrated()
     asyncio.run(fleet.fill(url))
+    yield url
+    postgres_server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def fleet_url(postgres_server: PostgresForTests, played_url: str) -> Iterator[str]:
+    """A database with the fleet's ten minutes and its objectives. Nobody writes into it."""
+    url = postgres_server.copy(played_url)
     asyncio.run(objectives.fill(url))
     yield url
     postgres_server.drop(url)
@@ -38,10 +46,9 @@ async def api(fleet_url: str, clock: FakeClock) -> AsyncIterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def judged_url(postgres_server: PostgresForTests) -> Iterator[str]:
+def judged_url(postgres_server: PostgresForTests, played_url: str) -> Iterator[str]:
     """The same ten minutes, rolled up and judged two minutes later. Nobody writes into it."""
-    url = postgres_server.migrated()
-    asyncio.run(fleet.fill(url))
+    url = postgres_server.copy(played_url)
     asyncio.run(objectives.fill(url))
     database = Database(url)
     asyncio.run(judged.do_all(database, lambda: fleet.NOW + timedelta(minutes=2)))

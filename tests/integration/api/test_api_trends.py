@@ -145,6 +145,7 @@ async def test_before_anything_is_found_the_answers_say_so(empty_api: Api) -> No
         assert "nothing is found yet" in body["note"]
 
 
+@pytest.mark.slow
 async def test_forecasts_go_on_after_a_restart_as_if_there_was_none(served: Api) -> None:
     database = served.context.database
     before = (await served.get("/analysis/forecast", model=fleet.QWEN))["items"]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from control_plane.ingest.server import LinkService
 from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock
 from tests.support import fleet, judged
 from tests.support.fleet import A100, GPU_0, GPU_1
-from tests.support.rest import Api, problem_of
+from tests.support.postgres import PostgresForTests
+from tests.support.rest import Api, client_of, context_of, problem_of
 
 # Slots of five minutes end at 11:50, 11:55 and 12:00; samples go from 11:49:58 to 11:59:58.
 TEN_MINUTES = {"since": "2026-03-04T11:50:00Z", "until": "2026-03-04T12:00:00Z"}
@@ -86,20 +91,45 @@ async def test_what_cannot_be_answered_is_refused(judged_api: Api) -> None:
 # -- cost -------------------------------------------------------------------------------------------
 
 
+PRICES = {
+    "as_of": "2026-03-01", "currency": "EUR", "usd_per_unit": 1.25, "per_kwh": 0.2,
+    "prices": [{"per_gpu_hour": 2.0}, {"node": "beta", "per_gpu_hour": 0.8}],
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def api_over(url: str) -> AsyncIterator[Api]:
+    """This will open the API over a database, two minutes after the fleet's last sample."""
+    database, clock = Database(url), FakeClock(fleet.NOW + timedelta(minutes=2))
+    service = LinkService(database, clock, retention_days=14)
+    async with client_of(context_of(database, clock, service)) as client:
+        yield client
+    service.close()
+    await database.close()
+
+
+async def fill(url: str) -> None:
+    """This will enter prices for the fleet and judge it."""
+    async with api_over(url) as api:
+        answer = await api.client.put("/cost/prices", json=PRICES)
+        assert answer.status_code == 200, answer.text
+        await judged.do_all(api.context.database, api.context.clock.now)
+
+
+@pytest.fixture(scope="module")
+def priced_url(postgres_server: PostgresForTests, played_url: str) -> Iterator[str]:
+    """A database with the fleet, and with prices of its own."""
+    url = postgres_server.copy(played_url)
+    asyncio.run(fill(url))
+    yield url
+    postgres_server.drop(url)
+
+
 @pytest.fixture
-async def priced(empty_api: Api, database: Database, clock: FakeClock) -> Api:
-    """The fleet, with prices of its own."""
-    async with fleet.ingesting(database, clock) as (_, address):
-        await fleet.play_fleet(address, clock)
-    clock.advance(120)
-    prices = {
-        "as_of": "2026-03-01", "currency": "EUR", "usd_per_unit": 1.25, "per_kwh": 0.2,
-        "prices": [{"per_gpu_hour": 2.0}, {"node": "beta", "per_gpu_hour": 0.8}],
-    }  # fmt: skip
-    answer = await empty_api.client.put("/cost/prices", json=prices)
-    assert answer.status_code == 200, answer.text
-    await judged.do_all(database, clock.now)
-    return empty_api
+async def priced(priced_url: str) -> AsyncIterator[Api]:
+    """The API over that fleet. Nobody writes into it."""
+    async with api_over(priced_url) as api:
+        yield api
 
 
 async def test_money_follows_hours_prices_and_energy(priced: Api) -> None:
@@ -155,12 +185,16 @@ async def test_prices_can_be_read_back_and_slips_are_refused(empty_api: Api) -> 
     assert after["entered_at"]
 
 
-async def test_new_prices_are_in_what_is_kept(priced: Api, database: Database, clock: FakeClock) -> None:
-    before = (await priced.items("/cost/summary"))[0]
-    await priced.client.put("/cost/prices", json={"as_of": "2026-03-02", "prices": [{"per_gpu_hour": 20.0}]})
-    clock.advance(30)
-    await judged.do_all(database, clock.now)
-    after = (await priced.items("/cost/summary"))[0]
+@pytest.mark.slow
+async def test_new_prices_are_in_what_is_kept(postgres_server: PostgresForTests, priced_url: str) -> None:
+    async with api_over(postgres_server.copy(priced_url)) as api:
+        before = (await api.items("/cost/summary"))[0]
+        await api.client.put("/cost/prices", json={"as_of": "2026-03-02", "prices": [{"per_gpu_hour": 20.0}]})
+        clock = api.context.clock
+        assert isinstance(clock, FakeClock)
+        clock.advance(30)
+        await judged.do_all(api.context.database, clock.now)
+        after = (await api.items("/cost/summary"))[0]
     assert after["usd"] == pytest.approx(20.0 * after["paid_gpu_hours"], rel=0.001)
     assert after["usd"] > before["usd"]
 

@@ -217,6 +217,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 async def test_the_command_line_says_what_came_of_it() -> None:
     quick = (
         "--seconds",

@@ -52,6 +52,7 @@ def assert_nothing_is_kept(recording: RecordedPynvml) -> None:
     assert len(recording.gpm_buffers) <= 2 * (1 + 2)  # two of the GPU and of each instance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ticks",
     [

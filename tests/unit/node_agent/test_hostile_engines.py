@@ -232,6 +232,7 @@ BODIES: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BODIES)
 def test_reading_a_page_takes_little_more_memory_than_the_page(name: str) -> None:
     body = BODIES[name]()

@@ -158,6 +158,7 @@ def test_the_bound_is_exceeded_as_seldom_as_promised(kind: str) -> None:
             assert forecast.record.coverage == pytest.approx(level, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "coverage"),
     [("azure2024_conv_1m_3d", True), ("servegen_m_mid_10m", True), ("azure2023_conv_10s", False)],

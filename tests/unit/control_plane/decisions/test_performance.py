@@ -59,7 +59,7 @@ def test_more_requests_are_never_faster_for_each(model: str, gpu: str, concurren
     fewer, more = (served(model, gpu, n, tensor_parallel=8) for n in (concurrency, 2 * concurrency))
     assert float(more.tpot_seconds) >= float(fewer.tpot_seconds) * 0.999
     assert (
-        float(more.requests_per_second) >= float(fewer.requests_per_second) * 0.97
+        float(more.requests_per_second) >= float(fewer.requests_per_second) * 0.95
     )  # messages pass to slower all-reduces
 
 
