@@ -12,6 +12,7 @@ from benchmarks import (
     agent_weight,
     analysis_speed,
     api_latency,
+    consolidation,
     detection,
     faults,
     fleet_scale,
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "prediction": prediction.measure,
     "scaling_replay": scaling_replay.measure,
     "tuning": tuning.measure,
+    "consolidation": consolidation.measure,
 }
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

@@ -12,16 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from control_plane.catalogue.architectures import architectures, known
-from control_plane.catalogue.engine_constants import engine_constants
 from control_plane.catalogue.machines import machine
 from control_plane.decisions.performance.calibrate import Offset, offsets, spread_after
-from control_plane.decisions.performance.constants import from_mapping
-from control_plane.decisions.performance.intervals import NINE_IN_TEN, Knowledge, spread_of
+from control_plane.decisions.performance.intervals import NINE_IN_TEN, spread_of
 from control_plane.decisions.performance.model_config import architecture
 from control_plane.decisions.performance.rows import Case, blocks, case_of, gathered
 from control_plane.decisions.performance.serving import Served
-from control_plane.decisions.performance.similar import like_its_name
+from control_plane.decisions.performance.shipped import knowledge, model_of
 from control_plane.model.architecture import Architecture
 from control_plane.model.errors import InvalidRequest
 
@@ -38,13 +35,6 @@ class Predicted:
     spread: float | None  # standard deviation of the log of the time per token
     kv_bytes: float = 0.0  # on each GPU, of the requests that run at once
     note: str = ""
-
-
-def knowledge() -> Knowledge:
-    """This will give the constants that ship."""
-    shipped = engine_constants()
-    constants = from_mapping(dict(zip(shipped["names"], shipped["values"], strict=True)))
-    return Knowledge(constants=constants, covariance=np.array(shipped["covariance"], dtype=np.float64))
 
 
 def read_models(folder: Path | None) -> dict[str, Architecture]:
@@ -107,7 +97,7 @@ def _corrected(one: Predicted, offset: Offset | None) -> Predicted:
 def _told(rows: Sequence[dict[str, str]], models: dict[str, Architecture]) -> tuple[list[Predicted], list[Case | None]]:
 
     def find_model(name: str) -> Architecture | None:
-        return models.get(name.lower()) or known(name) or like_its_name(name, architectures().values())
+        return models.get(name.lower()) or model_of(name)
 
     cases: list[Case] = []
     places: list[int] = []

@@ -154,7 +154,7 @@ def as_text(facts: ServerFacts, found: Recommendation | NoAction) -> str:
     lines += [
         f"  requests a second  × {_shown(effect.requests_ratio)}",
         f"  time per token     × {_shown(effect.token_time_ratio)}",
-        f"  running at once      {_shown(effect.running)}",
+        *([f"  running at once      {_shown(effect.running)}"] if effect.running else []),
         f"  cost      {found.cost}",
         f"  risk      {found.risk}",
         f"  rollback  {found.rollback}",

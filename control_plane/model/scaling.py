@@ -20,6 +20,16 @@ class Because(StrEnum):
     AT_LIMIT = "at_limit"  # more is wanted than is allowed
     NOTHING_BINDS = "nothing_binds"  # it serves what is asked
     NO_FLAG_HELPS = "no_flag_helps"  # what binds is not a setting of the engine
+    NOT_WORTH_IT = "not_worth_it"  # it would bring too little, or less than doing it costs
+    NOT_SUPPORTED = "not_supported"  # the engine, its release or the GPU cannot do it
+    DOES_NOT_FIT = "does_not_fit"  # into the GPUs' memory
+    READ_ONLY = "read_only"  # an engine that is watched and not changed
+    BELOW_TRAFFIC = "below_traffic"  # too little would be left for the traffic that is there
+    UNHEALTHY = "unhealthy"  # something is wrong with it for another reason
+    IN_FLIGHT = "in_flight"  # another change of it is under way
+    OUTSIDE_WINDOW = "outside_window"  # not now
+    OVER_BUDGET = "over_budget"
+    TOO_MANY_AT_ONCE = "too_many_at_once"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

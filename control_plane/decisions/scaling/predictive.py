@@ -23,6 +23,8 @@ LEAST_MARGIN, MOST_MARGIN = 0.3, 6.0
 GAIN = 1e-4  # of the logarithm of the margin by a bin with capacity; a week of minutes halves or doubles it at most
 MOST_RISE = 0.1  # by one bin, however much it lacked
 UNFORECAST = 1.3  # times the traffic that is there, while there is no forecast
+# More than any service has: a demand for more is a broken number.
+MOST_REPLICAS = 1e7
 # Times the most that ever came: no forecast is believed beyond. Bounds of a service without a record are that wide.
 BEYOND_ALL = 1.25
 
@@ -108,6 +110,7 @@ def _refused(limits: ScalingLimits, facts: ScalingFacts) -> NoAction | None:
     if facts.demand is None or facts.ready is None:
         what = "demand" if facts.demand is None else "the number of replicas that serve"
         return NoAction(because=Because.MISSING_DATA, explanation=f"{what} is unknown")
-    if not (math.isfinite(facts.demand) and facts.demand >= 0 and facts.ready >= 0 and facts.starting >= 0):
+    sane = math.isfinite(facts.demand) and 0 <= facts.demand <= MOST_REPLICAS * limits.capacity
+    if not (sane and facts.ready >= 0 and facts.starting >= 0):
         return NoAction(because=Because.ABSURD_DATA, explanation=f"a demand of {facts.demand:g} cannot be")
     return None
