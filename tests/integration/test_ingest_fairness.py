@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
 from control_plane.ingest import server, writer
 from optiinfra.telemetry.v1 import link_pb2
 from tests.fakes.clock import FakeClock
-from tests.support.ingest import ControlPlane, RawAgent, Store, commits_held_back, until
+from tests.support.ingest import PATIENCE_SECONDS, ControlPlane, RawAgent, Store, commits_held_back, until
 from tests.support.streams import F32, gpu_records, raw_schema
 
 # A record that is worth a commit's attention: 1 KB of fields that nobody knows.
@@ -83,3 +84,20 @@ async def test_many_streams_are_read_in_bursts_and_nothing_of_them_is_lost(
         for agent in agents:
             await agent.acked(30)
     assert len(store.watts()) == 120
+
+
+async def test_a_fleet_that_connects_at_once_does_not_wait_for_a_burst_each(
+    plane: ControlPlane, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MANY_STREAMS", 1)
+    monkeypatch.setattr(server, "GATHERINGS_SHARE", 8000)  # so long a pause that a fleet never comes in one by one
+    monkeypatch.setattr(server, "EAGER_SECONDS", 3600)
+    agents = [RawAgent(plane, clock, agent_id=f"agent-{number}") for number in range(10)]
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(agents[0])
+        await agents[0].connect()
+        async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
+            for agent in agents[1:]:
+                await stack.enter_async_context(agent)
+                tasks.create_task(agent.connect())
+        assert plane.service.counters.streams == len(agents)
