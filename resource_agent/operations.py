@@ -290,8 +290,6 @@ class Operations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
-        pool: str | Sequence[str] | None = None,
-        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """What paid GPU time, energy and money went into: GET /analysis/waste."""
@@ -312,8 +310,6 @@ class Operations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
-                        "pool": pool,
-                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -415,8 +411,6 @@ class Operations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
-        pool: str | Sequence[str] | None = None,
-        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """GPU-hours, by what they went into: GET /cost/gpu-hours."""
@@ -437,8 +431,6 @@ class Operations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
-                        "pool": pool,
-                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -501,8 +493,6 @@ class Operations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
-        pool: str | Sequence[str] | None = None,
-        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """What was paid, what of it was waste, and what a million tokens cost: GET /cost/summary."""
@@ -523,8 +513,6 @@ class Operations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
-                        "pool": pool,
-                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -1763,8 +1751,6 @@ class AsyncOperations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
-        pool: str | Sequence[str] | None = None,
-        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """What paid GPU time, energy and money went into: GET /analysis/waste."""
@@ -1785,8 +1771,6 @@ class AsyncOperations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
-                        "pool": pool,
-                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -1888,8 +1872,6 @@ class AsyncOperations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
-        pool: str | Sequence[str] | None = None,
-        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """GPU-hours, by what they went into: GET /cost/gpu-hours."""
@@ -1910,8 +1892,6 @@ class AsyncOperations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
-                        "pool": pool,
-                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -1974,8 +1954,6 @@ class AsyncOperations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
-        pool: str | Sequence[str] | None = None,
-        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """What was paid, what of it was waste, and what a million tokens cost: GET /cost/summary."""
@@ -1996,8 +1974,6 @@ class AsyncOperations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
-                        "pool": pool,
-                        "label": label,
                         "by": by,
                     },
                     listed=True,

@@ -11,9 +11,14 @@ from datetime import datetime
 from enum import StrEnum
 
 from control_plane.model.errors import OptiInfraError
-from control_plane.runtime.clock import Clock
+from control_plane.runtime.clock import Clock, thread_seconds
 
 log = logging.getLogger(__name__)
+
+# A job that looks at a whole fleet takes the longer the larger it is: it then looks less often, and at most so much
+# less, for that it leaves a core to what must not wait.
+SHARE_OF_A_CORE = 0.02
+LONGEST_PAUSE_SECONDS = 15.0
 
 
 class Standing(StrEnum):
@@ -46,7 +51,10 @@ class JobState:
 
 
 class Job:
-    """Calls `work` every `every_seconds`, in a thread, and at once again while there is more."""
+    """Calls `work` every `every_seconds`, in a thread, and at once again while there is more.
+
+    What takes long is called less often.
+    """
 
     def __init__(
         self,
@@ -63,13 +71,19 @@ class Job:
         self._every_seconds = every_seconds
         self._clock = clock
         self._end = end
+        self._used_seconds = 0.0  # of CPU, since the last pause
         self._idle = threading.Lock()  # held while a piece is under way, which outlives a cancelled task
 
     async def run(self) -> None:
         """This will work until cancelled."""
         while True:
             if not await self.once():
-                await asyncio.sleep(self._every_seconds)
+                await asyncio.sleep(self.pause_seconds())
+                self._used_seconds = 0.0
+
+    def pause_seconds(self) -> float:
+        """This will say how long to wait after all that was to be done is done."""
+        return max(self._every_seconds, min(self._used_seconds / SHARE_OF_A_CORE, LONGEST_PAUSE_SECONDS))
 
     def close(self) -> None:
         """This will wait for a piece that is under way, and tidy up; call it when `run` has ended."""
@@ -79,7 +93,11 @@ class Job:
 
     def _piece(self) -> Report:
         with self._idle:
-            return self._work()
+            began = thread_seconds()
+            try:
+                return self._work()
+            finally:
+                self._used_seconds += thread_seconds() - began
 
     async def once(self) -> bool:
         """This will do one piece, note what came of it, and say whether there is more to do at once."""

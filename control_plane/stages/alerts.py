@@ -7,7 +7,7 @@ none of it happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from control_plane.alerts import grouping, lifecycle, looking
@@ -25,6 +25,8 @@ from control_plane.storage.session import Database, SyncConnection, storage_erro
 NAME = "alerts"
 LEASE_LIFETIME = timedelta(seconds=20)
 CLEAN_EVERY = timedelta(hours=1)
+# Of an alert that goes on, what was seen last is written so often; a fleet may have thousands of them.
+WRITTEN_EVERY = timedelta(seconds=15)
 
 
 @dataclass(slots=True)
@@ -104,7 +106,7 @@ class AlertJob:
             present = {a.alert_id: a for a in (*before, *outcome.changed, *begun) if a.alert_id not in gone}
             after = suppressed(list(present.values()), configuration.inhibitions, configuration.silences, facts.now)
             was = {a.alert_id: a for a in before}
-            alerts.save(connection, [a for a in after if was.get(a.alert_id) != a])
+            alerts.save(connection, [a for a in after if is_news(was.get(a.alert_id), a)])
             alerts.note(connection, list(changes(was, after)), facts.now)
             self._tell(connection, configuration, after, facts.now)
         return sum(a.state is AlertState.FIRING for a in after)
@@ -176,6 +178,16 @@ def judged(
             if finding.is_so and fingerprint not in known:
                 outcome.begun.append(lifecycle.begun(rule, finding, now, before=ended.get(fingerprint)))
     return outcome
+
+
+def is_news(before: Alert | None, after: Alert) -> bool:
+    """This will say whether an alert is to be written: not for each look at what is still so."""
+    if before is None or after.seen_at - before.seen_at >= WRITTEN_EVERY:
+        return before != after
+    seen = replace(
+        after, seen_at=before.seen_at, value=before.value, summary=before.summary, evidence=before.evidence
+    )  # fmt: skip
+    return seen != before
 
 
 def changes(was: Mapping[int, Alert], after: Sequence[Alert]) -> list[tuple[int, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from control_plane.model.errors import StorageUnavailable
+from control_plane.runtime import jobs
 from control_plane.runtime.jobs import Job, Report, Standing
 from tests.fakes.clock import FakeClock
 
@@ -42,3 +43,13 @@ async def test_a_failure_is_shown_until_a_piece_succeeds_again(clock: FakeClock)
     assert found.state.last_error == "ZeroDivisionError: a mistake of ours"
     await found.once()
     assert (found.state.standing, found.state.last_error) == (Standing.LEADING, None)
+
+
+def test_a_job_that_takes_long_is_done_less_often_but_not_ever_less(clock: FakeClock) -> None:
+    found = job(lambda: Report(leading=True, more=False), clock)
+    for used, pause in ((0.0, 1.0), (0.01, 1.0), (0.1, 5.0), (100.0, jobs.LONGEST_PAUSE_SECONDS)):
+        found._used_seconds = used
+        assert found.pause_seconds() == pause
+    rare = Job("rare", lambda: Report(leading=True, more=False), every_seconds=3600, clock=clock)
+    rare._used_seconds = 100.0
+    assert rare.pause_seconds() == 3600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -18,6 +19,7 @@ from control_plane.alerts.lifecycle import (
     is_flapping,
 )
 from control_plane.model.alert import Alert, AlertRule, AlertSeverity, AlertState, Finding, RuleKind
+from control_plane.stages.alerts import WRITTEN_EVERY, is_news
 
 START = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 RULE = AlertRule(
@@ -145,3 +147,19 @@ def test_whatever_happens_an_alert_only_goes_forward(steps: list[tuple[Finding, 
         if after.state is AlertState.RESOLVED:
             break
         alert = after
+
+
+def test_an_alert_that_goes_on_is_written_now_and_then_and_one_that_changed_at_once() -> None:
+    before = lived((0, SO), (60, SO))
+    assert before is not None
+    hotter = replace(SO, value=91.0, summary="hotter", evidence={"temperature": 91.0})
+    again, later = lived((61, hotter), alert=before), lived((60 + WRITTEN_EVERY.total_seconds(), SO), alert=before)
+    cooler = lived((61, NOT_SO), alert=before)
+    assert again is not None
+    assert later is not None
+    assert cooler is not None
+    assert not is_news(before, again)
+    assert is_news(before, later)
+    assert is_news(before, cooler)
+    assert is_news(before, replace(again, silenced_by="somebody"))
+    assert is_news(None, before)
