@@ -75,9 +75,10 @@ lock: ## resolve the locks again (needs uv)
 configuration: ## rewrite docs/configuration.md from the settings
 	@.venv/bin/python scripts/write_configuration.py
 
-openapi: ## rewrite the golden OpenAPI document, and the Python client's methods, after a wanted change of the API
+openapi: ## rewrite what derives from the API: golden OpenAPI document, docs/API.md, the Python client's methods
 	@.venv/bin/python -m tests.golden.write
 	@.venv/bin/python scripts/write_client.py
+	@PYTHONPATH=.:proto/gen .venv/bin/python scripts/write_api.py
 
 examples: ## take the API's examples from a running server: make examples ARGS=http://127.0.0.1:8003
 	@.venv/bin/python scripts/capture_examples.py $(ARGS)

@@ -15,7 +15,6 @@ from benchmarks import (
     consolidation,
     detection,
     fairness,
-    fairness,
     faults,
     fleet_scale,
     forecast,

@@ -60,6 +60,8 @@ def agent_command(settings: Settings) -> list[str]:
         command.append("--allow-plaintext")  # the link does not leave this host
     if settings.node_name:
         command.append(f"--node-name={settings.node_name}")
+    if settings.node_labels:
+        command.append(f"--node-labels={','.join(settings.node_labels)}")
     if settings.scrape_targets:
         command.append(f"--scrape-targets={','.join(settings.scrape_targets)}")
     return command

@@ -204,6 +204,10 @@ class Settings(BaseSettings):
     node_name: str | None = Field(
         None, validation_alias=_names(own="NODE_NAME"), description="the local agent's node name; unset: the host's"
     )
+    node_labels: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias=_names(own="NODE_LABELS"),
+        description="the local agent's node labels, key=value separated by commas, such as pool=h200-spot",
+    )  # fmt: skip
     sampling_interval_seconds: float = Field(
         5.0, ge=0.5, le=300, validation_alias=_names("METRICS_COLLECTION_INTERVAL", own="SAMPLING_INTERVAL_SECONDS"),
         description="the local agent's cadence",
@@ -336,7 +340,7 @@ def host_port(host: str, port: int) -> str:
 
 
 def _split_lists(values: dict[str, Any]) -> None:
-    for name in ("scrape_targets", "allowed_hosts", "allowed_destinations", "cors_origins"):
+    for name in ("scrape_targets", "node_labels", "allowed_hosts", "allowed_destinations", "cors_origins"):
         entries = values.get(name)
         if isinstance(entries, str):
             values[name] = tuple(entry.strip() for entry in entries.split(",") if entry.strip())

@@ -115,6 +115,7 @@ def identity(settings: Settings, *, interval_seconds: float) -> Identity:
     """This will say who this agent is and what its cadence is now; the epoch is new in every process."""
     attributes = {**node_attributes(settings.host_proc), **read_topology(settings.host_sys)}
     attributes["sampling_interval_seconds"] = interval_seconds
+    attributes["labels"] = settings.labels
     return Identity(
         agent_id=agent_id(settings.state_dir),
         node_name=settings.node_name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -17,6 +18,9 @@ SHORTEST_INTERVAL_SECONDS = 0.5
 LONGEST_INTERVAL_SECONDS = 300.0
 # Everything that a control plane may ask for; the host's owner says which of it is done here.
 COMMANDS = ("collect_now", "release_gpus")
+# As in Kubernetes: a name, perhaps behind a domain, and a short value; none of them a comma.
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}=[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+MOST_LABELS = 32
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -35,6 +39,7 @@ class Settings:
 
     server: str = "127.0.0.1:8004"
     node_name: str = ""  # empty: the host's name
+    node_labels: tuple[str, ...] = ()  # key=value, such as pool=h200-spot: what time and money is shown by
     state_dir: Path = Path("/var/lib/optiinfra-agent")
     host_proc: Path = Path("/proc")
     host_sys: Path = Path("/sys")
@@ -75,6 +80,11 @@ class Settings:
                 f"{SHORTEST_INTERVAL_SECONDS:g} to {LONGEST_INTERVAL_SECONDS:g} are accepted"
             )
         self._check_policy()
+        if len(self.node_labels) > MOST_LABELS:
+            raise SettingsError(f"node_labels has {len(self.node_labels)}; at most {MOST_LABELS} are accepted")
+        for label in self.node_labels:
+            if not _LABEL.fullmatch(label):
+                raise SettingsError(f"node_labels has {label!r}; write key=value, for example pool=h200-spot")
         for target in self.scrape_targets:
             if not target.startswith(("http://", "https://")):
                 raise SettingsError(f"scrape target {target!r} is no URL; write for example http://127.0.0.1:8000")
@@ -118,6 +128,11 @@ class Settings:
                 raise SettingsError(
                     f"pushed_targets names {target!r}; write host or host:port, for example engine-7:8000"
                 ) from error
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """This will give the node's labels; of two with one key the later one wins."""
+        return dict(label.split("=", 1) for label in self.node_labels)
 
     @property
     def policy(self) -> LocalPolicy:

@@ -290,6 +290,8 @@ class Operations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        pool: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """What paid GPU time, energy and money went into: GET /analysis/waste."""
@@ -310,6 +312,8 @@ class Operations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
+                        "pool": pool,
+                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -411,6 +415,8 @@ class Operations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        pool: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """GPU-hours, by what they went into: GET /cost/gpu-hours."""
@@ -431,6 +437,8 @@ class Operations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
+                        "pool": pool,
+                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -493,6 +501,8 @@ class Operations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        pool: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """What was paid, what of it was waste, and what a million tokens cost: GET /cost/summary."""
@@ -513,6 +523,8 @@ class Operations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
+                        "pool": pool,
+                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -1751,6 +1763,8 @@ class AsyncOperations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        pool: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """What paid GPU time, energy and money went into: GET /analysis/waste."""
@@ -1771,6 +1785,8 @@ class AsyncOperations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
+                        "pool": pool,
+                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -1872,6 +1888,8 @@ class AsyncOperations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        pool: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """GPU-hours, by what they went into: GET /cost/gpu-hours."""
@@ -1892,6 +1910,8 @@ class AsyncOperations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
+                        "pool": pool,
+                        "label": label,
                         "by": by,
                     },
                     listed=True,
@@ -1954,6 +1974,8 @@ class AsyncOperations:
         namespace: str | Sequence[str] | None = None,
         pod: str | Sequence[str] | None = None,
         gpu: str | Sequence[str] | None = None,
+        pool: str | Sequence[str] | None = None,
+        label: str | Sequence[str] | None = None,
         by: str | None = None,
     ) -> Page:
         """What was paid, what of it was waste, and what a million tokens cost: GET /cost/summary."""
@@ -1974,6 +1996,8 @@ class AsyncOperations:
                         "namespace": namespace,
                         "pod": pod,
                         "gpu": gpu,
+                        "pool": pool,
+                        "label": label,
                         "by": by,
                     },
                     listed=True,

@@ -13,6 +13,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from control_plane.model.errors import InvalidRequest
+from control_plane.model.labels import MOST_LABELS
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -151,14 +152,24 @@ class ServerWindow(OfServers, Windowed):
     """Inference servers over a stretch of time."""
 
 
-Group = Literal["fleet", "node", "gpu", "server", "model", "namespace", "gpu_model"]
+Group = Literal["fleet", "node", "gpu", "server", "model", "namespace", "gpu_model", "pool"]
+ByLabel = Annotated[str, Field(pattern=r"^label:[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}=[A-Za-z0-9._-]{1,63}$")]
 
 
 class OfUse(OfServers, Windowed):
     """What GPUs were used for, over a stretch of time; by default the last day."""
 
     gpu: list[Name] = Field(default_factory=list, max_length=100, description="GPU UUID; may be repeated")
-    by: Group = Field("fleet", description="what each item is about")
+    pool: list[Name] = Field(default_factory=list, max_length=100, description="its node's; may be repeated")
+    label: list[Label] = Field(
+        default_factory=list,
+        max_length=MOST_LABELS,
+        description="key=value that its node has; each of several must fit",
+    )
+    by: Group | ByLabel = Field(
+        "fleet", description="what each item is about; label:KEY is the value of a node's label"
+    )
 
 
 Fields = Annotated[

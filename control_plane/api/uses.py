@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from control_plane.api.schemas import TEXT, TIME
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.finding import USUAL_WINDOW, WINDOWS, Finding
+from control_plane.model.labels import pool_of
 from control_plane.model.use import Owner
 from control_plane.storage import findings, moments, prices, readings, use
 from control_plane.storage.readings import Selection
@@ -81,7 +82,9 @@ def kept_window(asked: OfUse) -> timedelta | None:
 
 def is_narrowed(asked: OfUse) -> bool:
     """This will say whether only some of what there is is asked about."""
-    return any((asked.node, asked.gpu, asked.server, asked.model, asked.namespace, asked.pod))
+    return any((
+        asked.node, asked.gpu, asked.server, asked.model, asked.namespace, asked.pod, asked.pool, asked.label,
+    ))  # fmt: skip
 
 
 async def answer(context: ApiContext, asked: OfUse, *, by: str | None = None, limit: int | None = None) -> Answer:
@@ -139,6 +142,8 @@ class _Chosen:
     models: Sequence[str]
     namespaces: Sequence[str]
     pods: Sequence[str]
+    pools: Sequence[str]
+    labels: Collection[tuple[str, str]]
 
     def takes(self, owner: Owner) -> bool:
         return (
@@ -146,6 +151,8 @@ class _Chosen:
             and (not self.models or owner.model in self.models)
             and (not self.namespaces or owner.namespace in self.namespaces)
             and (not self.pods or owner.pod in self.pods)
+            and (not self.pools or pool_of(owner.labels) in self.pools)
+            and all(label in owner.labels for label in self.labels)
         )
 
 
@@ -157,7 +164,8 @@ async def _chosen(context: ApiContext, asked: OfUse) -> _Chosen:
     return _Chosen(
         gpus=await readings.select_entities(context.database.engine, selection, MOST_GPUS),
         server_ids=await scope.server_ids(context, asked.server),
-        models=asked.model, namespaces=asked.namespace, pods=asked.pod,
+        models=asked.model, namespaces=asked.namespace, pods=asked.pod, pools=asked.pool,
+        labels=[(key, value) for key, _, value in (label.partition("=") for label in asked.label)],
     )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
+from control_plane.model.labels import Labels
+
 
 class EntityKind(IntEnum):
     """What a sample can be about. The numbers are those of telemetry.proto's EntityKind."""
@@ -47,3 +49,4 @@ class Entity:
     first_seen_at: datetime
     last_seen_at: datetime
     state_since: datetime  # when the attribute "state" last changed
+    node_labels: Labels = ()

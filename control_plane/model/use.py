@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from control_plane.model.activity import Activity
+from control_plane.model.labels import Labels
 
 
 class UseClass(StrEnum):
@@ -88,6 +89,7 @@ class Owner:
     model: str | None = None
     server_id: int | None = None
     allocated: bool | None = None  # given to somebody by the kubelet; None: no kubelet says
+    labels: Labels = ()  # of its node
 
 
 Numbers = npt.NDArray[np.float64]

@@ -11,6 +11,7 @@ from sqlalchemy import Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.model.entity import AnnouncedEntity, Entity, EntityKind
+from control_plane.model.labels import labels_of
 from control_plane.storage.schema import entity, node
 from control_plane.storage.session import SyncConnection
 
@@ -63,7 +64,7 @@ def every(connection: SyncConnection, kind: EntityKind, node_ids: Sequence[int] 
     """This will give all entities of a kind, in the order of their ids; None means of any node."""
     rows = connection.execute(
         "SELECT e.entity_id, e.node_id, n.name, e.kind, e.key, e.attributes, e.first_seen_at, e.last_seen_at, "
-        "e.state_since FROM entity e JOIN node n USING (node_id) "
+        "e.state_since, n.attributes->'labels' FROM entity e JOIN node n USING (node_id) "
         "WHERE e.kind = %s AND n.forgotten_at IS NULL AND (%s::int[] IS NULL OR e.node_id = ANY(%s)) "
         "ORDER BY e.entity_id",
         (int(kind), node_ids, node_ids),
@@ -72,8 +73,9 @@ def every(connection: SyncConnection, kind: EntityKind, node_ids: Sequence[int] 
         Entity(
             entity_id=entity_id, node_id=node_id, node_name=name, kind=EntityKind(kind_number), key=key,
             attributes=attributes, first_seen_at=first, last_seen_at=last, state_since=since,
+            node_labels=labels_of(labels),
         )
-        for entity_id, node_id, name, kind_number, key, attributes, first, last, since in rows
+        for entity_id, node_id, name, kind_number, key, attributes, first, last, since, labels in rows
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from psycopg import sql
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from control_plane.model.labels import labels_of
 from control_plane.model.use import GPU_USE, SERVER_USE, Cells, Owner
 from control_plane.storage import moments
 from control_plane.storage.copying import HEADER, POSTGRES_EPOCH_US, TRAILER, CopyColumn, copy_rows
@@ -100,7 +101,7 @@ def _again_unknown(column: str) -> sql.Composable:
 
 def owner_ids(connection: SyncConnection, owners: Iterable[Owner]) -> dict[Owner, int]:
     """This will give each owner's number, giving one to those that have none yet. Nobody is 0."""
-    wanted = {owner: json.dumps(asdict(owner), sort_keys=True) for owner in set(owners)}
+    wanted = {owner: json.dumps(_said(owner), sort_keys=True) for owner in set(owners)}
     found = {Owner(): NOBODY}
     for owner, text in wanted.items():
         if owner in found:
@@ -123,8 +124,16 @@ def owners(connection: SyncConnection) -> dict[int, Owner]:
     return {NOBODY: Owner()} | {owner_id: _owner(said) for owner_id, said in rows}
 
 
+def _said(owner: Owner) -> dict[str, Any]:
+    # Who has no labels is written as before there were any: it stays the same owner.
+    said = asdict(owner)
+    labels = dict(said.pop("labels"))
+    return said | ({"labels": labels} if labels else {})
+
+
 def _owner(said: Mapping[str, Any]) -> Owner:
-    return Owner(**{name: said.get(name) for name in Owner.__slots__})
+    plain = {name: said.get(name) for name in Owner.__slots__ if name != "labels"}
+    return Owner(**plain, labels=labels_of(said.get("labels")))
 
 
 # -- adding up --------------------------------------------------------------------------------------

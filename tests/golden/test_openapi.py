@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scripts import write_api
 from tests.golden.write import GOLDEN, document
 
 # Published already: people have them in scripts (docs of the project name them).
@@ -80,6 +81,10 @@ def _operations(api: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]
 
 def test_the_api_is_the_published_one(api: dict[str, Any]) -> None:
     assert api == json.loads(GOLDEN.read_bytes()), "the API has changed; if that is wanted, run `make openapi`"
+
+
+def test_the_page_that_people_read_is_made_of_it(api: dict[str, Any]) -> None:
+    assert write_api.TARGET.read_text() == write_api.written(api), "run `make openapi`"
 
 
 def test_every_published_path_is_still_there_and_none_came_unannounced(api: dict[str, Any]) -> None:

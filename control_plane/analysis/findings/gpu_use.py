@@ -1,4 +1,4 @@
-"""What is found out about the use of GPUs in a window: of the fleet, and by node, GPU, server, model and namespace."""
+"""What is found out about the use of GPUs in a window: of the fleet, and by whatever may be asked for."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from control_plane.analysis.findings.grouping import Sums, grouped
 from control_plane.analysis.waste import money
 from control_plane.analysis.waste.money import Spent
 from control_plane.model.finding import Draft
+from control_plane.model.labels import pool_of
 from control_plane.model.price import PriceHistory
 from control_plane.model.use import GPU_USE, Cells, Owner
 
@@ -27,6 +28,9 @@ KIND = "gpu_use"
 FLEET = "fleet"
 # Of what has no name, such as GPUs that no server uses.
 NONE = "(none)"
+LABEL = "label:"  # and a key: by what the nodes are labelled
+# So many keys are found on schedule; others are added up when they are asked for.
+MOST_LABEL_KEYS = 16
 # What it is all made of; a reader can ask for each of them.
 SERIES = (
     "gpu_utilization_ratio", "graphics_active_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio",
@@ -70,7 +74,7 @@ def identity(gpu: Gpu) -> dict[str, Any]:
 
 
 def drafts(facts: UseFacts, *, of: Sequence[str] | None = None) -> list[Draft]:
-    """This will judge a window's use, of the groups `of` (all when None): fleet, node, gpu, server, model, …"""
+    """This will judge a window's use, of the groups `of` (all when None): fleet, node, …, label:KEY."""
     known = [place for place, gpu_id in enumerate(facts.cells.entity_ids) if int(gpu_id) in facts.gpus]
     of_row = [(facts.gpus[int(facts.cells.entity_ids[p])], facts.owners[int(facts.cells.owner_ids[p])]) for p in known]
     cells = Cells(
@@ -78,11 +82,10 @@ def drafts(facts: UseFacts, *, of: Sequence[str] | None = None) -> list[Draft]:
         entity_ids=facts.cells.entity_ids[known], owner_ids=facts.cells.owner_ids[known],
         columns={name: values[known] for name, values in facts.cells.columns.items()},
     )  # fmt: skip
-    out = []
-    for kind, key_of in _GROUPS.items():
-        if of is None or kind in of:
-            out += _drafts(facts, cells, of_row, kind, key_of)
-    return out
+    if of is None:
+        keys = sorted({key for _, owner in of_row for key, _ in owner.labels})[:MOST_LABEL_KEYS]
+        of = [*_GROUPS, *(f"{LABEL}{key}" for key in keys)]
+    return [draft for kind in of for draft in _drafts(facts, cells, of_row, kind, _key_of(kind))]
 
 
 Row = tuple[Gpu, Owner]
@@ -94,7 +97,15 @@ _GROUPS: Mapping[str, Callable[[Row], str]] = {
     "model": lambda row: row[1].model or NONE,
     "namespace": lambda row: row[1].namespace or NONE,
     "gpu_model": lambda row: row[0].name or NONE,
+    "pool": lambda row: pool_of(row[1].labels) or NONE,
 }
+
+
+def _key_of(kind: str) -> Callable[[Row], str]:
+    if kind.startswith(LABEL):
+        key = kind.removeprefix(LABEL)
+        return lambda row: dict(row[1].labels).get(key, NONE)
+    return _GROUPS[kind]
 
 
 def _drafts(
@@ -155,6 +166,8 @@ def _named(kind: str, key: str, gpus: Sequence[Gpu], facts: UseFacts) -> dict[st
         return {"node": gpus[0].node}
     if kind == "server":
         return {"server": facts.servers.get(int(key), key) if key.isdecimal() else key}
+    if kind.startswith(LABEL):
+        return {"label": f"{kind.removeprefix(LABEL)}={key}"}
     return {kind: key}
 
 

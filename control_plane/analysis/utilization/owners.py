@@ -39,6 +39,7 @@ def _owner(gpu: Entity, by_key: Mapping[tuple[int, str], Entity], by_pid: Mappin
         model=_text(server.attributes.get("model")) if server is not None else None,
         server_id=server.entity_id if server is not None else None,
         allocated=None if not isinstance(given, list) else holder is not None,
+        labels=gpu.node_labels,
     )
 
 

@@ -74,7 +74,7 @@ GROUP = {
     "observed_ratio": NUMBER,
 }
 # Of whatever an item is about, one of these is there.
-NAMES = ("fleet", "node", "gpu", "index", "name", "server", "model", "namespace", "gpu_model")
+NAMES = ("fleet", "node", "gpu", "index", "name", "server", "model", "namespace", "gpu_model", "pool", "label")
 FIGURES = (*GROUP, "classes", *MONEY, "confidence", "evidence")
 ITEM = {
     "type": "object",
@@ -106,8 +106,9 @@ def picked(body: Mapping[str, Any], figures: tuple[str, ...]) -> dict[str, Any]:
 async def analysis_waste(asked: Annotated[OfUse, Query()], context: Context) -> Response:
     """Useful, inefficient, stranded, allocated and idle, unallocated, unknown: disjoint, and together what is paid.
 
-    `by` says what each item is about: the fleet (default), nodes, GPUs, servers, models, namespaces, kinds of GPU. The
-    windows 1h, 24h (default), 7d and 30d are kept ready; any other is added up, by whole five minutes.
+    `by` says what each item is about: the fleet (default), nodes, GPUs, servers, models, namespaces, kinds of GPU,
+    pools, or a node's label (`label:KEY`). The windows 1h, 24h (default), 7d and 30d are kept ready; any other is added
+    up, by whole five minutes.
     """
     answer = await uses.answer(context, asked)
     return page(

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from prometheus_client.parser import text_string_to_metric_families
 
 from control_plane.storage.session import Database
+from optiinfra.telemetry.v1 import command_pb2, link_pb2
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support import fleet
 from tests.support.fleet import Link, Row
@@ -76,6 +77,30 @@ async def test_a_sample_that_does_not_come_in_time_is_said_not_to_have_come(
 async def test_a_sample_of_a_node_that_does_not_exist_cannot_be_asked_for(database: Database, clock: FakeClock) -> None:
     async with _connected(database, clock) as (api, _, _):
         await api.refused("/metrics/collect", 404, method="POST", node="nobody")
+
+
+async def test_an_agent_s_answer_to_letting_go_of_its_gpus_is_given_with_its_words(
+    database: Database, clock: FakeClock
+) -> None:
+    refused = command_pb2.COMMAND_OUTCOME_REFUSED
+    async with _connected(database, clock) as (api, link, _):
+
+        async def agent() -> None:
+            result = command_pb2.CommandResult(
+                id=await link.command(), outcome=refused, detail="allowed_commands does not name it"
+            )
+            await link.call.write(link_pb2.AgentMessage(command_result=result))
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(agent())
+            answer = await api.client.post("/nodes/live/gpus/release", params={"seconds": 60})
+        body = answer.json()
+        assert (body["node"], body["outcome"], body["seconds"]) == ("live", "refused", 60)
+        assert body["detail"] == "allowed_commands does not name it"
+        away = (await api.client.post("/nodes/asleep/gpus/release")).json()
+        assert away["outcome"] == "not_connected"
+        await api.refused("/nodes/live/gpus/release", 422, method="POST", seconds=3601)
+        await api.refused("/nodes/nobody/gpus/release", 404, method="POST")
 
 
 async def test_the_exposition_counts_what_was_committed(database: Database, clock: FakeClock) -> None:

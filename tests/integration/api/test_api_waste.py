@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from control_plane.ingest.server import LinkService
 from control_plane.storage.session import Database
@@ -204,3 +206,54 @@ async def test_the_energy_of_a_gpu_has_its_price(priced: Api) -> None:
     first = found[GPU_0]
     assert first["energy_cost_usd"] == pytest.approx(first["energy_joules"] / 3.6e6 * 0.25, rel=1e-3)
     assert found[A100]["unknown"]["energy_cost_usd"] == "energy_unknown"
+
+
+# -- pools and labels -------------------------------------------------------------------------------
+
+
+async def label(url: str) -> None:
+    """This will label the fleet's nodes and judge it."""
+    async with api_over(url) as api:
+        said = (("alpha", {"pool": "spot", "team": "search"}), ("beta", {"team": "ads", "odd": ["x"]}))
+        async with api.context.database.engine.begin() as connection:
+            for node, labels in said:
+                await connection.execute(
+                    text("UPDATE node SET attributes = attributes || CAST(:labels AS jsonb) WHERE name = :node"),
+                    {"node": node, "labels": json.dumps({"labels": labels})},
+                )
+        await judged.do_all(api.context.database, api.context.clock.now)
+
+
+@pytest.fixture(scope="module")
+def labelled_url(postgres_server: PostgresForTests, played_url: str) -> Iterator[str]:
+    """A database with the fleet, its nodes with labels."""
+    url = postgres_server.copy(played_url)
+    asyncio.run(label(url))
+    yield url
+    postgres_server.drop(url)
+
+
+@pytest.fixture
+async def labelled(labelled_url: str) -> AsyncIterator[Api]:
+    """The API over that fleet."""
+    async with api_over(labelled_url) as api:
+        yield api
+
+
+async def test_time_and_money_are_shown_by_pool_and_by_label(labelled: Api) -> None:
+    for since in ({"since": "24h"}, TEN_MINUTES):  # kept, and added up
+        pools = {i["pool"]: i["gpus"] for i in await labelled.items("/cost/summary", by="pool", **since)}
+        assert pools == {"spot": 2, "(none)": 1}
+        teams = await labelled.items("/cost/gpu-hours", by="label:team", **since)
+        assert {i["label"]: i["gpus"] for i in teams} == {"team=search": 2, "team=ads": 1}
+        assert [i["label"] for i in await labelled.items("/analysis/waste", by="label:odd", **since)] == ["odd=(none)"]
+
+
+async def test_a_pool_and_labels_narrow_what_is_asked(labelled: Api) -> None:
+    everything = await labelled.items("/analysis/waste", by="node")
+    for narrowed in ({"pool": "spot"}, {"label": "team=search"}, {"label": ["team=search", "pool=spot"]}):
+        found = await labelled.items("/analysis/waste", by="node", **narrowed)
+        assert [i["classes"] for i in found] == [i["classes"] for i in everything if i["node"] == "alpha"]
+    assert await labelled.items("/analysis/waste", label=["team=search", "team=ads"]) == []
+    await labelled.refused("/analysis/waste", 422, by="label:")
+    await labelled.refused("/analysis/waste", 422, label="team")

@@ -145,3 +145,16 @@ def test_a_dotenv_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"A=\xff\xfe\n")
     with pytest.raises(SettingsError, match="not text"):
         read_dotenv(path)
+
+
+def test_labels_are_pairs_and_of_two_with_one_key_the_later_wins() -> None:
+    settings = loaded(environment={"OPTIINFRA_NODE_LABELS": "pool=a, team=search,pool=h200-spot,example.com/x=y.z"})
+    assert settings.labels == {"pool": "h200-spot", "team": "search", "example.com/x": "y.z"}
+
+
+@pytest.mark.parametrize("label", ["pool", "pool=", "=a", "pool=a b", "pool=a=b", "p" * 129 + "=a", "pool=" + "a" * 64])
+def test_what_is_no_label_is_refused_in_a_sentence(label: str) -> None:
+    with pytest.raises(SettingsError, match="write key=value"):
+        loaded(["--node-labels", label])
+    with pytest.raises(SettingsError, match="at most 32"):
+        loaded(["--node-labels", ",".join(f"k{n}=v" for n in range(33))])
