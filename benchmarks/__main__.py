@@ -43,7 +43,6 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "fairness": fairness.measure,
     "api_latency": api_latency.measure,
     "stored_history": stored_history.measure,
-    "fairness": fairness.measure,
     "faults": faults.measure,
     "detection": detection.measure,
     "analysis_speed": analysis_speed.measure,
