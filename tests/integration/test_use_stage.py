@@ -210,3 +210,34 @@ def test_what_is_past_retention_is_dropped(world: World) -> None:
     world.advance(days=3, hours=6)
     assert world.rows("SELECT 1 FROM gpu_use_slot WHERE start < '2026-03-05'") == []
     assert world.rows("SELECT 1 FROM gpu_use_hour WHERE start < '2026-03-05'") != []
+
+
+def test_slices_of_a_gpu_go_to_those_who_have_them_and_its_energy_with_them(world: World) -> None:
+    world.entities(31, 32, kind=7)
+    with world.database.connect(autocommit=True) as connection:
+        connection.execute("""UPDATE entity SET attributes = '{"mig_enabled": true}' WHERE entity_id = 1""")
+        for number, namespace, profile in ((31, "search", "2g.20gb"), (32, "ads", "1g.10gb")):
+            held = {"allocated_to": [{"namespace": namespace, "pod": "p", "ended": False}], "used_by": []}
+            said = {"gpu": "thing-1", "profile": profile, "state": "present", "attribution": held}
+            connection.execute(
+                "UPDATE entity SET attributes = %s::jsonb WHERE entity_id = %s", (json.dumps(said), number)
+            )
+    whole = {"power_draw_watts": 700.0, "memory_used_bytes": 2e10}
+    world.store(
+        block("gpu", looks(GPU_1, whole, since=START, count=72)),
+        block("gpu_instance", looks(31, {n: v for n, v in BUSY.items() if "active" in n} | {"memory_used_bytes": 2e10},
+                                    since=START, count=72)),
+        block("gpu_instance", looks(32, {"memory_used_bytes": 1e7}, since=START, count=72)),
+    )  # fmt: skip
+    world.advance(minutes=8)
+    rows = world.rows(
+        "SELECT owner->>'namespace', paid_seconds, use_work_seconds, use_allocated_unused_seconds, "
+        "use_unallocated_seconds, use_work_joules + use_allocated_unused_joules + use_unallocated_joules "
+        "FROM gpu_use_slot LEFT JOIN use_owner USING (owner_id) WHERE entity_id = 1 ORDER BY 1"
+    )
+    seventh = 300 / 7
+    assert [row[0] for row in rows] == ["ads", "search", None]
+    for row, (share, place) in zip(rows, ((1, 3), (2, 2), (4, 4)), strict=True):
+        expected = [share * seventh, 0.0, 0.0, 0.0, share * seventh * 700.0]
+        expected[place - 1] = share * seventh
+        assert row[1:] == pytest.approx(expected, rel=1e-4, abs=1e-3)

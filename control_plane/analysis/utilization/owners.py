@@ -1,4 +1,4 @@
-"""Who has a GPU: the inference server whose processes are on it, its model, the pod that it was given to."""
+"""Who has a GPU, or an instance of one: the server with processes on it, its model, the pod it was given to."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from control_plane.model.use import Owner
 
 
 def owners(gpus: Sequence[Entity], servers: Sequence[Entity]) -> Mapping[int, Owner]:
-    """This will say of each GPU, by its id, who has it."""
+    """This will say of each GPU, or instance, by its id, who has it."""
     by_key: dict[tuple[int, str], Entity] = {}
     by_pid: dict[tuple[int, int], Entity] = {}
     for server in servers:
         for entry in _dicts(server.attributes.get("gpus")):
-            by_key[server.node_id, str(entry.get("gpu"))] = server
+            for name in ("gpu", "gpu_instance"):
+                if isinstance(key := entry.get(name), str):
+                    by_key[server.node_id, key] = server
         for pid in _pids(server):
             by_pid[server.node_id, pid] = server
     return {gpu.entity_id: _owner(gpu, by_key, by_pid) for gpu in gpus}

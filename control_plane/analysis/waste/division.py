@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,10 @@ class Division:
     busy_seconds: Numbers
     rest_seconds: Numbers
     joules: Numbers  # over both; NaN: unknown
+
+    def scaled(self, shares: Numbers) -> Division:
+        """This will count each look for a share of a GPU only; joules are of the share already."""
+        return replace(self, busy_seconds=self.busy_seconds * shares, rest_seconds=self.rest_seconds * shares)
 
 
 def divided(
