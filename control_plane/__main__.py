@@ -7,6 +7,7 @@ nothing but the agent's packages.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -61,9 +62,13 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         "completion", help="print what a shell completes with: source <(optiinfra completion bash)"
     )
     shell.add_argument("shell", choices=("bash", "zsh", "fish"))
-    diagnosis = verbs.add_parser("diagnose", help="say what bound an inference server, from saved answers of /metrics")
-    diagnosis.add_argument("--recording", required=True, metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
+    diagnosis = verbs.add_parser(
+        "diagnose", help="say what binds inference servers: now, or in saved answers of /metrics (--recording)"
+    )
+    diagnosis.add_argument("--recording", metavar="DIR", help="0000.prom, 0005.prom, … and gpu.jsonl")
+    diagnosis.add_argument("--url", help="another control plane than the one that runs here")
     diagnosis.add_argument("--json", action="store_true", help="for programs")
+    _add_settings(diagnosis)
     tuning = verbs.add_parser("recommend", help="say which flags would help an inference server, from saved /metrics")
     tuning.add_argument("--recording", required=True, metavar="DIR", help="as for diagnose: of the run to improve")
     tuning.add_argument("--json", action="store_true", help="for programs")
@@ -175,14 +180,20 @@ def _completion(shell: str) -> int:
     return OK
 
 
-def _diagnose(folder: str, *, as_json: bool) -> int:
+def _diagnose(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from control_plane import diagnose
+    from control_plane.terminal import bottlenecks
+    from control_plane.terminal.rest import Rest
     from node_agent.__main__ import read_exposition
 
-    found = diagnose.load(Path(folder), read_exposition)
-    print(diagnose.as_json(found) if as_json else diagnose.as_text(found))
+    if arguments.recording is None:
+        items = bottlenecks.load(Rest(_settings(arguments), arguments.url))
+        print(json.dumps(items, indent=1) if arguments.json else bottlenecks.as_text(items))
+        return OK
+    found = diagnose.load(Path(arguments.recording), read_exposition)
+    print(diagnose.as_json(found) if arguments.json else diagnose.as_text(found))
     return OK
 
 
@@ -353,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.verb == "completion":
             return _completion(arguments.shell)
         if arguments.verb == "diagnose":
-            return _diagnose(arguments.recording, as_json=arguments.json)
+            return _diagnose(arguments)
         if arguments.verb == "recommend":
             return _recommend(arguments.recording, as_json=arguments.json)
         if arguments.verb == "predict":

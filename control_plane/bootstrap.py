@@ -42,6 +42,7 @@ from control_plane.runtime.sealing import Sealer, key_of
 from control_plane.settings import LOOPBACK, SECRETS, WILDCARDS, Settings, host_port
 from control_plane.stages.alerts import AlertJob
 from control_plane.stages.analysis import AnalysisJob
+from control_plane.stages.bottlenecks import BottleneckJob
 from control_plane.stages.delivery import DeliveryJob, over_http
 from control_plane.stages.slo import SloJob
 from control_plane.storage import audit, events, idempotency, migrations, partitions
@@ -70,6 +71,8 @@ ANALYSIS_SECONDS = 15.0
 AUDIT_KEPT = timedelta(days=400)
 # Samples come every few seconds; a violation is to be seen soon after the one that shows it.
 SLO_SECONDS = 2.0
+# Every sample is judged, and samples come every few seconds.
+BOTTLENECK_SECONDS = 3.0
 # Who sends a write again does so within minutes, or after a night.
 REPEATS_KEPT = timedelta(days=1)
 # What a rule finds is to be told within seconds, and the outbox is looked into as often.
@@ -173,6 +176,8 @@ def capabilities(settings: Settings) -> Mapping[str, object]:
             "telemetry": "available",
             "record_and_replay": "available",
             "analysis": "available",
+            "bottlenecks": "available",
+            "alerts": "available",
             "recommendations": "not in this release",
             "rollouts": "available" if settings.rollout_targets else "no targets are named (--rollout-targets)",
         },
@@ -389,6 +394,7 @@ def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     packing = PackingJob(database, holder=replica, now=clock.now, after=timedelta(days=settings.pack_after_days))
     hours_kept = timedelta(days=settings.hour_retention_days)
     slo = SloJob(database, holder=replica, now=clock.now)
+    bottlenecks = BottleneckJob(database, holder=replica, now=clock.now)
     alerts = AlertJob(database, holder=replica, now=clock.now, url=settings.shown_url)
     send = over_http(webhook_policy(settings))
     delivery = DeliveryJob(database, holder=replica, now=clock.now, sealer=sealer(settings), send=send)
@@ -396,6 +402,9 @@ def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     return [
         Job("rollups", rollups.work, end=rollups.close, every_seconds=ROLLUP_SECONDS, clock=clock),
         Job("slo", slo.work, end=slo.close, every_seconds=SLO_SECONDS, clock=clock),
+        Job(
+            "bottlenecks", bottlenecks.work, end=bottlenecks.close, every_seconds=BOTTLENECK_SECONDS, clock=clock
+        ),
         Job("alerts", alerts.work, end=alerts.close, every_seconds=ALERT_SECONDS, clock=clock),
         Job("alert delivery", delivery.work, end=delivery.close, every_seconds=DELIVERY_SECONDS, clock=clock),
         Job("analysis", analysis.work, end=analysis.close, every_seconds=ANALYSIS_SECONDS, clock=clock),

@@ -14,7 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from control_plane.analysis.bottlenecks.gpu_facts import GpuLook
+from control_plane.analysis.bottlenecks.gpu_facts import (
+    HEAT_REASONS,
+    PCIE_BYTES_PER_SECOND,
+    POWER_CAP_REASON,
+    GpuLook,
+)
 from control_plane.analysis.bottlenecks.timeline import Judged, Recorded, timeline
 from control_plane.model.bottleneck import Bottleneck
 from control_plane.model.errors import InvalidRequest
@@ -26,13 +31,8 @@ _NAME = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\.prom(?:\.gz)?")
 _BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_SNAPSHOTS = 100_000
 _MEBIBYTE = 1024 * 1024
-# NVML's clocks-event reasons (nvml.h): hardware slowdown, thermal (software, hardware), power brake.
-_HEAT_REASONS = 0x08 | 0x20 | 0x40 | 0x80
-_POWER_CAP_REASON = 0x04
 # One direction of one NVLink of Hopper and later; what `nvlink_l0_*` is a part of.
 _NVLINK_BYTES_PER_SECOND = 25e9
-# PCIe 4.0 x16, one direction: GPUs with more are rarer, and a link that is half full there is busy here.
-_PCIE_BYTES_PER_SECOND = 31.5e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +205,8 @@ def _look(row: Mapping[str, Any], highest_clock: float | None) -> GpuLook:
         link_bytes_per_second=link,
         link_capacity_bytes_per_second=capacity,
         sm_clock_share=None if clock is None or not highest_clock else clock / highest_clock,
-        slowed_by_heat=bool(reasons & _HEAT_REASONS) if isinstance(reasons, int) else None,
-        at_power_cap=bool(reasons & _POWER_CAP_REASON) if isinstance(reasons, int) else None,
+        slowed_by_heat=bool(reasons & HEAT_REASONS) if isinstance(reasons, int) else None,
+        at_power_cap=bool(reasons & POWER_CAP_REASON) if isinstance(reasons, int) else None,
         power_watts=None if power is None else power / 1000,
     )
 
@@ -221,7 +221,7 @@ def _link(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
     if nvlink > pcie:
         return nvlink, None
     known = any(name.startswith("pcie_") for name in row)
-    return (pcie, _PCIE_BYTES_PER_SECOND) if known else (None, None)
+    return (pcie, PCIE_BYTES_PER_SECOND) if known else (None, None)
 
 
 def _rate(row: Mapping[str, Any], name: str) -> float | None:

@@ -113,6 +113,46 @@ class Operations:
             ),
         )
 
+    def analysis_bottlenecks(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+        of: str | None = None,
+        bottleneck: str | Sequence[str] | None = None,
+    ) -> Page:
+        """What binds each inference server, and what to do about it: GET /analysis/bottlenecks."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/analysis/bottlenecks",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                        "of": of,
+                        "bottleneck": bottleneck,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
     def analysis_correlation(
         self,
         *,
@@ -1582,6 +1622,46 @@ class AsyncOperations:
                     body={"comment": comment},
                     writes=True,
                     idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def analysis_bottlenecks(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        node: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+        namespace: str | Sequence[str] | None = None,
+        pod: str | Sequence[str] | None = None,
+        of: str | None = None,
+        bottleneck: str | Sequence[str] | None = None,
+    ) -> Page:
+        """What binds each inference server, and what to do about it: GET /analysis/bottlenecks."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/analysis/bottlenecks",
+                    query={
+                        "since": since,
+                        "until": until,
+                        "limit": limit,
+                        "cursor": cursor,
+                        "node": node,
+                        "server": server,
+                        "model": model,
+                        "namespace": namespace,
+                        "pod": pod,
+                        "of": of,
+                        "bottleneck": bottleneck,
+                    },
+                    listed=True,
                 )
             ),
         )

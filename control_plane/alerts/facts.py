@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from control_plane.model.bottleneck import Bottleneck
 from control_plane.model.entity import Entity
 from control_plane.model.sample import Reading
 
@@ -82,6 +83,18 @@ class ObjectiveFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BoundFacts:
+    """What binds a server, or a GPU that no server has."""
+
+    entity: Entity
+    bottleneck: Bottleneck
+    since: datetime
+    judged_at: datetime
+    score: float
+    evidence: Mapping[str, object]  # where it is something to tell of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All that rules look at, as of one moment."""
 
@@ -93,6 +106,7 @@ class Facts:
     use: Mapping[float, Sequence[UseFacts]] = field(default_factory=dict)  # hours -> GPUs
     filesystems: Mapping[float, Sequence[FilesystemFacts]] = field(default_factory=dict)  # hours looked back
     objectives: Sequence[ObjectiveFacts] = ()
+    bound: Sequence[BoundFacts] = ()
 
     def fresh(self, reading: Reading | None) -> Reading | None:
         """This will give a look if it says something of now."""

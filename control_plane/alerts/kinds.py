@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -30,6 +30,7 @@ class Kind:
     wait: timedelta
     keep: timedelta
     parameters: Mapping[str, Parameter]
+    matchers: Mapping[str, str] = field(default_factory=dict)  # of a rule that has none of its own
 
 
 def _kind(means: str, about: str, severity: AlertSeverity, wait: float, keep: float, **parameters: Parameter) -> Kind:
@@ -74,6 +75,16 @@ KINDS: Mapping[RuleKind, Kind] = MappingProxyType(
             _CRITICAL, 10, 30,
             gone_counts=Parameter(usual=1, least=0, most=1, means="0: one that went away was taken away on purpose"),
         ),
+        RuleKind.STUCK_COLLECTIVE: _kind(
+            "GPUs are 100 % utilised and do nothing: a collective that never ends", "node server gpu", _CRITICAL, 0, 60
+        ),
+        # What a busy server that is well is bound by (memory bandwidth, arithmetic) needs nobody.
+        RuleKind.BOTTLENECK: replace(
+            _kind("something binds an inference server that can be helped", f"{_SERVER} gpu bottleneck", _WARNING,
+                  300, 300),
+            matchers={"bottleneck": "throttled_or_faulty_gpu|kv_capacity_bound|prefix_cache_miss|batch_limited|"
+                                    "network_or_client|communication_bound|host_bound|queue_bound"},
+        ),
         RuleKind.LOW_UTILIZATION: _kind(
             "a GPU that somebody holds is hardly busy", _GPU, _INFO, 0, 3600,
             busy_ratio=Parameter(usual=0.1, least=0, most=1, means="busy for less than this share of the time"),
@@ -109,7 +120,7 @@ def usual_rule(kind: RuleKind) -> AlertRule:
     found = KINDS[kind]
     return AlertRule(
         name=kind.value, kind=kind, severity=found.severity, wait=found.wait, keep=found.keep,
-        parameters={name: p.usual for name, p in found.parameters.items()},
+        parameters={name: p.usual for name, p in found.parameters.items()}, matchers=found.matchers,
     )  # fmt: skip
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
-from control_plane.alerts.facts import EventFacts, Facts, GpuFacts, UseFacts
+from control_plane.alerts.facts import BoundFacts, EventFacts, Facts, GpuFacts, UseFacts
 from control_plane.alerts.suppression import matches
 from control_plane.model.alert import AlertRule, Finding, RuleKind
+from control_plane.model.bottleneck import Bottleneck
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.event import Severity
 from control_plane.model.sample import Reading
@@ -18,6 +19,9 @@ _DOWN = frozenset({"unreachable", "error", "unhealthy"})
 _GONE_COUNTS = timedelta(hours=1)
 # Of an hour in which the GPU was not looked at for this share, nothing is concluded.
 _LEAST_OBSERVED = 0.8
+# Verdicts are written a few times a minute; a server may be looked at once a minute.
+VERDICT_FRESH = timedelta(minutes=2)
+_BINDING = [b for b in Bottleneck if b not in (Bottleneck.MISSING_DATA, Bottleneck.IDLE, Bottleneck.HEALTHY)]
 _GPU_GONE = frozenset({"device_lost", "hung"})
 
 Look = Callable[[AlertRule, Facts], Iterator[Finding]]
@@ -180,6 +184,51 @@ def _down(rule: AlertRule, facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _named(bound: BoundFacts) -> dict[str, str]:
+    if bound.entity.kind is EntityKind.INFERENCE_SERVER:
+        return _server(bound.entity)
+    return _gpu(bound.entity)
+
+
+def _where(bound: BoundFacts) -> str:
+    if bound.entity.kind is EntityKind.INFERENCE_SERVER:
+        return f"{bound.entity.key} on {bound.entity.node_name}"
+    return _called(bound.entity)
+
+
+def _is_known(bound: BoundFacts, facts: Facts) -> bool:
+    is_fresh = facts.now - bound.judged_at <= VERDICT_FRESH
+    return is_fresh and bound.bottleneck is not Bottleneck.MISSING_DATA
+
+
+def _stuck(rule: AlertRule, facts: Facts) -> Iterator[Finding]:
+    for bound in facts.bound:
+        is_so = bound.bottleneck is Bottleneck.STUCK_COLLECTIVE
+        yield Finding(
+            labels=_named(bound), is_so=is_so if _is_known(bound, facts) else None,
+            value=bound.score if is_so else None, since=bound.since if is_so else None,
+            summary=f"GPUs of {_where(bound)} are fully utilised and do nothing: a collective that never ends"
+            if bound.entity.kind is EntityKind.INFERENCE_SERVER
+            else f"{_where(bound)} is fully utilised and does nothing: a collective that never ends",
+            evidence=bound.evidence if is_so else {},
+        )  # fmt: skip
+
+
+def _bottleneck(rule: AlertRule, facts: Facts) -> Iterator[Finding]:
+    asked = rule.matchers.get("bottleneck", "*")
+    classes = [b for b in _BINDING if asked == "*" or b.value in asked.split("|")]
+    for bound in facts.bound:
+        labels, known = _named(bound), _is_known(bound, facts)
+        for bottleneck in classes:
+            is_so = bound.bottleneck is bottleneck
+            yield Finding(
+                labels={**labels, "bottleneck": bottleneck.value}, is_so=is_so if known else None,
+                value=bound.score if is_so else None, since=bound.since if is_so else None,
+                summary=f"{_where(bound)} is {bottleneck.value.replace('_', ' ')}",
+                evidence=bound.evidence if is_so else {},
+            )  # fmt: skip
+
+
 def _observed(use: UseFacts) -> bool:
     return use.paid_seconds > 0 and use.observed_seconds / use.paid_seconds >= _LEAST_OBSERVED
 
@@ -293,6 +342,8 @@ _LOOKS: Mapping[RuleKind, Look] = {
     RuleKind.GPU_HUNG: _gpu_hung,
     RuleKind.ENGINE_HUNG: _hung,
     RuleKind.ENGINE_DOWN: _down,
+    RuleKind.STUCK_COLLECTIVE: _stuck,
+    RuleKind.BOTTLENECK: _bottleneck,
     RuleKind.LOW_UTILIZATION: _low_utilization,
     RuleKind.WASTE: _waste,
     RuleKind.SLO_VIOLATED: _violated,

@@ -15,6 +15,11 @@ BUILT_IN: Sequence[Inhibition] = (
     # A GPU that has fallen off the bus is why its engine hangs.
     Inhibition(source={"kind": "gpu_hung"}, target={"kind": "engine_hung"}, equal=("node",)),
     Inhibition(source={"kind": "gpu_hung"}, target={"kind": "gpu_throttled"}, equal=("gpu",)),
+    # GPUs that spin in a collective are why their engine hangs.
+    Inhibition(source={"kind": "stuck_collective"}, target={"kind": "engine_hung"}, equal=("server",)),
+    # What binds an engine that hangs or is down is that.
+    Inhibition(source={"kind": "engine_hung"}, target={"kind": "bottleneck"}, equal=("server",)),
+    Inhibition(source={"kind": "engine_down"}, target={"kind": "bottleneck"}, equal=("server",)),
     # An engine that hangs or is down misses its objectives, and its budget burns.
     Inhibition(source={"kind": "engine_hung"}, target={"kind": "slo_violated"}, equal=("server",)),
     Inhibition(source={"kind": "engine_down"}, target={"kind": "slo_violated"}, equal=("server",)),

@@ -50,8 +50,8 @@ class RuleBody(_Body):
     wait_seconds: Seconds | None = Field(None, description="it must be so for so long before the alert fires")
     keep_seconds: Seconds | None = Field(None, description="it must not be so for so long before it is resolved")
     parameters: dict[Name, float] = Field(default_factory=dict, max_length=8, description="numbers of its kind")
-    matchers: Matchers = Field(
-        default_factory=dict, description="labels that what it is about must have; a|b is either, * any"
+    matchers: Matchers | None = Field(
+        None, description="labels that what it is about must have; a|b is either, * any; default: as its kind's"
     )
     labels: Matchers = Field(default_factory=dict, description="put on its alerts")
     runbook_url: Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://\S+$")] | None = None
@@ -75,7 +75,8 @@ class RuleBody(_Body):
             name=self.name, kind=self.kind, severity=self.severity or usual.severity, is_enabled=self.enabled,
             wait=usual.wait if self.wait_seconds is None else timedelta(seconds=self.wait_seconds),
             keep=usual.keep if self.keep_seconds is None else timedelta(seconds=self.keep_seconds),
-            parameters={**usual.parameters, **self.parameters}, matchers=self.matchers, labels=self.labels,
+            parameters={**usual.parameters, **self.parameters},
+            matchers=usual.matchers if self.matchers is None else self.matchers, labels=self.labels,
             runbook_url=self.runbook_url,
         )  # fmt: skip
 

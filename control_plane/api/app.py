@@ -23,6 +23,7 @@ from control_plane.api.resources import (
     alerts,
     api_keys,
     audit,
+    bottlenecks,
     collect,
     configuration,
     cost,
@@ -98,8 +99,8 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
         integrations,
-        alert_rules, alerts,
         slo_status, slo, waste, cost, trends, utilization, opportunities, report, rollouts,
+        bottlenecks, alert_rules, alerts,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))
 

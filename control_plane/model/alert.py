@@ -34,6 +34,8 @@ class RuleKind(StrEnum):
     GPU_HUNG = "gpu_hung"
     ENGINE_HUNG = "engine_hung"
     ENGINE_DOWN = "engine_down"
+    STUCK_COLLECTIVE = "stuck_collective"
+    BOTTLENECK = "bottleneck"
     LOW_UTILIZATION = "low_utilization"
     WASTE = "waste"
     SLO_VIOLATED = "slo_violated"

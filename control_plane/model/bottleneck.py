@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -49,3 +50,22 @@ class Verdict:
     evidence: Sequence[Evidence]
     remedies: Sequence[str]  # in the order in which to try them
     cannot_tell: Mapping[Bottleneck, str] = field(default_factory=dict)  # class -> what would be needed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """What was learnt of an engine since it started, and outlives the process that learnt it."""
+
+    counters_since: float | None = None  # when its counters began (Unix seconds): another start, another engine
+    most_running: float | None = None  # the most requests that ran at once while others waited
+    paces: tuple[tuple[float, float], ...] = ()  # requests that decoded, mean time per token: only the best ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spell:
+    """One bottleneck of one server, or of a GPU that no server has, over the time in which it bound."""
+
+    entity_id: int
+    since: datetime
+    until: datetime  # when the newest window that was judged ended
+    verdict: Verdict  # of the newest window in which it bound

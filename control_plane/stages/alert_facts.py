@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from control_plane.alerts.facts import (
+    BoundFacts,
     EventFacts,
     Facts,
     FilesystemFacts,
@@ -15,12 +16,13 @@ from control_plane.alerts.facts import (
     UseFacts,
 )
 from control_plane.model.alert import AlertRule, RuleKind
+from control_plane.model.bottleneck import Bottleneck
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Reading
 from control_plane.model.slo import Events, GuardVerdict, Slo
 from control_plane.model.use import CLASS_OF, Cause, UseClass
 from control_plane.slo import budget
-from control_plane.storage import entities, newest, slo_events, slos, use
+from control_plane.storage import bottlenecks, entities, newest, slo_events, slos, use
 from control_plane.storage.newest import NewestReader
 from control_plane.storage.session import SyncConnection
 
@@ -29,6 +31,8 @@ SLOWLY = timedelta(minutes=1)
 VERDICT_AGE = timedelta(minutes=2)
 # Of a window of which less has been counted, nothing is told: minutes are no month.
 LEAST_COVERED = 0.25
+_BOUND = {RuleKind.STUCK_COLLECTIVE, RuleKind.BOTTLENECK}
+_AT_EASE = (Bottleneck.MISSING_DATA, Bottleneck.IDLE, Bottleneck.HEALTHY)
 _EVENTS = ("xid", "gpu_lost", "gpu_hung")
 _WASTED = [f"use_{cause}_seconds" for cause in Cause if CLASS_OF[cause] in (UseClass.STRANDED, UseClass.ALLOCATED_IDLE)]
 _HELD = [f"use_{cause}_seconds" for cause in Cause if CLASS_OF[cause] not in (UseClass.UNALLOCATED, UseClass.UNKNOWN)]
@@ -78,6 +82,7 @@ class FactReader:
             use=self._use,
             filesystems=self._filled,
             objectives=_objectives(connection, now),
+            bound=_bound(connection, [*servers, *gpus]) if _BOUND & {rule.kind for rule in rules} else (),
         )
 
     def _read_slow(
@@ -102,6 +107,18 @@ def _events(connection: SyncConnection, since: datetime) -> list[EventFacts]:
         )
         for node_id, at, kind, severity, entity_kind, key, detail in newest.events(connection, _EVENTS, since)
     ]
+
+
+def _bound(connection: SyncConnection, among: Sequence[Entity]) -> list[BoundFacts]:
+    by_id = {entity.entity_id: entity for entity in among}
+    return [
+        BoundFacts(
+            entity=by_id[entity_id], bottleneck=bottleneck, since=since, judged_at=until, score=score,
+            evidence=evidence,
+        )
+        for entity_id, bottleneck, since, until, score, evidence in bottlenecks.binding(connection, _AT_EASE)
+        if entity_id in by_id
+    ]  # fmt: skip
 
 
 def _use(connection: SyncConnection, gpus: Sequence[Entity], hours: float) -> list[UseFacts]:

@@ -36,6 +36,7 @@ ADDED = {
     ("get", "/analysis/forecast"), ("get", "/analysis/correlation"), ("get", "/cost/savings"),
     ("get", "/cost/summary"), ("get", "/cost/gpu-hours"), ("get", "/cost/prices"), ("put", "/cost/prices"),
     ("get", "/nodes/{node_id}/config"), ("put", "/nodes/{node_id}/config"),
+    ("get", "/analysis/bottlenecks"),
     ("get", "/alerts"), ("get", "/alerts/{alert_id}"), ("post", "/alerts/{alert_id}/acknowledge"),
     ("get", "/alerts/rules"), ("put", "/alerts/rules"),
     ("get", "/slo"), ("get", "/slo/{slo_id}"), ("delete", "/slo/{slo_id}"), ("get", "/slo/{slo_id}/budget"),

@@ -117,3 +117,38 @@ def _of_gpu(gpu: GpuWindow | None) -> Iterator[Number]:
 
 def _per(value: float | None, seconds: float | None) -> float | None:
     return None if value is None or seconds is None else value / seconds
+
+
+# Which stored fields (docs/metrics.md) each number was made of, for who checks it with the history endpoints.
+SERIES: Mapping[str, tuple[str, ...]] = {
+    "requests_running": ("requests_running_count",),
+    "requests_waiting": ("requests_waiting_count",),
+    "requests_decoding": ("inter_token_latency_seconds",),
+    "kv_cache_usage": ("kv_cache_usage_ratio",),
+    "preemptions_rate": ("preemptions_total",),
+    "output_tokens_rate": ("inter_token_latency_seconds", "ttft_seconds", "generation_tokens_total"),
+    "prompt_tokens_rate": ("prompt_tokens_live_total", "prompt_tokens_total"),
+    "step_tokens": ("iteration_tokens",),
+    "ttft_seconds": ("ttft_seconds",),
+    "inter_token_seconds": ("inter_token_latency_seconds",),
+    "queue_seconds": ("queue_seconds",),
+    "aborted_ratio": ("requests_aborted_total", "requests_finished_total", "requests_failed_total"),
+    "running_limit": ("requests_running_count", "requests_waiting_count"),
+    "cache_hit_ratio": ("prefix_cache_hits_total", "prefix_cache_queries_total"),
+    "cache_turnover_seconds": ("kv_cache_capacity_tokens", "prompt_tokens_live_total"),
+    "busy_share": ("iteration_tokens", "inter_token_latency_seconds"),
+    "prefill_share": ("iteration_tokens", "inter_token_latency_seconds", "prefill_seconds"),
+    "kv_places": ("kv_cache_capacity_tokens", "prompt_length_tokens", "output_length_tokens"),
+    "slowed": ("inter_token_latency_seconds",),
+    "gpu_utilization_ratio": ("gpu_utilization_ratio",),
+    "sm_active_ratio": ("sm_active_ratio",),
+    "sm_active_spread": ("sm_active_ratio",),
+    "tensor_active_ratio": ("tensor_active_ratio",),
+    "dram_active_ratio": ("dram_active_ratio",),
+    "link": ("nvlink_transmit_bytes_per_second", "nvlink_receive_bytes_per_second"),
+    "link_share": ("nvlink_transmit_bytes_per_second", "nvlink_receive_bytes_per_second"),
+    "sm_clock_share": ("sm_clock_megahertz",),
+    "thermal_share": ("clock_event_reasons_bits",),
+    "power_cap_share": ("clock_event_reasons_bits",),
+    "power_watts": ("power_draw_watts",),
+}

@@ -25,6 +25,58 @@ class GpuLook:
     power_watts: float | None = None
 
 
+# NVML's clocks-event reasons (nvml.h): hardware slowdown, thermal (software, hardware), power brake; power cap.
+HEAT_REASONS, POWER_CAP_REASON = 0x08 | 0x20 | 0x40 | 0x80, 0x04
+# PCIe 4.0 x16, one direction: GPUs with more are rarer, and a link that is half full there is busy here.
+PCIE_BYTES_PER_SECOND = 31.5e9
+STORED = (
+    "gpu_utilization_ratio", "sm_active_ratio", "tensor_active_ratio", "dram_active_ratio",
+    "pcie_transmit_bytes_per_second", "pcie_receive_bytes_per_second", "nvlink_transmit_bytes_per_second",
+    "nvlink_receive_bytes_per_second", "sm_clock_megahertz", "clock_event_reasons_bits", "power_draw_watts",
+)  # fmt: skip
+
+
+def look_of(
+    gpu: str, values: Mapping[str, float | None], *, highest_clock: float | None, nvlink_bytes_per_second: float | None
+) -> GpuLook:
+    """This will make a look of a stored sample's fields (`STORED`).
+
+    `highest_clock` is the highest SM clock seen of it, in MHz; `nvlink_bytes_per_second` what all its links carry in
+    one direction.
+    """
+    clock, reasons = values.get("sm_clock_megahertz"), values.get("clock_event_reasons_bits")
+    bits = None if reasons is None else int(reasons)
+    link, capacity = _busier_link(values, nvlink_bytes_per_second)
+    return GpuLook(
+        gpu=gpu,
+        classic_utilization=values.get("gpu_utilization_ratio"),
+        sm_active=values.get("sm_active_ratio"),
+        tensor_active=values.get("tensor_active_ratio"),
+        dram_active=values.get("dram_active_ratio"),
+        link_bytes_per_second=link,
+        link_capacity_bytes_per_second=capacity,
+        sm_clock_share=None if clock is None or not highest_clock else clock / highest_clock,
+        slowed_by_heat=None if bits is None else bool(bits & HEAT_REASONS),
+        at_power_cap=None if bits is None else bool(bits & POWER_CAP_REASON),
+        power_watts=values.get("power_draw_watts"),
+    )
+
+
+def _busier_link(
+    values: Mapping[str, float | None], nvlink_capacity: float | None
+) -> tuple[float | None, float | None]:
+    """This will give the busier link's bytes per second in its busier direction, and what it can carry."""
+
+    def of(link: str) -> float | None:
+        ways = [values.get(f"{link}_{way}_bytes_per_second") for way in ("transmit", "receive")]
+        return max((way for way in ways if way is not None), default=None)
+
+    pcie, nvlink = of("pcie"), of("nvlink")
+    if nvlink is not None and nvlink > (pcie or 0.0):
+        return nvlink, nvlink_capacity
+    return (None, None) if pcie is None else (pcie, PCIE_BYTES_PER_SECOND)
+
+
 def gpu_window(looks: Sequence[GpuLook]) -> GpuWindow | None:
     """This will give the facts of all looks at an engine's GPUs in one window; None when there were none.
 

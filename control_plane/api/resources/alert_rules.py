@@ -80,6 +80,7 @@ async def _answer(context: ApiContext, configuration: AlertConfiguration | None)
             kind: {
                 "means": said.means, "about": said.about, "severity": said.severity,
                 "wait_seconds": said.wait.total_seconds(), "keep_seconds": said.keep.total_seconds(),
+                "matchers": said.matchers,
                 "parameters": {
                     name: {"usual": p.usual, "least": p.least, "most": p.most, "means": p.means}
                     for name, p in said.parameters.items()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from control_plane.alerts.facts import (
+    BoundFacts,
     EventFacts,
     Facts,
     FilesystemFacts,
@@ -19,6 +20,7 @@ from control_plane.alerts.facts import (
 from control_plane.alerts.kinds import KINDS, usual_rule
 from control_plane.alerts.looking import found
 from control_plane.model.alert import AlertRule, Finding, RuleKind
+from control_plane.model.bottleneck import Bottleneck
 from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.sample import Reading
 
@@ -228,3 +230,40 @@ def test_matchers_narrow_what_a_rule_is_about() -> None:
 def test_every_kind_can_be_looked_for_and_finds_nothing_in_nothing() -> None:
     for kind in KINDS:
         assert found(usual_rule(kind), Facts(now=NOW)) == []
+
+
+def bound(bottleneck: Bottleneck, *, age: float = 5, of: Entity = SERVER) -> Facts:
+    judged = BoundFacts(
+        entity=of, bottleneck=bottleneck, since=NOW - timedelta(minutes=9), judged_at=NOW - timedelta(seconds=age),
+        score=0.9, evidence={"requests_waiting": 12.0},
+    )  # fmt: skip
+    return Facts(now=NOW, bound=[judged])
+
+
+def test_what_binds_is_so_of_its_own_class_only_and_since_it_began() -> None:
+    findings = found(usual_rule(RuleKind.BOTTLENECK), bound(Bottleneck.QUEUE_BOUND))
+    so = [finding for finding in findings if finding.is_so]
+    assert [finding.labels["bottleneck"] for finding in so] == ["queue_bound"]
+    assert (so[0].since, so[0].evidence) == (NOW - timedelta(minutes=9), {"requests_waiting": 12.0})
+    assert {finding.is_so for finding in findings} == {True, False}
+
+
+def test_what_a_healthy_busy_server_is_bound_by_is_told_only_where_it_is_asked_for() -> None:
+    facts = bound(Bottleneck.DECODE_BANDWIDTH_BOUND)
+    rule = usual_rule(RuleKind.BOTTLENECK)
+    assert not any(finding.is_so for finding in found(rule, facts))
+    asked = replace(rule, matchers={"bottleneck": "decode_bandwidth_bound"})
+    assert [finding.is_so for finding in found(asked, facts)] == [True]
+
+
+@pytest.mark.parametrize("kind", [RuleKind.BOTTLENECK, RuleKind.STUCK_COLLECTIVE])
+def test_a_verdict_that_is_old_or_says_that_data_is_missing_leaves_it_open(kind: RuleKind) -> None:
+    for facts in (bound(Bottleneck.MISSING_DATA), bound(Bottleneck.HEALTHY, age=300)):
+        assert {finding.is_so for finding in found(usual_rule(kind), facts)} == {None}
+
+
+def test_a_gpu_that_no_server_has_can_be_stuck() -> None:
+    facts = bound(Bottleneck.STUCK_COLLECTIVE, of=GPU)
+    (finding,) = found(usual_rule(RuleKind.STUCK_COLLECTIVE), facts)
+    assert finding.is_so
+    assert finding.labels["gpu"] == "GPU-1"
