@@ -43,7 +43,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         ("migrate", "bring the database's schema to this release"),
         ("settings", "list every setting, its names, its value and its meaning"),
     ):
-        _add_settings(verbs.add_parser(verb, help=what))
+        _add_settings(verbs.add_parser(verb, help=what), shown=True)
     token = verbs.add_parser("join-token", help="make a token with which nodes enrol at the running control plane")
     _add_settings(token)
     token.add_argument("--hours", help="hours until it expires (1)")
@@ -101,13 +101,18 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     revoke.add_argument("key_id", help="its id, as `keys list` shows it")
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: argparse.ArgumentParser, *, shown: bool = False) -> None:
+    """Verbs that only ask take every setting too (they find the control plane by it), but do not list them."""
     from control_plane.settings import SECRETS, Settings
+
+    if not shown:
+        parser.epilog = "It also takes every setting of the control plane as a flag: see `optiinfra settings`."
 
     for name, field in Settings.model_fields.items():
         if name in SECRETS:
             continue  # a secret on a command line is seen by everybody on the host
         flag, description = f"--{name.replace('_', '-')}", (field.description or "").replace("%", "%%")
+        description = description if shown else argparse.SUPPRESS
         if field.annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=description)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from control_plane.analysis.findings import hosts, serving, verdicts
@@ -86,7 +86,9 @@ ITEM = {
     ),
 )
 async def analysis_utilization(
-    asked: UtilizationQuestion, parameters: Annotated[Parameters, Query()], context: Context
+    parameters: Annotated[Parameters, Query()],
+    context: Context,
+    asked: Annotated[UtilizationQuestion, Body(default_factory=UtilizationQuestion)],
 ) -> Response:
     """Each item names one resource, its verdict and the figures that this stands on; the rest is how it was used.
 
