@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,7 +12,27 @@ import pytest
 from tests.support.fleet import GPU_0
 from tests.support.rest import Api
 
-VIEWS = import_module("migrations.versions.0031_grafana_views").VIEWS
+HISTORY = Path(__file__).parents[3] / "docs" / "history.md"
+# As the page for readers lists them: name, what, columns.
+CONTRACT = {
+    name: columns.split(", ")
+    for name, columns in re.findall(r"^\| `(grafana_\w+)` \| [^|]+ \| ([^|]+) \|$", HISTORY.read_text(), re.MULTILINE)
+}
+MADE = {
+    *import_module("migrations.versions.0031_grafana_views").VIEWS,
+    *import_module("migrations.versions.0032_more_views").NEW,
+}
+VIEWS = sorted(MADE)
+
+
+async def test_views_are_those_that_people_were_told_of_and_only_grow_at_their_end(judged_url: str) -> None:
+    assert set(CONTRACT) == MADE
+    with psycopg.connect(judged_url) as connection:
+        rows = connection.execute(
+            "SELECT table_name::text, array_agg(column_name::text ORDER BY ordinal_position) "
+            "FROM information_schema.columns WHERE table_name LIKE 'grafana%' GROUP BY 1"
+        ).fetchall()
+    assert dict(rows) == CONTRACT
 
 
 @pytest.mark.parametrize("view", VIEWS)
