@@ -1,6 +1,6 @@
 # Two commands are enough: `make run` and `make test`. Both set up everything they need.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-engine check lint types imports format proto proto-check lock bench configuration openapi examples clean
+.PHONY: help run test test-slow test-engine check lint types imports format proto proto-check lock bench configuration openapi examples screenshots vendor clean
 
 ARGS ?=
 PYTEST ?= .venv/bin/python -m pytest
@@ -82,6 +82,13 @@ openapi: ## rewrite what derives from the API: golden OpenAPI document, docs/API
 
 examples: ## take the API's examples from a running server: make examples ARGS=http://127.0.0.1:8003
 	@.venv/bin/python scripts/capture_examples.py $(ARGS)
+
+screenshots: ## take the pictures of the dashboard again (needs Chromium)
+	@./scripts/setup.sh dev
+	@.venv/bin/python scripts/screenshots.py $(ARGS)
+
+vendor: ## fetch the dashboard's libraries again, as they are pinned (needs npm)
+	@python3 scripts/vendor.py $(ARGS)
 
 bench: ## measure, and write docs/benchmarks.md
 	@./scripts/setup.sh dev

@@ -20,7 +20,7 @@ async def greet(settings: Settings, ready: asyncio.Event, own_key: str) -> None:
     await ready.wait()
     shown_host = "localhost" if settings.host in (*LOOPBACK, *WILDCARDS) else settings.host
     base = f"{'https' if settings.tls_cert_file else 'http'}://{host_port(shown_host, settings.port)}"
-    _say(f"  ready        {base}/docs (REST), {base}/health/detailed")
+    _say(f"  ready        {base}/dashboard, {base}/docs (REST)")
     if not settings.local_agent:
         _say(f"  agents       none here; start one with: optiinfra agent --server HOST:{settings.grpc_port}")
         return

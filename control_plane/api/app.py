@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from control_plane import __version__
-from control_plane.api import docs_page, problems
+from control_plane.api import dashboard_page, docs_page, problems
 from control_plane.api.body_limit import BodyLimit
 from control_plane.api.compression import Compression
 from control_plane.api.context import ApiContext
@@ -95,6 +95,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
     app.add_middleware(SafeHeaders)
     problems.install(app)
     docs_page.install(app)
+    dashboard_page.install(app)
     for resource in (
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,

@@ -125,7 +125,7 @@ def test_the_trail_names_who_made_a_key_at_the_command_line(guarded: Guarded) ->
 def test_up_says_that_keys_are_needed_and_still_shows_what_it_found(guarded: Guarded) -> None:
     eventually(lambda: "  stop         Ctrl-C" in guarded.up.output, what="the greeting")
     assert "  keys         needed; `optiinfra keys create` makes one\n" in guarded.up.output
-    assert f"  ready        https://localhost:{guarded.up.port}/docs (REST)" in guarded.up.output
+    assert f"  ready        https://localhost:{guarded.up.port}/dashboard, " in guarded.up.output
     assert "no sample yet" not in guarded.up.output
 
 

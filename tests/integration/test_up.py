@@ -66,7 +66,7 @@ def test_up_says_where_to_look_and_what_it_found(up: Up) -> None:
         "  database     embedded Postgres in ",
         f"  HTTP         127.0.0.1:{up.port}\n",
         f"  agents       127.0.0.1:{up.grpc_port} (gRPC)",
-        f"  ready        http://localhost:{up.port}/docs (REST), http://localhost:{up.port}/health/detailed",
+        f"  ready        http://localhost:{up.port}/dashboard, http://localhost:{up.port}/docs (REST)",
         "  found        ",
     ):
         assert line in up.output

@@ -35,7 +35,13 @@ async def root(_: Annotated[Parameters, Query()], context: Context) -> Response:
             "version": __version__,
             "environment": context.environment,
             "roles": ["resource", "performance"],
-            "links": {"docs": "/docs", "openapi": "/openapi.json", "health": "/health/detailed", "nodes": "/nodes"},
+            "links": {
+                "dashboard": "/dashboard",
+                "docs": "/docs",
+                "openapi": "/openapi.json",
+                "health": "/health/detailed",
+                "nodes": "/nodes",
+            },
         }
     )
 
