@@ -69,9 +69,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     diagnosis.add_argument("--url", help="another control plane than the one that runs here")
     diagnosis.add_argument("--json", action="store_true", help="for programs")
     _add_settings(diagnosis)
-    tuning = verbs.add_parser("recommend", help="say which flags would help an inference server, from saved /metrics")
-    tuning.add_argument("--recording", required=True, metavar="DIR", help="as for diagnose: of the run to improve")
-    tuning.add_argument("--json", action="store_true", help="for programs")
+    _add_advice(verbs)
     prediction = verbs.add_parser("predict", help="say how fast configurations of inference servers would be")
     prediction.add_argument("--file", required=True, metavar="ROWS.csv", help="columns: model, system, isl, osl, …")
     prediction.add_argument("--output", metavar="FILE.csv", help="where the predictions go (default: standard output)")
@@ -86,6 +84,20 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     else:
         verbs.add_parser("load", help="put load on an inference server and say what came of it")
     return parser
+
+
+def _add_advice(verbs: Any) -> None:
+    tuning = verbs.add_parser(
+        "recommend", help="say what to change: of all that a control plane sees, or of a recording"
+    )
+    tuning.add_argument("--recording", metavar="DIR", help="as for diagnose, without a control plane: which flags help")
+    tuning.add_argument("--kind", action="append", help="batch, kv-cache, quantize, …; may be repeated (all)")
+    explanation = verbs.add_parser("explain", help="say in sentences what is recommended, and what that stands on")
+    explanation.add_argument("recommendation_id", nargs="?", type=int, help="one of them (all that are open)")
+    for parser in (tuning, explanation):
+        parser.add_argument("--json", action="store_true", help="for programs")
+        parser.add_argument("--url", help="another control plane than the one that runs here")
+        _add_settings(parser)
 
 
 def _add_keys(parser: argparse.ArgumentParser) -> None:
@@ -370,7 +382,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _completion(arguments.shell)
         if arguments.verb == "diagnose":
             return _diagnose(arguments)
-        if arguments.verb == "recommend":
+        if arguments.verb == "recommend" and arguments.recording is not None:
             return _recommend(arguments.recording, as_json=arguments.json)
         if arguments.verb == "predict":
             return _predict(arguments)
@@ -382,6 +394,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         if arguments.verb in terminal.HELP:
             return terminal.run(settings, arguments)
+        if arguments.verb in ("recommend", "explain"):
+            from control_plane.terminal import advice
+
+            return advice.run(settings, arguments, print)
         if arguments.verb == "storage":
             from control_plane.terminal import storage
 

@@ -178,7 +178,7 @@ def capabilities(settings: Settings) -> Mapping[str, object]:
             "analysis": "available",
             "bottlenecks": "available",
             "alerts": "available",
-            "recommendations": "not in this release",
+            "recommendations": "available",
             "rollouts": "available" if settings.rollout_targets else "no targets are named (--rollout-targets)",
         },
     }

@@ -1232,6 +1232,228 @@ class Operations:
             ),
         )
 
+    def optimize_batch(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """More requests at once: POST /optimize/batch."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST", "/optimize/batch", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    def optimize_consolidate(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """The same engines on fewer GPUs: POST /optimize/consolidate."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST",
+                    "/optimize/consolidate",
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                    listed=True,
+                )
+            ),
+        )
+
+    def optimize_kv_cache(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """Room in the KV cache: POST /optimize/kv-cache."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST", "/optimize/kv-cache", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    def optimize_parallelism(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """The same GPUs, divided otherwise: POST /optimize/parallelism."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST",
+                    "/optimize/parallelism",
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                    listed=True,
+                )
+            ),
+        )
+
+    def optimize_quantize(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """Weights in fewer bits: POST /optimize/quantize."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST", "/optimize/quantize", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    def optimize_recommendations(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        state: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Page:
+        """What is recommended, ranked by what it saves: GET /optimize/recommendations."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/optimize/recommendations",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "state": state,
+                        "kind": kind,
+                        "server": server,
+                        "model": model,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def get_scaling_recommendations(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        state: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Page:
+        """What is recommended, ranked by what it saves: GET /optimize/recommendations."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET",
+                    "/optimize/recommendations",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "state": state,
+                        "kind": kind,
+                        "server": server,
+                        "model": model,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def optimize_recommendations_post(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        state: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Page:
+        """The same, as published scripts ask for it: POST /optimize/recommendations."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST",
+                    "/optimize/recommendations",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "state": state,
+                        "kind": kind,
+                        "server": server,
+                        "model": model,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    def optimize_recommendation(self, recommendation_id: int) -> Answer:
+        """One recommendation: GET /optimize/recommendations/{recommendation_id}."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "GET",
+                    "/optimize/recommendations/{recommendation_id}",
+                    path={"recommendation_id": recommendation_id},
+                )
+            ),
+        )
+
+    def optimize_approve(self, recommendation_id: int, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """Agree to a recommendation: POST /optimize/recommendations/{recommendation_id}/approve."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/optimize/recommendations/{recommendation_id}/approve",
+                    path={"recommendation_id": recommendation_id},
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def optimize_reject(self, recommendation_id: int, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """Turn a recommendation down: POST /optimize/recommendations/{recommendation_id}/reject."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/optimize/recommendations/{recommendation_id}/reject",
+                    path={"recommendation_id": recommendation_id},
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def optimize_scale_down(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """Fewer replicas, where those that are left hold it: POST /optimize/scale-down."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST", "/optimize/scale-down", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    def optimize_scale_up(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """More replicas, where demand needs them: POST /optimize/scale-up."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST", "/optimize/scale-up", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
     def rollout_history(self, *, limit: int | None = None, cursor: str | None = None) -> Page:
         """All rollouts, the newest first: GET /rollout/history."""
         return cast(
@@ -2743,6 +2965,230 @@ class AsyncOperations:
                     query={"seconds": seconds},
                     writes=True,
                     idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def optimize_batch(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """More requests at once: POST /optimize/batch."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST", "/optimize/batch", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    async def optimize_consolidate(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """The same engines on fewer GPUs: POST /optimize/consolidate."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST",
+                    "/optimize/consolidate",
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                    listed=True,
+                )
+            ),
+        )
+
+    async def optimize_kv_cache(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """Room in the KV cache: POST /optimize/kv-cache."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST", "/optimize/kv-cache", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    async def optimize_parallelism(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """The same GPUs, divided otherwise: POST /optimize/parallelism."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST",
+                    "/optimize/parallelism",
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                    listed=True,
+                )
+            ),
+        )
+
+    async def optimize_quantize(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """Weights in fewer bits: POST /optimize/quantize."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST", "/optimize/quantize", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    async def optimize_recommendations(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        state: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Page:
+        """What is recommended, ranked by what it saves: GET /optimize/recommendations."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/optimize/recommendations",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "state": state,
+                        "kind": kind,
+                        "server": server,
+                        "model": model,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def get_scaling_recommendations(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        state: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Page:
+        """What is recommended, ranked by what it saves: GET /optimize/recommendations."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET",
+                    "/optimize/recommendations",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "state": state,
+                        "kind": kind,
+                        "server": server,
+                        "model": model,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def optimize_recommendations_post(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        state: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] | None = None,
+        server: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | None = None,
+    ) -> Page:
+        """The same, as published scripts ask for it: POST /optimize/recommendations."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST",
+                    "/optimize/recommendations",
+                    query={
+                        "limit": limit,
+                        "cursor": cursor,
+                        "state": state,
+                        "kind": kind,
+                        "server": server,
+                        "model": model,
+                    },
+                    listed=True,
+                )
+            ),
+        )
+
+    async def optimize_recommendation(self, recommendation_id: int) -> Answer:
+        """One recommendation: GET /optimize/recommendations/{recommendation_id}."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "GET",
+                    "/optimize/recommendations/{recommendation_id}",
+                    path={"recommendation_id": recommendation_id},
+                )
+            ),
+        )
+
+    async def optimize_approve(
+        self, recommendation_id: int, body: Any, *, idempotency_key: str | None = None
+    ) -> Answer:
+        """Agree to a recommendation: POST /optimize/recommendations/{recommendation_id}/approve."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/optimize/recommendations/{recommendation_id}/approve",
+                    path={"recommendation_id": recommendation_id},
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def optimize_reject(self, recommendation_id: int, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """Turn a recommendation down: POST /optimize/recommendations/{recommendation_id}/reject."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/optimize/recommendations/{recommendation_id}/reject",
+                    path={"recommendation_id": recommendation_id},
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def optimize_scale_down(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """Fewer replicas, where those that are left hold it: POST /optimize/scale-down."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST", "/optimize/scale-down", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    async def optimize_scale_up(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """More replicas, where demand needs them: POST /optimize/scale-up."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST", "/optimize/scale-up", body=body, writes=True, idempotency_key=idempotency_key, listed=True
                 )
             ),
         )

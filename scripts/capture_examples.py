@@ -2,6 +2,7 @@
 
     python scripts/capture_examples.py http://127.0.0.1:8003
     python scripts/capture_examples.py http://127.0.0.1:8003 --rollout chat    # begins one there, and takes it back
+    python scripts/capture_examples.py http://127.0.0.1:8003 --optimize        # asks every policy, and decides
 
 Lists keep 2 items, series 3 points, long lists of names 3; every answer goes to <operation_id>.json under
 control_plane/api/examples (or --folder). Needs nothing but Python. `make openapi` puts them into the document.
@@ -161,6 +162,31 @@ def capture_rollout(base: str, folder: Path, target: str) -> list[str]:
     return list(taken)
 
 
+OPTIMIZE = ("scale-up", "scale-down", "consolidate", "kv-cache", "quantize", "batch", "parallelism")
+
+
+def capture_optimize(base: str, folder: Path) -> list[str]:
+    """This will ask every policy, decide about what they say, keep the answers, and give their ids."""
+    taken: dict[str, Any] = {
+        f"optimize_{kind.replace('-', '_')}": ask(base, f"/optimize/{kind}", {}, "POST", {}) for kind in OPTIMIZE
+    }
+    taken["optimize_recommendations"] = ask(base, "/optimize/recommendations", {})
+    taken["optimize_recommendations_post"] = ask(base, "/optimize/recommendations", {}, "POST")
+    first, second = (f"/optimize/recommendations/{each['recommendation_id']}" for each in _two(taken))
+    taken["optimize_recommendation"] = ask(base, first, {})
+    taken["optimize_approve"] = ask(base, f"{first}/approve", {}, "POST", {"reason": "tried on staging"})
+    taken["optimize_reject"] = ask(base, f"{second}/reject", {}, "POST", {"reason": "not this week"})
+    for operation_id, answer in taken.items():
+        text = json.dumps(shortened(answer), indent=2, ensure_ascii=False)
+        (folder / f"{operation_id}.json").write_text(text + "\n", encoding="utf-8")
+    return list(taken)
+
+
+def _two(taken: Mapping[str, Any]) -> list[Any]:
+    items: list[Any] = taken["optimize_recommendations"]["items"]
+    return [items[0], items[-1]]
+
+
 def main() -> int:
     """This will capture every example and say what is missing; 1 when something is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -170,11 +196,14 @@ def main() -> int:
     parser.add_argument(
         "--rollout", metavar="TARGET", help="begin a rollout of this target for the examples of rollouts"
     )
+    parser.add_argument("--optimize", action="store_true", help="ask every policy, and decide about what they say")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     base = arguments.base.rstrip("/")
     if arguments.rollout:
         written, missing = capture_rollout(base, arguments.folder, arguments.rollout), list[str]()
+    elif arguments.optimize:
+        written, missing = capture_optimize(base, arguments.folder), list[str]()
     else:
         written, missing = capture(base, arguments.folder, arguments.only)
     sys.stdout.write(f"{len(written)} examples in {arguments.folder}\n" + "".join(f"missing: {m}\n" for m in missing))

@@ -147,7 +147,10 @@ def _accepted(request: Request, place: object) -> Sequence[str]:
     described = document["paths"].get(getattr(route, "path", ""), {}).get(request.method.lower(), {})
     if place != "body":
         return [p["name"] for p in described.get("parameters", []) if p["in"] == "query"]
-    named = described["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    schema = described["requestBody"]["content"]["application/json"]["schema"]
+    # Of a body that may be left out the description says: this, or nothing.
+    reference = next(one["$ref"] for one in [schema, *schema.get("anyOf", [])] if "$ref" in one)
+    named = reference.rpartition("/")[2]
     return list(document["components"]["schemas"][named]["properties"])
 
 

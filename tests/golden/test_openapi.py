@@ -21,11 +21,17 @@ PUBLISHED = {
     ("get", "/metrics/latency"), ("get", "/metrics/throughput"), ("get", "/metrics/gpu"), ("post", "/metrics/collect"),
     ("get", "/lmcache/status"), ("get", "/lmcache/metrics"),
     ("get", "/slo/status"), ("get", "/slo/violations"), ("post", "/slo/configure"),
+    ("post", "/optimize/scale-up"), ("post", "/optimize/scale-down"), ("post", "/optimize/consolidate"),
+    ("post", "/optimize/kv-cache"), ("post", "/optimize/quantize"), ("post", "/optimize/batch"),
+    ("get", "/optimize/recommendations"), ("post", "/optimize/recommendations"),
     ("get", "/analysis/waste"), ("get", "/analysis/trends"), ("post", "/analysis/utilization"),
     ("get", "/analysis/opportunities"), ("get", "/analysis/report"),
     ("post", "/rollout/start"), ("post", "/rollout/rollback"), ("get", "/rollout/status"),
 }  # fmt: skip
 ADDED = {
+    ("post", "/optimize/parallelism"), ("get", "/optimize/recommendations/{recommendation_id}"),
+    ("post", "/optimize/recommendations/{recommendation_id}/approve"),
+    ("post", "/optimize/recommendations/{recommendation_id}/reject"),
     ("get", "/gpu/attribution"),
     ("get", "/nodes"), ("get", "/nodes/{node_id}"), ("get", "/inference/servers"),
     ("get", "/nodes/{node_id}/events"), ("get", "/gpu/health"), ("get", "/gpu/instances"),
@@ -50,7 +56,7 @@ SCOPES = {"public", "read", "operate", "approve", "admin"}
 # Probes have no key; beside them only what says nothing about the fleet.
 PUBLIC = {"/", "/health", "/health/live", "/health/ready"}
 # POST, because the question is long; they store nothing that anybody else sees.
-ONLY_COMPUTING: set[str] = {"/analysis/utilization"}
+ONLY_COMPUTING: set[str] = {"/analysis/utilization", "/optimize/recommendations"}
 # For administrators' eyes, though they only look.
 GUARDED_READS = {"/api-keys", "/audit"}
 # These ask nobody, so nothing but the question can be wrong with them.

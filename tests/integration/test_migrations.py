@@ -17,12 +17,15 @@ from control_plane.storage import migrations, schema_rollout
 from control_plane.storage.schema import LATEST_TABLES, LEFT_BEHIND, SAMPLE_TABLES
 from control_plane.storage.schema_alerts import alert
 from control_plane.storage.schema_bottlenecks import bottleneck_now
+from control_plane.storage.schema_decisions import recommendation
 from control_plane.storage.schema_slo import metadata
 from control_plane.storage.session import Database, sqlalchemy_url
 from optiinfra.catalogue import TABLES, FieldSpec
 from tests.support.postgres import with_database
 
-assert {alert.name, bottleneck_now.name} <= metadata.tables.keys(), "every module that holds tables has been imported"
+assert {alert.name, bottleneck_now.name, recommendation.name} <= metadata.tables.keys(), (
+    "every module that holds tables has been imported"
+)
 
 
 def engine_for(url: str) -> Engine:

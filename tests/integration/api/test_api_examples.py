@@ -18,6 +18,10 @@ from control_plane.api.app import build_app
 from tests.golden.write import document
 from tests.support.rest import Api, unexplained
 
+OPTIMIZE = (
+    "optimize_scale_up", "optimize_scale_down", "optimize_consolidate", "optimize_kv_cache", "optimize_quantize",
+    "optimize_batch", "optimize_parallelism", "optimize_recommendations_post", "optimize_approve", "optimize_reject",
+)  # fmt: skip
 SCRIPT = Path(__file__).parents[3] / "scripts" / "capture_examples.py"
 
 
@@ -86,6 +90,9 @@ async def test_every_operation_gets_a_short_example_from_a_running_server(
         "rollout_history: the list is empty, which shows nothing",
         "rollout_get: there is nothing to name for 'rollout_id'",
         "slo_delete: a DELETE changes things",
+        *(f"{operation}: a POST changes things" for operation in OPTIMIZE),
+        "optimize_recommendations: the list is empty, which shows nothing",
+        "optimize_recommendation: there is nothing to name for 'recommendation_id'",
     }
     operations = {op["operationId"] for methods in document()["paths"].values() for op in methods.values()}
     assert set(written) == operations - {entry.partition(":")[0] for entry in missing}

@@ -1,0 +1,194 @@
+"""Recommendations over REST: made from stored samples, kept, told apart, and decided about once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane.diagnose import load
+from control_plane.ingest.server import LinkService
+from control_plane.model.sample import Reading
+from control_plane.storage.session import Database
+from node_agent.__main__ import read_exposition
+from node_agent.clock import Instant
+from node_agent.model import Histogram, Reason, Tick
+from optiinfra.catalogue import TABLES
+from tests.fakes.clock import FakeClock, FakeNodeClock
+from tests.support import fleet
+from tests.support.postgres import PostgresForTests
+from tests.support.rest import Api, client_of, context_of, problem_of
+
+RECORDINGS = Path(__file__).parents[2] / "data" / "engine-recordings"
+KINDS = ("scale-up", "scale-down", "consolidate", "kv-cache", "quantize", "batch", "parallelism")
+
+
+async def post(api: Api, path: str, body: Any = None, status: int = 200) -> Any:
+    answer = await api.client.post(path, json=body)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+@pytest.fixture(scope="module")
+def bad_url(postgres_server: PostgresForTests) -> Iterator[str]:
+    """A database in which an H200's vLLM ran with eight requests at once while others waited: a real recording."""
+    url = postgres_server.migrated()
+    asyncio.run(_play(url))
+    yield url
+    postgres_server.drop(url)
+
+
+async def _play(url: str) -> None:
+    """The recording, through the real gRPC door, the last look two seconds ago."""
+    looks = load(RECORDINGS / "vllm-h200-max-num-seqs-8", read_exposition).recorded.readings[:-4]  # while it was full
+    clock, database = FakeClock(), Database(url)
+    node_clock = FakeNodeClock(clock)
+    try:
+        async with fleet.ingesting(database, clock) as (_, address), fleet.linked(address, node_clock, "solo") as link:
+            made = []
+            for look in looks:
+                age = (looks[-1].taken_at - look.taken_at).total_seconds() + 2.0
+                made.append(_tick(fleet.before(node_clock.now(), age), look))
+            assert await link.committed(await link.send(made)) == {}
+    finally:
+        await database.close()
+
+
+def _tick(at: Instant, look: Reading) -> Tick:
+    values: dict[str, Any] = {name: value for name, value in look.values.items() if value is not None} | {"up_flag": 1}
+    values |= {n: Histogram(bounds=d.bounds, counts=d.counts, sum=d.sum or 0.0) for n, d in look.distributions.items()}
+    known = {field.name for field in TABLES["inference"].fields}
+    server = fleet.entity(
+        "inference", fleet.URL, engine="vllm", model="llama-3.1-8b", state="up", state_detail="", version="0.11.0",
+        pid=77, pids=[77], max_model_len=8192, source="socket",
+        config={"max_num_seqs": 8, "gpu_memory_utilization": 0.5, "block_size": 16},
+    )  # fmt: skip
+    gpu = fleet.entity("gpu", fleet.GPU_0, index=0, name="NVIDIA H200", processes=[{"pid": 77, "name": "vllm"}])
+    busy: dict[str, Any] = {
+        "sm_active_ratio": 0.3, "dram_active_ratio": 0.18, "tensor_active_ratio": 0.04,
+        "memory_used_bytes": 70 * fleet.GIB, "gpu_utilization_ratio": 1.0,
+    }  # fmt: skip
+    rows = [
+        (
+            "inference",
+            fleet.URL,
+            fleet._all("inference", {n: v for n, v in values.items() if n in known}, Reason.NOT_EXPOSED),
+        ),
+        ("gpu", fleet.GPU_0, fleet._all("gpu", busy, Reason.UNSUPPORTED)),
+    ]
+    return fleet.tick(at, [server, gpu], rows)
+
+
+@pytest.fixture
+async def bad(postgres_server: PostgresForTests, bad_url: str, clock: FakeClock) -> AsyncIterator[Api]:
+    """The API over a copy of it that this test may write into."""
+    url = postgres_server.copy(bad_url)
+    database = Database(url)
+    service = LinkService(database, clock, retention_days=14)
+    async with client_of(context_of(database, clock, service)) as client:
+        yield client
+    service.close()
+    await database.close()
+    postgres_server.drop(url)
+
+
+async def test_a_server_that_a_limit_binds_is_told_the_flag_and_it_is_kept_once(bad: Api) -> None:
+    (item,) = (await post(bad, "/optimize/batch"))["items"]
+    assert item["outcome"] == "recommendation", item.get("no_action")
+    kept = item["recommendation"]
+    (flag,) = kept["recommendation"]["flags"]
+    assert (flag["name"], flag["was"]) == ("--max-num-seqs", "8")
+    assert int(flag["value"]) >= 96
+    ratio = kept["recommendation"]["effect"]["requests_ratio"]
+    assert ratio["low"] < 22.859 / 2.857 < ratio["high"]  # what the default limit then really brought
+    assert "--max-num-seqs" in kept["explanation"]
+    (again,) = (await post(bad, "/optimize/batch"))["items"]
+    assert again["recommendation"]["recommendation_id"] == kept["recommendation_id"]
+    (listed,) = await bad.items("/optimize/recommendations")
+    assert listed["recommendation_id"] == kept["recommendation_id"]
+    assert await bad.get(f"/optimize/recommendations/{kept['recommendation_id']}") == listed
+    assert await post(bad, "/optimize/recommendations") == {"items": [listed], "next_cursor": None}
+    (other,) = (await post(bad, "/optimize/kv-cache"))["items"]
+    assert other["no_action"]["because"] == "no_flag_helps"
+
+
+async def test_people_decide_once_and_the_trail_says_who_and_why(bad: Api) -> None:
+    ids = [
+        item["recommendation"]["recommendation_id"]
+        for path in ("batch", "quantize")
+        for item in (await post(bad, f"/optimize/{path}"))["items"]
+    ]
+    assert len(ids) == 2
+    path = f"/optimize/recommendations/{ids[0]}"
+    approved = await post(bad, f"{path}/approve", {"reason": "tried on staging"})
+    assert (approved["state"], approved["reason"], approved["decided_by"]) == (
+        "approved",
+        "tried on staging",
+        "anyone anyone",
+    )
+    problem_of(await bad.client.post(f"{path}/approve"), 409)
+    assert (await post(bad, f"{path}/reject"))["state"] == "rejected"
+    problem_of(await bad.client.post(f"{path}/reject"), 409)
+    problem_of(await bad.client.post("/optimize/recommendations/999999/approve"), 404)
+    assert [each["recommendation_id"] for each in await bad.items("/optimize/recommendations")] == [ids[1]]
+    (rejected,) = await bad.items("/optimize/recommendations", state="rejected")
+    assert rejected["recommendation_id"] == ids[0]
+    entries = await bad.items("/audit")
+    assert {"optimize_approve", "optimize_reject"} <= {entry["operation"] for entry in entries}
+
+
+async def test_what_nobody_finds_again_for_a_day_is_gone(bad: Api, clock: FakeClock) -> None:
+    (item,) = (await post(bad, "/optimize/batch"))["items"]
+    clock.advance(86_401)
+    assert await bad.items("/optimize/recommendations") == []
+    recommendation_id = item["recommendation"]["recommendation_id"]
+    assert (await bad.get(f"/optimize/recommendations/{recommendation_id}"))["state"] == "expired"
+    problem_of(await bad.client.post(f"/optimize/recommendations/{recommendation_id}/approve"), 409)
+
+
+async def test_a_service_that_lacks_replicas_is_told_how_many_and_what_they_cost(bad: Api) -> None:
+    (item,) = (await post(bad, "/optimize/scale-up"))["items"]
+    assert item["outcome"] == "recommendation", item.get("no_action")
+    assert item["subject"] == "llama-3.1-8b"
+    found = item["recommendation"]["recommendation"]
+    assert found["replicas"] > found["replicas_before"] == 1
+    assert found["effect"]["usd_per_month"]["expected"] > 0
+    (down,) = (await post(bad, "/optimize/scale-down"))["items"]
+    assert down["no_action"]["because"] == "enough"
+    (none,) = (await post(bad, "/optimize/scale-up", {"most_replicas": 1}))["items"]
+    assert none["no_action"]["because"] == "at_limit"
+    problem_of(await bad.client.post("/optimize/scale-up", json={"least_replicas": 3, "most_replicas": 2}), 422)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_question_about_a_whole_fleet_gets_an_answer_for_each(fleet_copy: Api, kind: str) -> None:
+    found = await post(fleet_copy, f"/optimize/{kind}")
+    for item in found["items"]:
+        assert item["outcome"] in ("recommendation", "no_action")
+        assert item.get("no_action", {"explanation": "x"})["explanation"]
+    expected = {"consolidate": 1, "scale-up": 3, "scale-down": 3}.get(kind, 4)
+    assert len(found["items"]) == expected
+    problem_of(await fleet_copy.client.post(f"/optimize/{kind}", json={"server": ["http://nobody"]}), 404)
+    problem_of(await fleet_copy.client.post(f"/optimize/{kind}", json={"sever": []}), 422)
+
+
+@pytest.fixture(scope="module")
+def written_url(postgres_server: PostgresForTests, played_url: str) -> Iterator[str]:
+    """The fleet, to be written into."""
+    url = postgres_server.copy(played_url)
+    yield url
+    postgres_server.drop(url)
+
+
+@pytest.fixture
+async def fleet_copy(written_url: str, clock: FakeClock) -> AsyncIterator[Api]:
+    """The API over the fleet, to be written into."""
+    database = Database(written_url)
+    service = LinkService(database, clock, retention_days=14)
+    async with client_of(context_of(database, clock, service)) as client:
+        yield client
+    service.close()
+    await database.close()
