@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from control_plane.analysis.findings import opportunities, serving
+from control_plane.analysis.findings import opportunities, savings, serving
 from control_plane.api import uses
 from control_plane.api.answers import answer, page, timestamp
 from control_plane.api.context import ApiContext, Context
@@ -118,43 +118,55 @@ async def cost_gpu_hours(asked: Annotated[OfUse, Query()], context: Context) -> 
     )
 
 
-@router.get(
-    "/cost/savings",
-    **operation(
-        "cost_savings",
-        "What could be saved, and what was",
-        scope="read",
-        answer={
+_AMOUNTS = {
+    "usd_per_month": MAYBE_NUMBER, "usd_per_month_low": MAYBE_NUMBER, "usd_per_month_high": MAYBE_NUMBER,
+    "gpu_hours_per_month": MAYBE_NUMBER,
+}  # fmt: skip
+_REALISED = {**_AMOUNTS, "promised_usd_per_month": MAYBE_NUMBER, "unknown": UNKNOWN}
+_SAVINGS = {
+    "type": "object",
+    "properties": {
+        "promised": {
             "type": "object",
+            "description": "the sum of all opportunities that do not overlap",
+            "properties": {"opportunities": {"type": "integer"}, "without_a_price": {"type": "integer"}, **_AMOUNTS},
+        },
+        "realised": {
+            "type": "object",
+            "description": "of what was carried out: what it promised, and what was measured since",
             "properties": {
-                "promised": {"type": "object", "description": "the sum of all opportunities that do not overlap"},
-                "realised": {"type": "object", "description": "of what was carried out"},
-                "found_at": TIME,
-                "unknown": UNKNOWN,
+                "executions": {"type": "integer"},
+                "measured": {"type": "integer"},
+                **_REALISED,
+                "items": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "execution": TEXT, "kind": TEXT, "about": TEXT, "carried_out_at": TIME,
+                            "measured_until": {"type": ["string", "null"], "format": "date-time"}, **_REALISED,
+                        },
+                    },
+                },
             },
         },
-    ),
+        "found_at": TIME,
+        "unknown": UNKNOWN,
+    },
+}  # fmt: skip
+
+
+@router.get(
+    "/cost/savings", **operation("cost_savings", "What could be saved, and what was", scope="read", answer=_SAVINGS)
 )
 async def cost_savings(asked: Annotated[OfSavings, Query()], context: Context) -> Response:
     """Promised is what opportunities say of the window; realised is what was carried out and then measured."""
     length = round(parse_duration(asked.window).total_seconds())
     found = await findings.read(context.database.engine, opportunities.KIND, length, "fleet", limit=10_000)
-    known = [each.body for each in found if each.body["kind"] != opportunities.OVERLAPPING]
-    money = [body["saving"] for body in known if body["saving"]["usd_per_month"] is not None]
-    promised = {
-        "opportunities": len(known),
-        "without_a_price": len(known) - len(money),
-        **{
-            name: round(sum(saving[name] for saving in money), 2)
-            for name in ("usd_per_month", "usd_per_month_low", "usd_per_month_high")
-        },
-        "gpu_hours_per_month": round(sum(body["saving"]["gpu_hours_per_month"] for body in known), 2),
-    }
     found_at = found[0].found_at if found else None
-    why = "nothing_was_carried_out_through_here_yet"
     return answer({
-        "promised": promised,
-        "realised": {"usd_per_month": None, "executions": 0, "unknown": {"usd_per_month": why}},
+        "promised": savings.promised([each.body for each in found]),
+        "realised": savings.realised([]),  # nothing is carried out by this release
         "found_at": _stamp(found_at),
         "unknown": {} if found_at else {"found_at": "nothing_found_yet"},
     })  # fmt: skip
