@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import (
     agent_weight,
+    alert_delivery,
     analysis_speed,
     api_latency,
     consolidation,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "stored_history": stored_history.measure,
     "faults": faults.measure,
     "detection": detection.measure,
+    "alert_delivery": alert_delivery.measure,
     "analysis_speed": analysis_speed.measure,
     "phases": phases.measure,
     "forecast": forecast.measure,

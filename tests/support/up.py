@@ -190,8 +190,15 @@ class Up:
 
     def put(self, path: str, body: Mapping[str, object]) -> tuple[int, Any]:
         """This will put a JSON body and give the status and the answer's JSON."""
+        return self._send("PUT", path, body)
+
+    def post(self, path: str, body: Mapping[str, object]) -> tuple[int, Any]:
+        """This will post a JSON body and give the status and the answer's JSON."""
+        return self._send("POST", path, body)
+
+    def _send(self, method: str, path: str, body: Mapping[str, object]) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self._url(path), json.dumps(body).encode(), headers, method="PUT")
+        request = urllib.request.Request(self._url(path), json.dumps(body).encode(), headers, method=method)
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             return answer.status, json.load(answer)
 

@@ -24,12 +24,12 @@ MARKS = [
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """This will serve on a free port, and give the address and the process; nothing is left of it afterwards."""
+def serving(*more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """This will serve on a free port with `more` flags, and give the address and the process; nothing is left of it."""
     assert COMMAND is not None
     (port,) = free_ports(1)
     process = subprocess.Popen(
-        shlex.split(COMMAND.replace("{port}", str(port))),
+        [*shlex.split(COMMAND.replace("{port}", str(port))), *more],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     base = f"http://127.0.0.1:{port}"

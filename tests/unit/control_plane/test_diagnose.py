@@ -63,6 +63,20 @@ def test_a_snapshot_that_cannot_be_read_is_missing_data_and_is_named(
     assert [line.split(":")[0] for line in document["skipped"]] == ["0015.prom.gz", "0020.prom.gz"]
 
 
+def test_a_recorded_collective_that_never_ends_is_stuck_in_every_window_until_it_is_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = (RECORDINGS.parent / "nvml" / "h200-x2-allreduce-then-stuck.jsonl.gz").read_bytes()
+    (tmp_path / "gpu.jsonl").write_bytes(gzip.decompress(packed))
+    assert main(["diagnose", "--recording", str(tmp_path), "--json"]) == 0
+    windows = json.loads(capsys.readouterr().out)["windows"]
+    # As tests/data/nvml/README.md says: idle, then all-reduce at 8 s, stuck from 15 s on.
+    assert {w["bottleneck"] for w in windows if w["from_seconds"] >= 20 and w["to_seconds"] <= 85} == {
+        "stuck_collective"
+    }
+    assert "stuck_collective" not in {w["bottleneck"] for w in windows if w["to_seconds"] <= 15}
+
+
 def test_gpus_alone_are_judged_by_what_they_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = {"util_gpu": 100, "sm_util": 18.182, "any_tensor_util": 0.0, "dram_bw_util": 0.0, "pcie_tx_per_sec": 0.0}
     lines = [json.dumps({"t": 1000 + n, **row}) for n in range(20)]
