@@ -9,6 +9,7 @@ import { Gpu } from "./pages/gpu.js";
 import { Money } from "./pages/money.js";
 import { Node } from "./pages/node.js";
 import { Nodes } from "./pages/nodes.js";
+import { Rollouts } from "./pages/rollouts.js";
 import { Server } from "./pages/server.js";
 import { Servers } from "./pages/servers.js";
 import { Slos } from "./pages/slos.js";
@@ -16,7 +17,7 @@ import { Empty, Heading } from "./parts.js";
 
 const PAGES = [
   ["fleet", "Fleet", Fleet], ["nodes", "Nodes", Nodes], ["servers", "Inference servers", Servers],
-  ["money", "Money and waste", Money], ["slos", "SLO budgets", Slos], ["alerts", "Alerts", Alerts],
+  ["money", "Money and waste", Money], ["slos", "SLO budgets", Slos], ["alerts", "Alerts", Alerts], ["rollouts", "Rollouts", Rollouts],
 ];
 const ONE = { nodes: Node, gpus: Gpu, servers: Server };
 

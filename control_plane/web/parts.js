@@ -1,6 +1,5 @@
 // The pieces that pages are made of. Each state that data can be in is drawn by `Shown`, the same on every page.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { answers } from "./api.js";
 import { UNKNOWN, count, isKnown, percent, words } from "./format.js";
 import { html } from "./html.js";
 
@@ -40,10 +39,6 @@ function Failed({ problem, again }) {
 const Old = ({ problem, again }) =>
   html`<p class="old" role="status">Not up to date: ${problem.message}. ${" "}<button type="button" class="link" onClick=${again}>Ask again</button></p>`;
 
-/** A question that this release does not answer: said plainly, instead of an empty list. */
-export const NotYet = ({ path, title, children }) =>
-  answers(path) ? null : html`<${Empty} title=${title}>${children}<//>`;
-
 export function Panel({ title, note, actions, children, id }) {
   return html`<section class="panel" aria-labelledby=${id}>
     <header class="panel-head"><h2 id=${id}>${title}</h2>${note ? html`<p class="note">${note}</p>` : null}<div class="panel-actions">${actions}</div></header>
@@ -74,8 +69,8 @@ const TONES = {
   failed: "bad", violated: "bad", violation: "bad", critical: "bad", firing: "bad", exhausted: "bad", error: "bad", goes_on: "bad",
 };
 /** A state in its own word; the colour only helps those who see it. */
-export const State = ({ of, detail }) =>
-  html`<span class=${`state state-${TONES[of] ?? "plain"}`} title=${detail ?? ""}>${words(of)}</span>`;
+export const State = ({ of, detail, tone }) =>
+  html`<span class=${`state state-${tone ?? TONES[of] ?? "plain"}`} title=${detail ?? ""}>${words(of)}</span>`;
 
 /** Columns: { title, cell: (row) => …, number?: true }. A table that is wider than the window scrolls inside of itself. */
 export function Table({ caption, columns, rows: all, keyOf, first = 25 }) {

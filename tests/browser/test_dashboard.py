@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Route, expect
 
+from control_plane.api.operations import example
 from tests.browser.conftest import Visit
 from tests.fakes.clock import FakeClock
 from tests.support import scene
@@ -21,7 +23,8 @@ H200 = scene.node_name(0)
 OLD = scene.node_name(1)
 GPU = scene.gpu_uuid(0, 0)
 PLACES = (
-    "fleet", "nodes", f"nodes/{H200}", f"nodes/{OLD}", f"gpus/{GPU}", "servers", "money", "slos", "alerts", "nowhere",
+    "fleet", "nodes", f"nodes/{H200}", f"nodes/{OLD}", f"gpus/{GPU}", "servers", "money", "slos", "alerts", "rollouts",
+    "nowhere",
 )  # fmt: skip
 
 
@@ -127,6 +130,73 @@ def test_names_from_outside_are_text_and_never_markup(visit: Visit) -> None:
     page = visit.go("nodes")
     expect(page.get_by_role("link", name=name)).to_be_visible()
     expect(page.locator("main img")).to_have_count(0)
+    assert visit.wrong == []
+
+
+def shown_in_the_document(operation_id: str) -> Any:
+    """An answer as it came from a real run: what the API's document shows."""
+    found = example(operation_id)
+    assert found is not None
+    return copy.deepcopy(found)
+
+
+def test_a_rollout_is_watched_and_taken_back(visit: Visit) -> None:
+    running, whole = shown_in_the_document("rollout_status"), shown_in_the_document("rollout_get")
+    asked: list[Any] = []
+
+    def taken_back(route: Route) -> None:
+        asked.append(route.request.post_data_json)
+        running["items"][0] |= {"state": "rolling_back", "because": "somebody said so", "share_percent": 0.0}
+        route.fulfill(json=running["items"][0])
+
+    rollout = running["items"][0]["rollout_id"]
+    visit.page.route("**/rollout/status", lambda route: route.fulfill(json=running))
+    visit.page.route(f"**/rollout/{rollout}", lambda route: route.fulfill(json=whole))
+    visit.page.route("**/rollout/rollback", taken_back)
+    page = visit.go("rollouts")
+    panel = page.get_by_role("region", name="Rollout of chat")
+    expect(panel).to_contain_text("105 requests, 0 bad")
+    expect(panel.get_by_role("img", name="5 % of the traffic to the candidate")).to_be_visible()
+    problems = [one["id"] for one in Axe().run(page).response["violations"]]
+    assert problems == []
+    panel.get_by_role("button", name="Stop and take back").click()
+    assert asked == []  # it asks back first
+    page.get_by_role("dialog").get_by_role("button", name="Stop and take back").click()
+    expect(panel).to_contain_text("rolling back")
+    expect(panel.get_by_role("button", name="Stop and take back")).to_have_count(0)
+    assert asked == [{"rollout_id": rollout}]
+    assert visit.wrong == []
+
+
+def test_what_binds_a_server_is_said_with_its_numbers_and_what_to_do(visit: Visit) -> None:
+    server, verdict = first_server(visit), shown_in_the_document("analysis_bottlenecks")
+    verdict["items"][0]["server_id"] = int(server)
+    visit.page.route("**/analysis/bottlenecks?*", lambda route: route.fulfill(json=verdict))
+    expect(visit.go("servers").locator("main")).to_contain_text("hung engine")
+    page = visit.go(f"servers/{server}")
+    panel = page.get_by_role("region", name="What binds it")
+    expect(panel).to_contain_text("hung engine")
+    expect(panel).to_contain_text("runner-up batch limited")
+    expect(panel).to_contain_text("requests being worked on")
+    expect(panel.locator("ol li").first).to_contain_text("restart it")
+    assert Axe().run(page).response["violations"] == []
+    assert visit.wrong == []
+
+
+def test_an_alert_is_taken_in_hand(visit: Visit) -> None:
+    firing = shown_in_the_document("alerts")
+
+    def taken(route: Route) -> None:
+        firing["items"][0] |= {"acknowledged_at": "2026-11-30T19:20:00Z", "acknowledged_by": "alice"}
+        route.fulfill(json=firing["items"][0])
+
+    visit.page.route("**/alerts?*", lambda route: route.fulfill(json=firing))
+    visit.page.route("**/alerts/*/acknowledge", taken)
+    page = visit.go("alerts")
+    expect(page.locator(".alert")).to_contain_text(firing["items"][0]["summary"])
+    assert Axe().run(page).response["violations"] == []
+    page.get_by_role("button", name="I have it").click()
+    expect(page.locator(".alert")).to_contain_text("In hand: alice")
     assert visit.wrong == []
 
 

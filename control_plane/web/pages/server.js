@@ -6,7 +6,8 @@ import { count, decimal, duration, latency, percent, short, words } from "../for
 import { html } from "../html.js";
 import { Choice, Empty, Heading, Meter, Panel, Shown, Stat, State, Table, Value } from "../parts.js";
 import { WINDOWS } from "../windows.js";
-import { BOTTLENECKS, PanelOfVerdict, Quantile } from "./servers.js";
+import { BOTTLENECKS, Verdict } from "./bottleneck.js";
+import { Quantile } from "./servers.js";
 
 // Histograms and single numbers are two questions.
 const QUANTILES = ["ttft_seconds", "time_per_output_token_seconds"];
@@ -15,11 +16,11 @@ const TIMES = [["ttft_seconds", "To the first token"], ["time_per_output_token_s
 
 export function Server({ id }) {
   const server = useAnswer(`/inference/servers/${encodeURIComponent(id)}`, { seconds: 5 });
-  const verdict = useAnswer(answers(BOTTLENECKS) ? url(BOTTLENECKS, { server: id }) : null, { seconds: 15 });
+  const verdict = useAnswer(answers(BOTTLENECKS) ? url(BOTTLENECKS, { server: id, since: "1h" }) : null, { seconds: 15 });
   const of = server.data;
   return html`<${Heading} title=${of?.model ?? of?.url ?? `Server ${id}`} above=${html`<a href="#/servers">Inference servers</a>`}>${of ? html`<p class="sub"><${State} of=${of.state} detail=${of.state_detail} /> ${of.engine} <${Value} of=${of.version} /> on <a href=${`#/nodes/${encodeURIComponent(of.node)}`}>${of.node}</a> · <code>${of.url}</code></p>` : null}<//>
     <${Shown} of=${server} isEmpty=${() => false} rows=${6}>${(it) => html`
-      ${verdict.data?.items?.[0] ? html`<${PanelOfVerdict} of=${verdict.data.items[0]} />` : null}
+      ${verdict.data?.items?.[0] ? html`<${Verdict} of=${verdict.data.items[0]} />` : null}
       <div class="two"><${Load} of=${it} /><${Latency} id=${id} /></div>
       <${Time} id=${id} />
       <${Setup} of=${it} />`}<//>`;

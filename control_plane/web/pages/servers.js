@@ -1,25 +1,19 @@
 // Inference servers: what each is doing, how fast, and what binds it.
 import { useMemo } from "preact/hooks";
 import { answers, url, useAnswer } from "../api.js";
-import { count, decimal, latency, percent, short, words } from "../format.js";
+import { count, decimal, latency, percent, short } from "../format.js";
 import { html } from "../html.js";
-import { Empty, Heading, Panel, Shown, State, Table, Value } from "../parts.js";
+import { Empty, Heading, Shown, State, Table, Value } from "../parts.js";
+import { BOTTLENECKS, Bottleneck } from "./bottleneck.js";
 
-export const BOTTLENECKS = "/analysis/bottlenecks";
 const by = (answer) => new Map((answer?.items ?? []).map((item) => [item.server_id, item]));
 /** A quantile with the bounds it is known within: a histogram knows no more. */
-export const Quantile = ({ of, why }) => (of ? html`<span title=${`between ${latency(of.low)} and ${of.high == null ? "any time" : latency(of.high)}`}>${latency(of.value)}</span>` : html`<${Value} of=${null} why=${why} />`);
-/** What binds a server, in words; a judgement may be "nothing", or that it is not known. */
-export const Bottleneck = ({ of }) => {
-  if (!of) return html`<span class="unknown">not judged</span>`;
-  const name = of.bottleneck ?? of.verdict ?? of.class;
-  return html`<${State} of=${name} detail=${of.summary ?? of.because ?? ""} />`;
-};
+export const Quantile = ({ of, why }) => (of ? html`<span title=${of.high == null ? "above the last bound of the histogram" : `between ${latency(of.low)} and ${latency(of.high)}`}>${of.value == null && of.low != null ? `> ${latency(of.low)}` : latency(of.value)}</span>` : html`<${Value} of=${null} why=${why} />`);
 
 export function Servers() {
   const servers = useAnswer(url("/inference/servers", { limit: 10000 }), { seconds: 5, all: true });
   const [times, flow] = ["/metrics/latency", "/metrics/throughput"].map((path) => useAnswer(url(path, { since: "15m", limit: 10000 }), { seconds: 15 }));
-  const verdicts = useAnswer(answers(BOTTLENECKS) ? url(BOTTLENECKS, { limit: 1000 }) : null, { seconds: 15 });
+  const verdicts = useAnswer(answers(BOTTLENECKS) ? url(BOTTLENECKS, { since: "1h", limit: 1000 }) : null, { seconds: 15 });
   const [latencies, flows, binding] = useMemo(() => [by(times.data), by(flow.data), by(verdicts.data)], [times.data, flow.data, verdicts.data]);
   const columns = [
     { title: "Server", cell: (s) => html`<a href=${`#/servers/${s.server_id}`}>${s.model ?? s.url}</a> <span class="note">${s.engine} · ${s.node}</span>` },
@@ -39,15 +33,3 @@ export function Servers() {
         <p>Start vLLM, SGLang (with <code>--enable-metrics</code>) or TGI on a host with an agent; it appears here within seconds. In a pod with a network of its own it has to be named: <code>OPTIINFRA_SCRAPE_TARGETS</code>.</p><//>`}>${({ items }) => html`
       <section class="panel"><${Table} caption="Inference servers" columns=${columns} rows=${[...items].sort((a, b) => (a.state === "gone") - (b.state === "gone") || (a.model ?? "").localeCompare(b.model ?? ""))} keyOf=${(s) => s.server_id} /></section>`}<//>`;
 }
-
-export const Evidence = ({ of }) => {
-  const entries = Object.entries(of ?? {}).filter(([, value]) => value === null || typeof value !== "object");
-  if (entries.length === 0) return null;
-  return html`<details><summary>Evidence</summary><dl class="stats">${entries.map(([name, value]) => html`<div key=${name} class="stat"><dt>${words(name)}</dt><dd><${Value} of=${value} as=${(v) => (typeof v === "number" ? decimal(v) : String(v))} /></dd></div>`)}</dl></details>`;
-};
-
-export const PanelOfVerdict = ({ of }) => html`<${Panel} id="verdict" title="What binds it">
-  <p class="verdict"><${Bottleneck} of=${of} /> ${of.summary ?? of.because ?? ""}</p>
-  ${of.runner_up ? html`<p class="note">Runner-up: ${words(of.runner_up.bottleneck ?? of.runner_up)}</p>` : null}
-  ${(of.remedies ?? []).length ? html`<ol class="remedies">${of.remedies.map((one, n) => html`<li key=${n}>${one.title ?? one.text ?? String(one)}</li>`)}</ol>` : null}
-  <${Evidence} of=${of.evidence?.numbers ?? of.evidence} /><//>`;
