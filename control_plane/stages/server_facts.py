@@ -70,6 +70,7 @@ def binding(judged: Sequence[Judged]) -> Bottleneck:
 
 
 def windows_of(readings: Sequence[Reading], spans: Sequence[Judged]) -> list[EngineWindow]:
+    """This will give what happened between readings within spans."""
     found = []
     for first, last in pairwise(readings):
         if any(s.since <= first.taken_at and last.taken_at <= s.until for s in spans):
@@ -79,6 +80,7 @@ def windows_of(readings: Sequence[Reading], spans: Sequence[Judged]) -> list[Eng
 
 
 def mean_of(windows: Sequence[EngineWindow], name: str) -> float | None:
+    """This will average what is known of one fact over windows; None when nothing is."""
     values = [value for window in windows if (value := getattr(window, name)) is not None]
     return sum(values) / len(values) if values else None
 
@@ -90,9 +92,11 @@ def busy_level(values: Sequence[float]) -> float | None:
 
 
 def total_of(windows: Sequence[EngineWindow], name: str) -> float | None:
+    """This will add up what is known of one fact over windows; None when nothing is."""
     values = [value for window in windows if (value := getattr(window, name)) is not None]
     return float(sum(values)) if values else None
 
 
 def number_of(value: object) -> float | None:
+    """This will give a number that a configuration holds; None for anything else."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

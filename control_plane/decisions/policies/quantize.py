@@ -20,7 +20,7 @@ from control_plane.model.scaling import Because, NoAction
 
 LEAST_GAIN = 1.05  # times the requests a second; less is not worth a restart and a test of the answers
 # Of the most that a format gains, what is given up for one that needs no other checkpoint and risks less.
-GIVEN_UP = 0.4
+GIVEN_UP = 0.7
 AMPERE, ADA, BLACKWELL, AMD = 80, 89, 100, 900
 BITS = {
     NumberFormat.BF16: 16, NumberFormat.FP8: 8, NumberFormat.FP8_BLOCK: 8, NumberFormat.INT8: 8, NumberFormat.INT4: 4,

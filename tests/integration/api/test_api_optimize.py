@@ -118,19 +118,19 @@ async def test_a_server_that_a_limit_binds_is_told_the_flag_and_it_is_kept_once(
 async def test_people_decide_once_and_the_trail_says_who_and_why(bad: Api) -> None:
     ids = [
         item["recommendation"]["recommendation_id"]
-        for path in ("batch", "quantize")
-        for item in (await post(bad, f"/optimize/{path}"))["items"]
+        for path in ("/optimize/batch", "/optimize/quantize")
+        for item in (await post(bad, path))["items"]
     ]
     assert len(ids) == 2
     path = f"/optimize/recommendations/{ids[0]}"
-    approved = await post(bad, f"{path}/approve", {"reason": "tried on staging"})
+    approved = await post(bad, f"/optimize/recommendations/{ids[0]}/approve", {"reason": "tried on staging"})
     assert (approved["state"], approved["reason"], approved["decided_by"]) == (
         "approved",
         "tried on staging",
         "anyone anyone",
     )
     problem_of(await bad.client.post(f"{path}/approve"), 409)
-    assert (await post(bad, f"{path}/reject"))["state"] == "rejected"
+    assert (await post(bad, f"/optimize/recommendations/{ids[0]}/reject"))["state"] == "rejected"
     problem_of(await bad.client.post(f"{path}/reject"), 409)
     problem_of(await bad.client.post("/optimize/recommendations/999999/approve"), 404)
     assert [each["recommendation_id"] for each in await bad.items("/optimize/recommendations")] == [ids[1]]
@@ -138,6 +138,19 @@ async def test_people_decide_once_and_the_trail_says_who_and_why(bad: Api) -> No
     assert rejected["recommendation_id"] == ids[0]
     entries = await bad.items("/audit")
     assert {"optimize_approve", "optimize_reject"} <= {entry["operation"] for entry in entries}
+
+
+async def test_weights_shapes_and_places_are_told_as_the_h200_can_take_them(bad: Api) -> None:
+    (quantized,) = (await post(bad, "/optimize/quantize"))["items"]
+    found = quantized["recommendation"]["recommendation"]
+    assert [(f["name"], f["value"]) for f in found["flags"]] == [("--quantization", "fp8")]
+    assert found["effect"]["requests_ratio"]["expected"] > 1.05
+    assert any(lost["what"].startswith("NVFP4") and "cannot" in lost["why"] for lost in found["lost"])
+    (shaped,) = (await post(bad, "/optimize/parallelism"))["items"]
+    assert shaped["no_action"]["because"] == "nothing_binds"  # it has one GPU
+    (packed,) = (await post(bad, "/optimize/consolidate"))["items"]
+    assert packed["no_action"]["because"] == "not_worth_it"  # one engine on one GPU
+    assert "none can cost less" in packed["no_action"]["explanation"]
 
 
 async def test_what_nobody_finds_again_for_a_day_is_gone(bad: Api, clock: FakeClock) -> None:
