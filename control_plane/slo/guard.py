@@ -238,7 +238,7 @@ def _passing(
 
 
 def surely_below(limit: float, *, share: float, fates: float) -> bool:
-    """This will say whether a share so low of so many would be rarer than one in a hundred, were it `limit` in truth.
+    """This will say whether a share so low of so many would be rarer than one in twenty, were it `limit` in truth.
 
     By Chernoff's bound on the binomial distribution: exp(-n KL(share || limit)).
     """
