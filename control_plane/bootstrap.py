@@ -52,6 +52,8 @@ from control_plane.storage.readings import Dictionaries
 from control_plane.storage.rollouts import RolloutStore
 from control_plane.storage.rollups.job import RollupJob
 from control_plane.storage.session import Database, redacted_url, storage_errors
+from control_plane.storage.trials import TrialStore
+from control_plane.trials.desk import TrialDesk
 from control_plane.workflows.driving import Driver
 from control_plane.workflows.rollout_desk import RolloutDesk
 from optiinfra.catalogue import TABLES
@@ -179,6 +181,7 @@ def capabilities(settings: Settings) -> Mapping[str, object]:
             "bottlenecks": "available",
             "alerts": "available",
             "recommendations": "available",
+            "tests": "available",
             "rollouts": "available" if settings.rollout_targets else "no targets are named (--rollout-targets)",
         },
     }
@@ -211,8 +214,9 @@ async def serve(
     gate = Gate(database, clock, required=settings.keys_required, tokens=_tokens(settings, clock), own_key=own_key)
     desk = _rollout_desk(settings, database, clock)
     driver = Driver(store=desk.store, clock=clock, runner_for=desk.runner_for)
+    tests = _trial_desk(settings, database, clock, desk)
     context = _api_context(
-        settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs], desk
+        settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs], desk, tests
     )
     attending = _attendances(settings, clock, context)
     server = make_server(
@@ -226,7 +230,7 @@ async def serve(
             watching = tasks.create_task(keep_running(handle.embedded, clock)) if handle.embedded else None
             working = [tasks.create_task(job.run()) for job in jobs]
             working += [tasks.create_task(role.run()) for role in attending]
-            working.append(tasks.create_task(driver.run()))
+            working += [tasks.create_task(driver.run()), tasks.create_task(tests.run())]
             http = tasks.create_task(server.serve(sockets))
             renewing = tasks.create_task(_renew(settings, server)) if settings.tls_cert_file else None
             agent = tasks.create_task(local_agent.run(settings, clock)) if settings.local_agent else None
@@ -263,6 +267,7 @@ def _api_context(
     gate: Gate,
     jobs: Sequence[JobState],
     rollouts: RolloutDesk,
+    trials: TrialDesk,
 ) -> ApiContext:
     """This will give the API what it may reach."""
     return ApiContext(
@@ -282,6 +287,7 @@ def _api_context(
         jobs=jobs,
         registrations=[],
         rollouts=rollouts,
+        trials=trials,
         remembered=Remembered(clock),
         sealer=sealer(settings),
         webhooks=webhook_policy(settings),
@@ -315,6 +321,14 @@ def _rollout_desk(settings: Settings, database: Database, clock: Clock) -> Rollo
     """This will build where rollouts are asked for. Raises ConfigurationError for a file that is wrong."""
     targets = {} if settings.rollout_targets is None else read_targets(settings.rollout_targets)
     return RolloutDesk(RolloutStore(database.engine), targets, clock)
+
+
+def _trial_desk(settings: Settings, database: Database, clock: Clock, rollouts: RolloutDesk) -> TrialDesk:
+    """This will build where test runs are asked for and run. Servers of rollout targets are the operator's words."""
+    return TrialDesk(
+        TrialStore(database.engine), clock, policy=webhook_policy(settings), sealer=sealer(settings),
+        named_urls=rollouts.servers,
+    )  # fmt: skip
 
 
 def _tokens(settings: Settings, clock: Clock) -> ProviderTokens | None:

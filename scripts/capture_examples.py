@@ -3,6 +3,7 @@
     python scripts/capture_examples.py http://127.0.0.1:8003
     python scripts/capture_examples.py http://127.0.0.1:8003 --rollout chat    # begins one there, and takes it back
     python scripts/capture_examples.py http://127.0.0.1:8003 --optimize        # asks every policy, and decides
+    python scripts/capture_examples.py http://127.0.0.1:8003 --tests http://candidate:8000 http://baseline:8000
 
 Lists keep 2 items, series 3 points, long lists of names 3; every answer goes to <operation_id>.json under
 control_plane/api/examples (or --folder). Needs nothing but Python. `make openapi` puts them into the document.
@@ -22,6 +23,7 @@ from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "control_plane" / "api" / "examples"
 TIMEOUT_SECONDS = 60
+MOST_TEST_SECONDS = 600  # the comparison, and then the load
 MOST_ITEMS, MOST_POINTS, MOST_NAMES = 2, 3, 3
 LONGEST_TEXT = 12  # lines of the Prometheus exposition
 # Questions that need more than their defaults; a window of a minute at 20 s is three points.
@@ -93,6 +95,8 @@ def identifiers(base: str) -> dict[str, str]:
         found["alert_id"] = str(alerts[0]["alert_id"])
     if rollouts := ask(base, "/rollout/history", {})["items"]:
         found["rollout_id"] = str(rollouts[0]["rollout_id"])
+    if tests := ask(base, "/test/results", {})["items"]:
+        found["test_id"] = str(tests[0]["test_id"])
     return found
 
 
@@ -156,6 +160,11 @@ def capture_rollout(base: str, folder: Path, target: str) -> list[str]:
     until(base, rollout_id, "rolled_back")
     taken["rollout_get"] = ask(base, f"/rollout/{rollout_id}", {})
     taken["rollout_history"] = ask(base, "/rollout/history", {})
+    return kept(taken, folder)
+
+
+def kept(taken: Mapping[str, Any], folder: Path) -> list[str]:
+    """This will write answers as examples and give their ids."""
     for operation_id, answer in taken.items():
         text = json.dumps(shortened(answer), indent=2, ensure_ascii=False)
         (folder / f"{operation_id}.json").write_text(text + "\n", encoding="utf-8")
@@ -187,6 +196,29 @@ def _two(taken: Mapping[str, Any]) -> list[Any]:
     return [items[0], items[-1]]
 
 
+def capture_tests(base: str, folder: Path, candidate: str, baseline: str) -> list[str]:
+    """This will compare two servers, put load on one and end that, keep the answers, and give their ids."""
+    load = {"rate": 20, "prompt_length": "lognormal:300,0.6,16-2048", "output_length": "32-128"}
+    compared = {"candidate_url": candidate, "baseline_url": baseline, "load": load, "seconds": 300}
+    taken: dict[str, Any] = {"test_validate": ask(base, "/test/validate", {}, "POST", compared)}
+    asked = {"base_url": candidate, "load": load, "seconds": 120, "objective": {"ttft_seconds": 0.5}}
+    taken["test_run"] = ask(base, "/test/run", {}, "POST", asked)
+    test_id = str(taken["test_run"]["test_id"])
+    waited = 0.0
+    while (found := ask(base, f"/test/results/{test_id}", {}))["state"] != "finished":
+        if waited > MOST_TEST_SECONDS or found["state"] in ("failed", "interrupted"):
+            raise TimeoutError(f"{test_id} does not finish: {found['because']}")
+        time.sleep(1)
+        waited += 1
+    taken["test_result"] = found
+    again = ask(base, "/test/run", {}, "POST", asked)
+    time.sleep(8)
+    taken["test_results"] = ask(base, "/test/results", {})
+    taken["test_cancel"] = ask(base, f"/test/{again['test_id']}/cancel", {}, "POST")
+    taken["test_profiles"] = ask(base, "/test/profiles", {})
+    return kept(taken, folder)
+
+
 def main() -> int:
     """This will capture every example and say what is missing; 1 when something is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,10 +229,13 @@ def main() -> int:
         "--rollout", metavar="TARGET", help="begin a rollout of this target for the examples of rollouts"
     )
     parser.add_argument("--optimize", action="store_true", help="ask every policy, and decide about what they say")
+    parser.add_argument("--tests", nargs=2, metavar="URL", help="candidate and baseline, for the examples of tests")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     base = arguments.base.rstrip("/")
-    if arguments.rollout:
+    if arguments.tests:
+        written, missing = capture_tests(base, arguments.folder, *arguments.tests), list[str]()
+    elif arguments.rollout:
         written, missing = capture_rollout(base, arguments.folder, arguments.rollout), list[str]()
     elif arguments.optimize:
         written, missing = capture_optimize(base, arguments.folder), list[str]()

@@ -50,6 +50,7 @@ from control_plane.api.resources import (
     slo_status,
     system,
     trends,
+    trials,
     utilization,
     waste,
 )
@@ -101,7 +102,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
         health, gpu, gpu_attribution, gpu_health, gpu_instances, gpu_utilization, system, join_tokens, nodes,
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
         integrations,
-        slo_status, slo, waste, cost, trends, utilization, opportunities, optimize, report, rollouts,
+        slo_status, slo, waste, cost, trends, utilization, opportunities, optimize, report, rollouts, trials,
         bottlenecks, alert_rules, alerts,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))

@@ -18,6 +18,7 @@ from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
 from control_plane.model.registration import Registration
 from control_plane.model.rollout import Command, Plan
+from control_plane.model.trial import Trial, TrialSpec
 from control_plane.runtime.clock import Clock
 from control_plane.runtime.destinations import Policy
 from control_plane.runtime.jobs import JobState
@@ -25,6 +26,7 @@ from control_plane.runtime.sealing import Sealer
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.rollouts import RolloutStore, StoredRollout
 from control_plane.storage.session import Database
+from control_plane.storage.trials import TrialStore
 
 
 class IngestDoor(Protocol):
@@ -92,6 +94,23 @@ class RolloutDoor(Protocol):
         ...
 
 
+class TrialDoor(Protocol):
+    """What the API asks of test runs."""
+
+    @property
+    def store(self) -> TrialStore:
+        """This will give where they are kept."""
+        ...
+
+    async def ask(self, spec: TrialSpec, *, by: str, keys: Mapping[str, str]) -> Trial:
+        """This will take one in; `keys` are those of its servers."""
+        ...
+
+    async def cancel(self, trial_id: str, *, by: str) -> Trial:
+        """This will end one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
     """What a request must pass beside the gate."""
@@ -121,6 +140,7 @@ class ApiContext:
     jobs: Sequence[JobState] = ()
     registrations: list[Registration] = field(default_factory=list)  # empty: the orchestrator is not told of us
     rollouts: RolloutDoor | None = None  # None: this process drives none
+    trials: TrialDoor | None = None  # None: this process runs none
     remembered: Remembered | None = None  # None: every answer is made anew
     sealer: Sealer  # of secrets that are stored
     webhooks: Policy = field(default_factory=Policy)  # where they may lead

@@ -36,6 +36,13 @@ class RolloutDesk:
         """This will name the targets there are."""
         return sorted(self._targets)
 
+    @property
+    def servers(self) -> list[str]:
+        """This will give the addresses of all targets' servers."""
+        return [
+            url for target in self._targets.values() for side in (target.blue, target.green) for url in side.servers
+        ]
+
     async def plan(self, target: str, plan: Plan) -> tuple[Plan, Mapping[str, Any], list[str]]:
         """This will complete a plan, choose the candidate's side, and say what speaks against beginning now.
 

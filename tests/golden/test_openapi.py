@@ -27,6 +27,7 @@ PUBLISHED = {
     ("get", "/analysis/waste"), ("get", "/analysis/trends"), ("post", "/analysis/utilization"),
     ("get", "/analysis/opportunities"), ("get", "/analysis/report"),
     ("post", "/rollout/start"), ("post", "/rollout/rollback"), ("get", "/rollout/status"),
+    ("post", "/test/run"), ("post", "/test/validate"), ("get", "/test/results"),
 }  # fmt: skip
 ADDED = {
     ("post", "/optimize/parallelism"), ("get", "/optimize/recommendations/{recommendation_id}"),
@@ -46,6 +47,7 @@ ADDED = {
     ("get", "/alerts"), ("get", "/alerts/{alert_id}"), ("post", "/alerts/{alert_id}/acknowledge"),
     ("get", "/alerts/rules"), ("put", "/alerts/rules"),
     ("get", "/slo"), ("get", "/slo/{slo_id}"), ("delete", "/slo/{slo_id}"), ("get", "/slo/{slo_id}/budget"),
+    ("get", "/test/results/{test_id}"), ("post", "/test/{test_id}/cancel"), ("get", "/test/profiles"),
     ("get", "/rollout/history"), ("get", "/rollout/{rollout_id}"), ("post", "/rollout/{rollout_id}/promote"),
     ("post", "/rollout/{rollout_id}/pause"), ("post", "/rollout/{rollout_id}/resume"),
     ("post", "/api-keys"), ("get", "/api-keys"), ("delete", "/api-keys/{key_id}"), ("get", "/audit"),

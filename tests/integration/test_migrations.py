@@ -13,7 +13,7 @@ from sqlalchemy import Double, Engine, MetaData, UniqueConstraint, create_engine
 from sqlalchemy.dialects import postgresql
 
 from control_plane.model.errors import ConfigurationError, StorageUnavailable
-from control_plane.storage import migrations, schema_rollout
+from control_plane.storage import migrations, schema_rollout, schema_trial
 from control_plane.storage.schema import LATEST_TABLES, LEFT_BEHIND, SAMPLE_TABLES
 from control_plane.storage.schema_alerts import alert
 from control_plane.storage.schema_bottlenecks import bottleneck_now
@@ -60,7 +60,7 @@ def test_an_empty_database_is_brought_to_the_newest_revision(empty_database_url:
 def test_every_table_that_the_code_knows_exists_with_the_same_columns(database_url: str) -> None:
     found = columns_in_postgres(database_url)
     found.pop("alembic_version")
-    assert schema_rollout.metadata is metadata  # every module that holds tables is loaded
+    assert schema_rollout.metadata is schema_trial.metadata is metadata  # every module that holds tables is loaded
     expected = {
         table.name: {(c.name, type_in_postgres(c.type), bool(c.nullable)) for c in table.columns}
         for table in metadata.sorted_tables

@@ -21,6 +21,8 @@ from control_plane.runtime.sealing import Sealer
 from control_plane.storage.readings import Dictionaries
 from control_plane.storage.rollouts import RolloutStore
 from control_plane.storage.session import Database
+from control_plane.storage.trials import TrialStore
+from control_plane.trials.desk import TrialDesk
 from control_plane.workflows.rollout_desk import RolloutDesk
 
 PROBLEM = "application/problem+json"
@@ -143,6 +145,12 @@ def context_of(
         sealer=Sealer(lambda: b"tests" * 8),
         webhooks=bootstrap.webhook_policy(configured),
         rollouts=RolloutDesk(RolloutStore(database.engine), targets or {}, clock),
+        trials=TrialDesk(
+            TrialStore(database.engine),
+            clock,
+            policy=bootstrap.webhook_policy(configured),
+            sealer=Sealer(lambda: b"tests" * 8),
+        ),
     )
 
 

@@ -76,8 +76,9 @@ class Question:
         return page(items, more=self.more, last_id=self.last_id, **ends, **around)
 
 
-async def _asked(context: ApiContext, asked: ServerWindow) -> Question:
-    span = window(asked, context.clock.now(), DEFAULT_WINDOW)
+async def question_of(context: ApiContext, asked: ServerWindow, *, default: timedelta = DEFAULT_WINDOW) -> Question:
+    """This will gather what the asked servers did in the asked window, or in one of the `default` length."""
+    span = window(asked, context.clock.now(), default)
     selection = await scope.of_servers(context, asked)
     found = await readings.select_entities(context.database.engine, selection, asked.limit + 1)
     shown = found[: asked.limit]
@@ -130,7 +131,8 @@ def _latencies(served: Served | None) -> dict[str, Any]:
     return shown | {"unknown": _why(served, [name for name, value in shown.items() if value is None])}
 
 
-def _by_model(question: Question) -> dict[str, list[Served]]:
+def by_model(question: Question) -> dict[str, list[Served]]:
+    """This will put together what the replicas of each model did."""
     out: dict[str, list[Served]] = {}
     for server in question.servers:
         served = question.served[server.entity_id]
@@ -170,11 +172,11 @@ def _merged_latencies(group: Sequence[Served]) -> dict[str, Any]:
 )
 async def metrics_latency(asked: Annotated[ServerWindow, Query()], context: Context) -> Response:
     """By server, and merged over the replicas of each model. A quantile is known only within its bucket."""
-    question = await _asked(context, asked)
+    question = await question_of(context, asked)
     items = [server_identity(s) | _latencies(question.served[s.entity_id]) for s in question.servers]
     models = [
         {"model": model, "servers": len(group)} | _merged_latencies(group)
-        for model, group in _by_model(question).items()
+        for model, group in by_model(question).items()
     ]
     return question.page(items, models=models)
 
@@ -205,7 +207,7 @@ def _throughput(served: Served | None) -> dict[str, Any]:
 )
 async def metrics_throughput(asked: Annotated[ServerWindow, Query()], context: Context) -> Response:
     """By server and model; per GPU and joule where a server's GPUs are known; per dollar once prices are set."""
-    question = await _asked(context, asked)
+    question = await question_of(context, asked)
     gpus = await _gpus_behind(context, question.servers)
     watts = await _mean_watts(context, [gpu for behind in gpus.values() for gpu, _ in behind], question.span)
     book = (await prices.read_history(context.database.engine)).at(question.span.until)
@@ -355,7 +357,7 @@ async def metrics_gpu(asked: Annotated[OfServers, Query()], context: Context) ->
 )
 async def metrics_tokens(asked: Annotated[ServerWindow, Query()], context: Context) -> Response:
     """Speed in total and per request (one over the mean time between tokens); lengths of prompts and outputs."""
-    question = await _asked(context, asked)
+    question = await question_of(context, asked)
     items = []
     for server in question.servers:
         served = question.served[server.entity_id]
@@ -394,7 +396,7 @@ async def metrics_tokens(asked: Annotated[ServerWindow, Query()], context: Conte
 )
 async def metrics_memory(asked: Annotated[ServerWindow, Query()], context: Context) -> Response:
     """Usage and capacity now; hit ratio and preemptions over the window."""
-    question = await _asked(context, asked)
+    question = await question_of(context, asked)
     selection = await scope.of_servers(context, asked)
     newest = {
         entity.entity_id: reading

@@ -42,6 +42,7 @@ class Address:
     port: int
     tls: bool
     path: str  # before what the API adds; without a slash at its end
+    connect_to: str | None = None  # the address that was checked; None: whatever the name leads to
 
     @staticmethod
     def parse(url: str) -> Address:
@@ -226,8 +227,9 @@ class Pool:
         try:
             async with asyncio.timeout(self.connect_timeout_seconds):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self.clock), self.address.host, self.address.port, ssl=self._tls
-                )
+                    lambda: Connection(self.clock), self.address.connect_to or self.address.host, self.address.port,
+                    ssl=self._tls, server_hostname=self.address.host if self._tls else None,
+                )  # fmt: skip
         except TimeoutError as error:
             raise ConnectionFailed(f"no connection within {self.connect_timeout_seconds:g} s") from error
         except OSError as error:

@@ -12,7 +12,7 @@ from control_plane.model.errors import InvalidRequest
 
 # The longest context that is sold today; a longer prompt is a slip of the hand.
 MOST_TOKENS = 2_000_000
-FORMS = "512, 128-1024, lognormal:512,0.8 (median, sigma), or lognormal:512,0.8,16-4096"
+FORMS = "512, 128-1024, lognormal:512,0.8 (median, sigma), lognormal:512,0.8,16-4096, or counted:128=90,1024=10"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +78,31 @@ def parse(text: str) -> Lengths:
         found = _parsed(text.strip())
     except ValueError as error:
         raise InvalidRequest(f"{text!r} is no length in tokens; write {FORMS}") from error
-    low, high = (found.tokens, found.tokens) if isinstance(found, Fixed) else (found.low, found.high)
+    match found:
+        case Fixed():
+            low, high = found.tokens, found.tokens
+        case Counted():
+            low, high = found.bounds[0], found.bounds[-1]
+        case _:
+            low, high = found.low, found.high
     if not 1 <= low <= high <= MOST_TOKENS:
         raise InvalidRequest(f"{text!r}: lengths are between 1 and {MOST_TOKENS:,} tokens, the smaller first")
     return found
 
 
-def _parsed(text: str) -> Fixed | Uniform | LogNormal:
+def counted(counts: Sequence[tuple[int, float]]) -> str:
+    """This will write lengths as they were counted, by upper bound, in the form that `parse` reads."""
+    return "counted:" + ",".join(f"{bound}={count:g}" for bound, count in counts)
+
+
+def _parsed(text: str) -> Lengths:
     kind, _, rest = text.partition(":")
+    if kind == "counted":
+        pairs = [part.split("=") for part in rest.split(",")]
+        bounds, counts = [int(bound) for bound, _ in pairs], [float(count) for _, count in pairs]
+        if bounds != sorted(set(bounds)) or not all(0 <= count < 1e15 for count in counts) or not sum(counts):
+            raise ValueError(rest)
+        return Counted(bounds=bounds, counts=counts)
     if rest:
         if kind != "lognormal":
             raise ValueError(kind)

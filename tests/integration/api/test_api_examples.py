@@ -86,6 +86,9 @@ async def test_every_operation_gets_a_short_example_from_a_running_server(
         "alert_rules_put: a PUT changes things",
         "slo_configure: a POST changes things",
         *(f"rollout_{verb}: a POST changes things" for verb in ("start", "rollback", "promote", "pause", "resume")),
+        *(f"test_{verb}: a POST changes things" for verb in ("run", "validate", "cancel")),
+        "test_results: the list is empty, which shows nothing",
+        "test_result: there is nothing to name for 'test_id'",
         "rollout_status: the list is empty, which shows nothing",  # nothing is rolled out here
         "rollout_history: the list is empty, which shows nothing",
         "rollout_get: there is nothing to name for 'rollout_id'",

@@ -236,6 +236,16 @@ async def test_token_speed_per_request_is_one_over_the_mean_gap(api: Api) -> Non
     assert alpha["unknown"] == {"output_length_tokens": "not_exposed", "tokens_per_iteration": "not_exposed"}
 
 
+async def test_a_workload_is_learnt_from_what_servers_counted(api: Api) -> None:
+    found = {item["profile_id"]: item for item in await api.items("/test/profiles")}
+    learnt = found[f"live:{LLAMA}"]
+    assert learnt["load"]["prompt_length"].startswith("counted:")
+    assert learnt["load"]["rate"] > 0
+    assert "variation" in learnt["not_learnt"]
+    alone = {i["profile_id"]: i for i in await api.items("/test/profiles", model=LLAMA, node="alpha", since="5m")}
+    assert alone[f"live:{LLAMA}"]["load"]["prefix_tokens"] == 60, "0.6 of 100 tokens were in the cache"
+
+
 async def test_cache_use_headroom_hits_and_preemptions(api: Api) -> None:
     alpha = (await _by_node(api, "/metrics/memory"))["alpha"]
     assert (alpha["kv_cache_usage_ratio"], alpha["headroom_tokens"]) == (0.25, 75_000)
