@@ -143,44 +143,56 @@ def _by_rules(facts: OpportunityFacts) -> list[dict[str, Any]]:
     # A row is one GPU and owner in one bin; there are few pairs of GPU and owner.
     pair = cells.entity_ids * (int(cells.owner_ids.max()) + 1) + cells.owner_ids
     _, first, of_pair = np.unique(pair, return_index=True, return_inverse=True)
-    groups: dict[_Group, int] = {}
-    members: list[set[int]] = []
-    at_group, prices = np.empty(len(first), np.int64), []
-    for number, row in enumerate(first):
-        gpu = facts.gpus.get(int(cells.entity_ids[row]))
-        group = _group(facts, gpu, facts.owners[int(cells.owner_ids[row])])
-        at_group[number] = groups.setdefault(group, len(groups))
-        if len(members) < len(groups):
-            members.append(set())
-        members[at_group[number]].add(int(cells.entity_ids[row]))
-        prices.append(facts.book.price_of(node=gpu.node, gpu_name=gpu.name) if gpu is not None else None)
+    gpus = [facts.gpus.get(int(cells.entity_ids[row])) for row in first]
+    owners = [facts.owners[int(cells.owner_ids[row])] for row in first]
+    prices = [facts.book.price_of(node=g.node, gpu_name=g.name) if g is not None else None for g in gpus]
     per_hour = np.array([np.nan if p is None else p.usd_per_gpu_hour for p in prices])[of_pair]
     at_bin = np.minimum(np.searchsorted(facts.starts_us, cells.starts_us), bins - 1)
-    flat = at_group[of_pair] * bins + at_bin
-    shape = (len(groups), bins)
-    paid = np.bincount(flat, weights=cells.columns["paid_seconds"], minlength=len(groups) * bins).reshape(shape)
-    observed = np.bincount(flat, weights=cells.columns["observed_seconds"], minlength=len(groups) * bins).reshape(shape)
+    groupings = {
+        nobody: _Grouping.of([_group(facts, g, None if nobody else o) for g, o in zip(gpus, owners, strict=True)])
+        for nobody in (False, True)
+    }
     out = []
     for rule in RULES:
+        # What nobody has is nobody's: whoever had the GPU for the rest of the five minutes is not to blame.
+        grouping = groupings[rule.cause is Cause.UNALLOCATED]
+        flat, shape = grouping.at[of_pair] * bins + at_bin, (len(grouping.groups), bins)
+
+        def added(values: Numbers, flat: Integers = flat, shape: tuple[int, int] = shape) -> Numbers:
+            return np.bincount(flat, weights=values, minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
+
         seconds = cells.columns[f"use_{rule.cause}_seconds"]
-        lost = np.bincount(flat, weights=seconds, minlength=len(groups) * bins).reshape(shape)
-        usd = np.bincount(
-            flat, weights=np.nan_to_num(seconds * per_hour) / SECONDS_PER_HOUR, minlength=len(groups) * bins
-        ).reshape(shape)
-        for group, place in groups.items():
+        paid, observed = added(cells.columns["paid_seconds"]), added(cells.columns["observed_seconds"])
+        lost, usd = added(seconds), added(np.nan_to_num(seconds * per_hour) / SECONDS_PER_HOUR)
+        for place, group in enumerate(grouping.groups):
+            pairs = np.flatnonzero(grouping.at == place)
             known = Lost(
                 paid=paid[place], observed=observed[place], lost=lost[place], usd=usd[place],
-                price=_price(prices, at_group, place),
+                price=_price([prices[number] for number in pairs]),
             )  # fmt: skip
             if known.paid.sum() > 0 and known.lost.sum() >= LEAST_SHARE * known.paid.sum():
-                body = _body(facts, rule, group, known, sorted(members[place]))
+                gpu_ids = sorted({int(cells.entity_ids[first[number]]) for number in pairs})
+                body = _body(facts, rule, group, known, gpu_ids)
                 if body is not None:
                     out.append(body)
     return out
 
 
-def _price(prices: Sequence[Price | None], at_group: Integers, place: int) -> Price | None:
-    mine = [price for price, group in zip(prices, at_group, strict=True) if group == place]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grouping:
+    """Who each pair of GPU and owner is laid to."""
+
+    groups: Sequence[_Group]
+    at: Integers  # by pair, place in `groups`
+
+    @classmethod
+    def of(cls, every: Sequence[_Group]) -> _Grouping:
+        places: dict[_Group, int] = {}
+        at = np.array([places.setdefault(group, len(places)) for group in every], np.int64)
+        return cls(groups=list(places), at=at)
+
+
+def _price(mine: Sequence[Price | None]) -> Price | None:
     return None if None in mine else mine[0]
 
 
@@ -195,8 +207,10 @@ class Lost:
     price: Price | None
 
 
-def _group(facts: OpportunityFacts, gpu: Gpu | None, owner: Owner) -> _Group:
+def _group(facts: OpportunityFacts, gpu: Gpu | None, owner: Owner | None) -> _Group:
     node = gpu.node if gpu is not None else "(unknown)"
+    if owner is None:
+        return _Group(kind="node", name=node, node=node)
     if owner.server_id is not None:
         return _Group(kind="server", name=facts.servers.get(owner.server_id, str(owner.server_id)), node=node)
     if owner.pod is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from control_plane.analysis.findings import gpu_use, opportunities, serving, timeline
@@ -67,6 +67,18 @@ async def gather(database: Database, length: timedelta) -> dict[str, Any] | None
         "timeline": next((each.body for each in await read(timeline.KIND, "fleet")), None),
         "unknown": {} if described else {"timeline": "of a day and more only"},
     }
+
+
+def period(content: Mapping[str, Any]) -> str:
+    """This will say of when the report is, and from when on anything is known."""
+    since, until = (datetime.fromisoformat(content[name]) for name in ("since", "until"))
+    said = f"{since:%d %b %Y %H:%M} to {until:%d %b %Y %H:%M} UTC"
+    at = content["timeline"]["at"] if content["timeline"] else []
+    if at and (begun := datetime.fromisoformat(at[0])) > since:
+        said += (
+            f"; known from {begun:%H:%M} on" if begun.date() == until.date() else f"; known from {begun:%d %b %H:%M} on"
+        )
+    return said
 
 
 def headline(body: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from control_plane.api.report import plots
-from control_plane.api.report.content import CLASS_WORDS
+from control_plane.api.report.content import CLASS_WORDS, period
 from control_plane.api.report.markdown import causes, money, number, share, short
 from control_plane.model.use import UseClass
 
@@ -26,7 +26,7 @@ def write(content: Mapping[str, Any]) -> str:
     """This will write the page."""
     body = "".join((
         f"<h1>{escape(content['title'])}</h1>",
-        f'<p class="when">{content["since"]} to {content["until"]}</p>',
+        f'<p class="when">{escape(period(content))}</p>',
         '<div class="say">' + "".join(f"<p>{escape(sentence)}</p>" for sentence in content["headline"]) + "</div>",
         _tiles(content),
         _went(content),

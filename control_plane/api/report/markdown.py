@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from control_plane.api.report.content import CAUSE_WORDS, CLASS_WORDS
+from control_plane.api.report.content import CAUSE_WORDS, CLASS_WORDS, period
 from control_plane.model.use import UseClass
 
 
@@ -13,7 +13,7 @@ def write(content: Mapping[str, Any]) -> str:
     """This will write the report; what is unknown is a dash."""
     parts = [
         f"# {content['title']}",
-        f"{content['since']} to {content['until']}, found {content['found_at']}.",
+        f"{period(content)}. Found {content['found_at']}.",
         "\n".join(f"- {plain(sentence)}" for sentence in content["headline"]),
         _classes(content),
         _opportunities(content["opportunities"]),
@@ -35,8 +35,8 @@ def plain(text: object) -> str:
 
 
 def money(value: float | None) -> str:
-    """This will write dollars."""
-    return "—" if value is None else f"${value:,.2f}"
+    """This will write dollars; cents of hundreds would be more than anybody knows."""
+    return "—" if value is None else f"${value:,.0f}" if abs(value) >= 100 else f"${value:,.2f}"
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -182,6 +182,16 @@ def test_what_saves_most_comes_first_with_its_interval_and_what_it_costs() -> No
         assert draft.body["confidence"]["level"] == "high"
 
 
+def test_time_in_which_nobody_had_a_gpu_is_laid_to_its_node_whoever_had_it_for_the_rest() -> None:
+    rows = [hour(memory_held=1800.0, unallocated=1800.0), hour(unallocated=HOUR)] * 3
+    found = cells(rows, gpus=[1, 2] * 3, owners=[1, 0] * 3, bins=[0, 0, 1, 1, 2, 2])
+    named = {1: Owner(server_id=9, model="llama")}
+    about = {d.body["cause"]: d.body["about"] for d in opportunities.drafts(opportunity_facts(found, named, 3))}
+    assert (about["memory_held"]["kind"], about["memory_held"]["name"]) == ("server", "http://s on a")
+    assert (about["unallocated"]["kind"], about["unallocated"]["name"]) == ("node", "a")
+    assert len(about["unallocated"]["gpus"]) == 2
+
+
 def test_without_a_price_an_opportunity_is_in_hours_and_says_why() -> None:
     found = opportunities.drafts(
         opportunity_facts(
