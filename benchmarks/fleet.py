@@ -31,6 +31,7 @@ import uvloop
 
 from benchmarks.fleet_host import tick
 from benchmarks.fleet_identity import Identities, agent_id
+from benchmarks.same_values import Past, ticks_of, varint
 from node_agent.clock import SystemClock
 from node_agent.uplink import wire
 from node_agent.uplink.channel import CHANNEL_OPTIONS
@@ -43,16 +44,6 @@ OPTIONS = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 CONNECT_SECONDS = 30.0
 AGAIN_SECONDS = (0.5, 3.0)  # between two attempts, by chance
 SETTLE_SECONDS = 60.0  # for what is not acknowledged when the time is over
-
-
-def varint(number: int) -> bytes:
-    """This will write a number as protobuf does."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def batch_message(seq: int, unix_us: int, monotonic_us: int, rest: bytes) -> bytes:
@@ -87,19 +78,24 @@ class Kept:
 class Node:
     """One host's stream. It encodes once, and then only stamps."""
 
-    def __init__(self, number: int, server: str, identities: Identities | None, tally: Tally) -> None:
-        """`identities` hold its certificate; None: plain text."""
+    def __init__(
+        self, number: int, server: str, identities: Identities | None, tally: Tally, past: Past | None = None
+    ) -> None:
+        """`identities` hold its certificate; None: plain text. With a `past` it sends that, whose values evolve."""
         self._number = number
         self._server = server
         self._identities = identities
         self._clock = SystemClock()
         self._tally = tally
-        announce, message = wire.Encoder().encode(tick(number, self._clock.now()))
-        assert announce is not None
-        self._announce = link_pb2.AgentMessage(announce=announce).SerializeToString()
-        message.ClearField("taken_at_unix_us")
-        message.ClearField("taken_at_monotonic_us")
-        self._rest = message.SerializeToString()
+        self._past = past
+        encoder, self._rests = wire.Encoder(), list[bytes]()  # of ticks without their stamps
+        for each in ticks_of(number, past) if past else (tick(number, self._clock.now()),):
+            announce, message = encoder.encode(each)
+            if announce is not None:
+                self._announce = link_pb2.AgentMessage(announce=announce).SerializeToString()
+            message.ClearField("taken_at_unix_us")
+            message.ClearField("taken_at_monotonic_us")
+            self._rests.append(message.SerializeToString())
         self._epoch = uuid.uuid4().bytes
         self._kept: deque[Kept] = deque()
         self._seq = self._sent = self._acked = 0
@@ -182,20 +178,26 @@ class Node:
             return
         self._sending, stream = True, self._stream
         try:
-            for kept in [k for k in self._kept if k.seq > self._sent][: self._window - (self._sent - self._acked)]:
-                if kept.seq <= self._sent:  # acknowledged meanwhile: another stream had brought it
-                    continue
-                self._sent = kept.seq
-                await stream.write(batch_message(kept.seq, kept.unix_us, kept.monotonic_us, self._rest))
+            await self._write_ready(stream)
             if time.monotonic() >= self._next_heartbeat:
                 self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
                 heartbeat = link_pb2.Heartbeat(clock=wire.clock_reading(self._clock.now()), last_seq=self._seq)
                 await stream.write(link_pb2.AgentMessage(heartbeat=heartbeat).SerializeToString())
+                await self._write_ready(stream)  # what was made meanwhile found the stream taken
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # the reader sees it too, and connects again
         finally:
             if self._stream is stream:
                 self._sending = False
+
+    async def _write_ready(self, stream: grpc.aio.StreamStreamCall[bytes, link_pb2.ServerMessage]) -> None:
+        while (room := self._window - (self._sent - self._acked)) > 0 and self._sent < self._seq:
+            for kept in [k for k in self._kept if k.seq > self._sent][:room]:
+                if kept.seq <= self._sent:  # acknowledged meanwhile: another stream had brought it
+                    continue
+                self._sent = kept.seq
+                rest = self._rests[(kept.seq - 1) % len(self._rests)]
+                await stream.write(batch_message(kept.seq, kept.unix_us, kept.monotonic_us, rest))
 
     async def run(self, *, interval_seconds: float, ticks: int | None) -> None:
         """This will make ticks, paced or, at an interval of 0, as fast as they are acknowledged.
@@ -211,7 +213,9 @@ class Node:
                 await self._room.wait()
             now = self._clock.now()
             self._seq += 1
-            self._kept.append(Kept(self._seq, wire.unix_us(now), wire.monotonic_us(now), time.monotonic()))
+            age_us = wire.unix_us(now) - self._past.at_us(self._seq - 1) if self._past else 0
+            stamps = wire.unix_us(now) - age_us, wire.monotonic_us(now) - age_us
+            self._kept.append(Kept(self._seq, *stamps, time.monotonic()))
             self._tally.made[self._number] += 1
             await self._send_ready()
             if interval_seconds:
@@ -237,8 +241,9 @@ async def _run(arguments: argparse.Namespace) -> Tally:
     tally = Tally()
     identities = Identities.read(arguments.identities) if arguments.identities else None
     servers = arguments.server.split(",")
+    past = Past(start_us=arguments.past, ticks=arguments.ticks) if arguments.past else None
     nodes = [
-        Node(arguments.first + n, servers[n % len(servers)], identities, tally) for n in range(arguments.nodes)
+        Node(arguments.first + n, servers[n % len(servers)], identities, tally, past) for n in range(arguments.nodes)
     ]  # fmt: skip
     gc.freeze()
     async with asyncio.TaskGroup() as tasks:
@@ -285,6 +290,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="stop this long after all are connected")
     parser.add_argument("--ramp", type=float, default=0.0, help="seconds over which the nodes connect")
     parser.add_argument("--identities", type=Path, default=None, help="file with the nodes' certificates")
+    parser.add_argument("--past", type=int, default=0, help="send `--ticks` 5 s apart from this moment on (µs, UTC)")
     parser.add_argument("--acknowledged", type=Path, default=None, help="file for when each batch was acknowledged")
     arguments = parser.parse_args()
     raise_descriptor_limit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import fleet, fleet_host, phases
+from benchmarks import fleet, fleet_host, phases, same_values
 from benchmarks.figures import Figure, Result, document, machine_line, number, table, versions_line
 from node_agent.clock import SystemClock
 from node_agent.uplink import wire
@@ -127,3 +128,19 @@ def test_phases_are_measured_on_files_and_a_file_that_is_none_is_refused(
     path.write_text("{}\n")
     assert phases.main([str(path)]) == 2
     assert "each with its time t" in capsys.readouterr().err
+
+
+def test_peers_are_sent_the_numbers_that_we_are() -> None:
+    past = same_values.Past(start_us=1_770_000_000_000_000, ticks=3)
+    ticks = list(same_values.ticks_of(7, past))
+    series = list(same_values.series(7, past))
+    assert [fleet_host.known_values(tick) for tick in ticks] == [len(series)] * 3
+    assert same_values.values_of(past) == 3 * len(series)
+    assert len({labels for labels, _ in series}) == len(series), "no two series are one"
+    for place, tick in enumerate(ticks):
+        watts = [s.values["power_draw_watts"] for s in tick.samples if s.table == "gpu"]
+        theirs = [values[place] for labels, values in series if b"_power_draw_watts" in labels]
+        assert watts == theirs
+    first, second = same_values.write_requests(7, past, 2)
+    assert len(first) > len(second)
+    assert struct.pack("<Bd", 0x09, series[0][1][2]) in second
