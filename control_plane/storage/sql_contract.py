@@ -62,13 +62,80 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
         "detail": "v.detail",
     },
     "optiinfra_fields": {"of": "f.table_name", "field": "f.name"},
+    "optiinfra_slos": {
+        "slo_id": "o.slo_id",
+        "slo": "o.name",
+        "indicator": "o.definition->>'indicator'",
+        "target_ratio": "(o.definition->>'target_ratio')::float8",
+        "window_days": "(o.definition->>'window_days')::float8",
+        "definition": "o.definition",
+        "verdict": "j.verdict",
+        "because": "j.because",
+        "judged_at": "j.judged_at",
+    },
+    **{
+        f"optiinfra_slo_{unit}s": {
+            "time": "m.start",
+            "slo_id": "m.slo_id",
+            "slo": "o.name",
+            "good": "m.good",
+            "bad": "m.bad",
+            "doubtful": "m.doubtful",
+            "target_ratio": "(o.definition->>'target_ratio')::float8",
+        }
+        for unit in ("minute", "hour")
+    },
+    "optiinfra_slo_violations": {
+        "since": "v.since",
+        "detected_at": "v.detected_at",
+        "ended_at": "v.ended_at",
+        "slo": "o.name",
+        "node": "n.name",
+        "inference_server": "e.key",
+        "kind": "v.kind",
+        "events": "v.events",
+        "bad": "v.bad",
+    },
+    "optiinfra_bottlenecks": {
+        "since": "b.since",
+        "until": "b.until",
+        "node": "n.name",
+        "about": "k.name",
+        "key": "e.key",
+        "bottleneck": "b.bottleneck",
+        "is_now": "b.is_now",
+    },
+    "optiinfra_alerts": {
+        "since": "a.since",
+        "fired_at": "a.fired_at",
+        "resolved_at": "a.resolved_at",
+        "rule": "a.rule",
+        "severity": "a.severity",
+        "state": "a.state",
+        "summary": "a.summary",
+        "labels": "a.labels",
+        "acknowledged_by": "a.acknowledged_by",
+    },
 }
+_OF_OBJECTIVES = "JOIN slo o USING (slo_id)"
+_SPELLS = (
+    "SELECT entity_id, since, until, bottleneck, true AS is_now FROM bottleneck_now "
+    "UNION ALL SELECT entity_id, since, until, bottleneck, false FROM bottleneck_spell"
+)
 _SOURCES: Mapping[str, str] = {
     "optiinfra_nodes": "node n LEFT JOIN node_status s USING (node_id) WHERE n.forgotten_at IS NULL",
     "optiinfra_entities": f"entity e JOIN node n USING (node_id) JOIN (VALUES {_KINDS}) k(kind, name) USING (kind)",
     "optiinfra_events": "event v JOIN node n USING (node_id) "
     f"LEFT JOIN (VALUES {_KINDS}) k(kind, name) ON k.kind = v.entity_kind",
     "optiinfra_fields": "metric_field f",
+    "optiinfra_slos": "slo o LEFT JOIN slo_judgement j ON j.slo_id = o.slo_id AND j.entity_id = 0",
+    "optiinfra_slo_minutes": f"slo_minute m {_OF_OBJECTIVES}",
+    "optiinfra_slo_hours": f"slo_hour m {_OF_OBJECTIVES}",
+    "optiinfra_slo_violations": f"slo_violation v {_OF_OBJECTIVES} LEFT JOIN entity e ON e.entity_id = v.entity_id "
+    "LEFT JOIN node n USING (node_id)",
+    "optiinfra_bottlenecks": f"({_SPELLS}) b JOIN entity e USING (entity_id) JOIN node n USING (node_id) "
+    f"JOIN (VALUES {_KINDS}) k(kind, name) USING (kind)",
+    "optiinfra_alerts": "alert a",
 }
 
 

@@ -21,6 +21,7 @@ from control_plane.api.app import build_app
 from control_plane.api.server import make_server
 from control_plane.ingest.server import LinkService
 from control_plane.model.slo import Indicator, SloDefinition, SloScope
+from control_plane.stages.bottlenecks import BottleneckJob
 from control_plane.stages.slo import SloJob
 from control_plane.storage import slos
 from control_plane.storage.session import Database
@@ -116,7 +117,7 @@ class Scene:
         entities = [HOST, *(
             entity("gpu", gpu_uuid(node, n), index=n, name=name, processes=None) for n in range(len(kinds))
         )]  # fmt: skip
-        rows: list[Row] = [("host", NODE_KEY, _host(node, elapsed))]
+        rows: list[Row] = [("host", NODE_KEY, _host(node, elapsed)), ("agent", NODE_KEY, _agent(elapsed))]
         for n, kind in enumerate(kinds):
             rows.append(("gpu", gpu_uuid(node, n), _gpu(KINDS[kind], node, n, elapsed, old=self.is_old(node))))
         if self.servers and node < 3:
@@ -176,6 +177,13 @@ def _host(node: int, elapsed: float) -> Mapping[str, Value]:
     }  # fmt: skip
 
 
+def _agent(elapsed: float) -> Mapping[str, Value]:
+    return dict.fromkeys((f.name for f in fleet.TABLES["agent"].fields), 0) | {
+        "cpu_seconds_total": 0.004 * elapsed, "resident_memory_bytes": 46 * 1024**2, "tick_seconds": 0.013,
+        "open_files_count": 21, "threads_count": 9,
+    }  # fmt: skip
+
+
 def _server(node: int, elapsed: float) -> Mapping[str, Value]:
     """Requests come at a steady rate; the third server's queue grows for ten minutes, and its first tokens are late."""
     steps = int(elapsed // STEP_SECONDS) + 1
@@ -224,6 +232,7 @@ async def _fill(url: str, scene: Scene, clock: FakeClock) -> None:
     if scene.servers:
         await slos.write(database.engine, OBJECTIVES, clock.now() - timedelta(minutes=30))
         await asyncio.to_thread(_count, database, clock)
+        await asyncio.to_thread(_judge_servers, database, clock)
     await judged.do_all(database, clock.now)
     await database.close()
 
@@ -247,6 +256,18 @@ def _count(database: Database, clock: FakeClock) -> None:
         while job.work().more:
             pass
         job.close()
+
+
+def _judge_servers(database: Database, clock: FakeClock) -> None:
+    # It follows servers from when it first sees them; so it is called as it would have been, every half minute.
+    since = [timedelta(seconds=seconds) for seconds in range(300, -1, -30)]
+    moment = clock.now()
+    job = BottleneckJob(database, holder="scene", now=lambda: moment)
+    for ago in since:
+        moment = clock.now() - ago
+        while job.work().more:
+            pass
+    job.close()
 
 
 def fill(url: str, scene: Scene, clock: FakeClock) -> None:
