@@ -45,6 +45,7 @@ from control_plane.stages.analysis import AnalysisJob
 from control_plane.stages.bottlenecks import BottleneckJob
 from control_plane.stages.delivery import DeliveryJob, over_http
 from control_plane.stages.slo import SloJob
+from control_plane.stages.slo_history import SloHistoryJob
 from control_plane.storage import audit, events, idempotency, migrations, partitions
 from control_plane.storage.embedded import EmbeddedPostgres, keep_running
 from control_plane.storage.packing.job import PackingJob
@@ -73,6 +74,8 @@ ANALYSIS_SECONDS = 15.0
 AUDIT_KEPT = timedelta(days=400)
 # Samples come every few seconds; a violation is to be seen soon after the one that shows it.
 SLO_SECONDS = 2.0
+# A new objective is to know its past soon.
+SLO_HISTORY_SECONDS = 10.0
 # Every sample is judged, and samples come every few seconds.
 BOTTLENECK_SECONDS = 3.0
 # Who sends a write again does so within minutes, or after a night.
@@ -408,6 +411,7 @@ def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     packing = PackingJob(database, holder=replica, now=clock.now, after=timedelta(days=settings.pack_after_days))
     hours_kept = timedelta(days=settings.hour_retention_days)
     slo = SloJob(database, holder=replica, now=clock.now)
+    history = SloHistoryJob(database, holder=replica, now=clock.now)
     bottlenecks = BottleneckJob(database, holder=replica, now=clock.now)
     alerts = AlertJob(database, holder=replica, now=clock.now, url=settings.shown_url)
     send = over_http(webhook_policy(settings))
@@ -416,6 +420,7 @@ def _jobs(settings: Settings, database: Database, clock: Clock) -> list[Job]:
     return [
         Job("rollups", rollups.work, end=rollups.close, every_seconds=ROLLUP_SECONDS, clock=clock),
         Job("slo", slo.work, end=slo.close, every_seconds=SLO_SECONDS, clock=clock),
+        Job("slo history", history.work, end=history.close, every_seconds=SLO_HISTORY_SECONDS, clock=clock),
         Job(
             "bottlenecks", bottlenecks.work, end=bottlenecks.close, every_seconds=BOTTLENECK_SECONDS, clock=clock
         ),

@@ -81,7 +81,13 @@ class Slo:
     definition: SloDefinition
     created_at: datetime
     changed_at: datetime
-    counted_since: datetime  # since when its events mean what they mean now
+    counted_since: datetime  # since when its events are counted as they happen
+    history_since: datetime | None = None  # since when those of before are counted too, from stored samples
+
+    @property
+    def covered_since(self) -> datetime:
+        """This will say since when events are counted."""
+        return self.counted_since if self.history_since is None else min(self.counted_since, self.history_since)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

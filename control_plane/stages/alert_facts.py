@@ -189,7 +189,7 @@ def _objective(
     mine = {server: found for (slo_id, server), found in judged.items() if slo_id == slo.slo_id}
     left = budget.budget(events.get(_window(slo), Events()), definition.allowed_share).remaining
     labels = dict(definition.labels)
-    covered = now - slo.counted_since
+    covered = now - slo.covered_since
     labels |= {name: value for name, value in (("model", definition.scope.model), ("route", definition.route)) if value}
     return ObjectiveFacts(
         name=definition.name,

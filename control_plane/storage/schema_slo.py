@@ -28,6 +28,7 @@ slo = Table(
     Column("created_at", TIMESTAMPTZ, nullable=False),
     Column("changed_at", TIMESTAMPTZ, nullable=False),
     Column("counted_since", TIMESTAMPTZ, nullable=False),
+    Column("history_since", TIMESTAMPTZ),
 )
 
 slo_progress = Table(

@@ -55,7 +55,7 @@ def _read(stored: Mapping[str, Any]) -> SloDefinition:
 def _from_row(row: Row[Any]) -> Slo:
     return Slo(
         slo_id=row.slo_id, definition=_read(row.definition), created_at=row.created_at, changed_at=row.changed_at,
-        counted_since=row.counted_since,
+        counted_since=row.counted_since, history_since=row.history_since,
     )  # fmt: skip
 
 
@@ -82,6 +82,7 @@ async def write(engine: AsyncEngine, definitions: Sequence[SloDefinition], now: 
                 "definition": new,
                 "changed_at": now if row.definition != new else row.changed_at,
                 "counted_since": now if counts_anew else row.counted_since,
+                "history_since": None if counts_anew else row.history_since,
             }
             found = await connection.execute(
                 update(slo).where(slo.c.slo_id == row.slo_id).values(changed).returning(slo)
@@ -116,9 +117,24 @@ async def remove(engine: AsyncEngine, slo_id: int) -> bool:
 def every(connection: SyncConnection) -> list[Slo]:
     """This will give all objectives in the order of their ids."""
     rows = connection.execute(
-        "SELECT slo_id, definition, created_at, changed_at, counted_since FROM slo ORDER BY slo_id"
+        "SELECT slo_id, definition, created_at, changed_at, counted_since, history_since FROM slo ORDER BY slo_id"
     ).fetchall()
     return [
-        Slo(slo_id=slo_id, definition=_read(stored), created_at=created, changed_at=changed, counted_since=counted)
-        for slo_id, stored, created, changed, counted in rows
-    ]
+        Slo(
+            slo_id=slo_id, definition=_read(stored), created_at=created, changed_at=changed, counted_since=counted,
+            history_since=history,
+        )
+        for slo_id, stored, created, changed, counted, history in rows
+    ]  # fmt: skip
+
+
+def note_history(connection: SyncConnection, slo: Slo, since: datetime) -> bool:
+    """This will note how far back an objective's history is counted; False when it means something else by now."""
+    return (
+        connection.execute(
+            "UPDATE slo SET history_since = %s WHERE slo_id = %s AND counted_since = %s "
+            "AND history_since IS NOT DISTINCT FROM %s",
+            (since, slo.slo_id, slo.counted_since, slo.history_since),
+        ).rowcount
+        > 0
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 
 from control_plane.model.slo import GuardVerdict, Indicator, SloDefinition, SloScope
 from control_plane.stages.slo import LEASE_LIFETIME, SloJob
+from control_plane.stages.slo_history import SloHistoryJob
 from control_plane.storage import slo_events, slos
 from control_plane.storage.session import Database
 from tests.fakes.clock import START
@@ -61,6 +63,16 @@ class World:
                 )
             )  # fmt: skip
         self.samples.store(block("inference", rows))
+
+    def count_back(self, hours: int = 1000) -> None:
+        """This will let a replica of its own count so many hours back, or all there are."""
+        job = SloHistoryJob(self.database, holder="history", now=lambda: self.now)
+        try:
+            for _ in range(hours):
+                if not job.work().more:
+                    break
+        finally:
+            job.close()
 
     def work(self) -> None:
         for _ in range(1000):
@@ -180,6 +192,42 @@ async def test_another_threshold_begins_another_count_and_another_target_does_no
     (other,) = await slos.write(engine, [SloDefinition(**{**_fields(TTFT), "threshold_seconds": 1.0})], world.now)
     assert (other.slo_id, other.counted_since) == (slo.slo_id, world.now)
     assert await counted(world, slo.slo_id) == (0, 0)
+
+
+@pytest.mark.slow
+async def test_a_new_objective_is_counted_back_over_the_samples_that_are_there_each_event_once(world: World) -> None:
+    engine = world.database.engine
+    world.tick(good=5, bad=1)  # before it nothing can be counted from
+    world.tick(good=0, bad=0, seconds=60)
+    for _ in range(130):
+        world.tick(good=2, bad=1, seconds=30)
+    (slo,) = await slos.write(engine, [TTFT], world.now)
+    world.tick(good=2, bad=1)
+    world.work()  # what happens meanwhile is counted as it happens
+    await asyncio.to_thread(world.count_back, hours=2)
+    (half,) = await slos.named(engine, ["ttft"])
+    assert half.counted_since == slo.counted_since
+    assert half.covered_since < slo.counted_since - timedelta(minutes=30)
+    await asyncio.to_thread(world.count_back)  # another replica goes on
+    world.now += timedelta(minutes=1)
+    world.work()
+    assert await counted(world, slo.slo_id) == (131 * 2 * 2, 131 * 2)
+    (whole,) = await slos.named(engine, ["ttft"])
+    assert whole.covered_since == START.replace(hour=0), "the oldest day of samples"
+    (other,) = await slos.write(engine, [SloDefinition(**{**_fields(TTFT), "threshold_seconds": 1.0})], world.now)
+    assert other.covered_since == world.now
+    await asyncio.to_thread(world.count_back)
+    good, bad = await counted(world, slo.slo_id)
+    assert good + bad == 131 * 3 * 2, "the past is counted anew by what it means now"
+
+
+async def test_what_is_judged_from_moment_to_moment_has_no_past(world: World) -> None:
+    for _ in range(10):
+        world.tick(good=2, bad=1)
+    (slo,) = await slos.write(world.database.engine, [UP], world.now)
+    await asyncio.to_thread(world.count_back)
+    (after,) = await slos.named(world.database.engine, ["up"])
+    assert after.covered_since == slo.counted_since
 
 
 def _fields(definition: SloDefinition) -> dict[str, object]:

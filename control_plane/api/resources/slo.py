@@ -65,7 +65,7 @@ SLO_SCHEMA: dict[str, Any] = {
         "labels": {"type": "object", "additionalProperties": TEXT},
         "created_at": TIME,
         "changed_at": TIME,
-        "counted_since": TIME,
+        "counted_since": {**TIME, "description": "moves back while the samples of before are counted"},
         "servers_count": {"type": "integer", "description": "servers in scope"},
         "buckets": BUCKETS_SCHEMA,
         "unknown": UNKNOWN,
@@ -124,7 +124,7 @@ def shown(slo: Slo, servers: Servers) -> dict[str, Any]:
     """This will show an objective, with how it can be judged by the servers in its scope."""
     definition = slo.definition
     item: dict[str, Any] = {"slo_id": slo.slo_id, **slos.said(definition), "objective": in_words(definition)}
-    item |= {"created_at": slo.created_at, "changed_at": slo.changed_at, "counted_since": slo.counted_since}
+    item |= {"created_at": slo.created_at, "changed_at": slo.changed_at, "counted_since": slo.covered_since}
     item |= {"servers_count": len(servers), "buckets": buckets(definition, servers)}
     why = {"threshold_seconds": "not_of_this_indicator", "floor_tokens_per_second": "not_of_this_indicator"}
     why["route"] = "not_named"

@@ -171,7 +171,7 @@ def _range(found: tuple[float, float] | None) -> dict[str, Any] | None:
 
 
 def _budget(slo: Slo, found: Budget, now: datetime) -> dict[str, Any]:
-    covered = min(timedelta(days=slo.definition.window_days), now - slo.counted_since)
+    covered = min(timedelta(days=slo.definition.window_days), now - slo.covered_since)
     item: dict[str, Any] = {
         "window_days": slo.definition.window_days,
         "covered_days": _number(max(0.0, covered / timedelta(days=1))),
@@ -233,7 +233,7 @@ def _status(
         "burn_rates": [_burn(burn) for burn in burns],
         "budget": _budget(slo, left, now),
         "evidence": evidence(
-            series=list(limits_of(definition)) or [definition.indicator], since=max(slo.counted_since, now - whole),
+            series=list(limits_of(definition)) or [definition.indicator], since=max(slo.covered_since, now - whole),
             until=now, numbers=numbers,
         ),
         "unknown": unknown,
