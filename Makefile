@@ -1,6 +1,6 @@
 # Two commands are enough: `make run` and `make test`. Both set up everything they need.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-engine check lint types imports format proto proto-check lock bench configuration openapi examples screenshots vendor clean
+.PHONY: help run test test-slow test-engine test-api check lint types imports format proto proto-check lock bench configuration openapi examples screenshots vendor clean
 
 ARGS ?=
 PYTEST ?= .venv/bin/python -m pytest
@@ -30,6 +30,10 @@ test-engine: ## the tests with a real vLLM on the CPU (2.4 GB; or set OPTIINFRA_
 	@[ -n "$$OPTIINFRA_TEST_VLLM" ] || ./scripts/setup_vllm.sh
 	@[ -n "$$OPTIINFRA_TEST_VLLM" ] || export OPTIINFRA_TEST_VLLM='$(VLLM_ON_CPU)'; $(PYTEST) -q -m engine $(ARGS)
 
+test-api: .venv-fuzz/bin/python ## whatever can be sent to the API, by schemathesis (20,000 questions, 15 minutes)
+	@./scripts/setup.sh dev
+	@OPTIINFRA_TEST_SCHEMATHESIS=$(CURDIR)/.venv-fuzz/bin/st $(PYTEST) -q -s tests/integration/test_api_schemathesis.py $(ARGS)
+
 check: lint types imports proto-check test ## what CI runs
 
 lint: ## ruff
@@ -54,6 +58,11 @@ format: ## put every file into shape
 	@.venv-gen/bin/python -m pip install --quiet --require-hashes -r requirements/gen.lock
 	@touch $@
 
+.venv-fuzz/bin/python: requirements/fuzz.lock
+	@python3 -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install --quiet --require-hashes -r requirements/fuzz.lock
+	@touch $@
+
 .venv-bench/bin/python: requirements/bench.lock
 	@python3 -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install --quiet --require-hashes -r requirements/bench.lock
@@ -69,7 +78,7 @@ lock: ## resolve the locks again (needs uv)
 	@for extra in agent server dev; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-annotate --no-emit-index-url --extra $$extra pyproject.toml requirements/build.in \
 	    -o requirements/$$extra.lock; done
-	@for extra in gen bench; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	@for extra in gen bench fuzz; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-annotate --no-emit-index-url --extra $$extra pyproject.toml -o requirements/$$extra.lock; done
 
 configuration: ## rewrite docs/configuration.md from the settings
@@ -95,4 +104,4 @@ bench: ## measure, and write docs/benchmarks.md
 	@.venv/bin/python -m benchmarks
 
 clean: ## remove environments and caches (no data)
-	@rm -rf .venv .venv-gen .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@rm -rf .venv .venv-gen .venv-bench .venv-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

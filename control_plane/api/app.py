@@ -141,6 +141,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 def _describe_guard(route: APIRoute, operation: dict[str, Any]) -> None:
     """This will say what stands before a route: it is the same everywhere, so no route has to."""
     rule = rule_of(route)
+    for status in (400, 408, 413, 431) if "requestBody" in operation else (431,):
+        operation["responses"].setdefault(str(status), refusal(status))
     operation["x-rate"] = rule.rate
     for ours in ("x-seconds", "x-shared", "x-secret", "x-table", "x-versioned"):
         operation.pop(ours, None)

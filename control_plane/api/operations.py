@@ -44,6 +44,7 @@ _MEANING = {
     412: "what is to be changed is not as If-Match says",
     413: "the body is larger than a question can be",
     422: "the question cannot be answered as it was put",
+    431: "the first line and the headers are larger than those of a question can be",
     429: "this key asks more often than it may; Retry-After says when it is answered again",
     503: "the database, or something else that is needed, does not answer",
 }
@@ -70,6 +71,7 @@ def operation(
     errors: tuple[int, ...] = (422, 503),
     answer: dict[str, Any] | None = None,
     media_type: str = "application/json",
+    texts: tuple[str, ...] = (),
     status: int = 200,
     later: str | None = None,
 ) -> dict[str, Any]:
@@ -80,14 +82,16 @@ def operation(
     is for what makes the database read much. `seconds` is how long it may take. An answer that is `shared` may be half
     a second old: the newest values, the same for every caller (api/remembered.py). An answer that is `secret` is not
     kept for who sends the same again; a history that is a `table` is given as CSV too; what is `versioned` has an ETag,
-    and is changed with If-Match (api/etags.py). `answer` is the JSON Schema of a success, an object by default. `later`
-    says what a 202 of the same shape means, where there is one.
+    and is changed with If-Match (api/etags.py). `answer` is the JSON Schema of a success, an object by default; `texts`
+    are media types that `Accept` may ask for instead. `later` says what a 202 of the same shape means, where there is
+    one.
     """
     content: dict[str, Any] = {"schema": answer or {"type": "object"}}
     shown = example(operation_id)
     if shown is not None:
         content["example"] = shown
-    responses: dict[int, Any] = {status: {"description": "the answer", "content": {media_type: content}}}
+    kinds = {media_type: content} | {text: {"schema": {"type": "string"}} for text in texts}
+    responses: dict[int, Any] = {status: {"description": "the answer", "content": kinds}}
     if later is not None:
         responses[202] = {"description": later, "content": {media_type: {"schema": answer or {"type": "object"}}}}
     for error in errors:

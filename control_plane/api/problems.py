@@ -13,6 +13,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from control_plane.model.errors import (
     Conflict,
@@ -51,6 +52,7 @@ TYPES = {
     413: ("content-too-large", "Content too large"),
     422: ("invalid-request", "Invalid request"),
     429: ("too-many-requests", "Too many requests"),
+    431: ("head-too-large", "Head too large"),
     500: ("internal-error", "Internal error"),
     503: ("unavailable", "Unavailable"),
 }
@@ -77,6 +79,14 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """This will make a problem answer; `detail` says what to do next."""
+    # A URI reference, whatever bytes were sent.
+    instance = quote(redaction.text(request.scope["path"])[:MOST_ECHOED], safe="/*")
+    body = body_of(status, detail, instance=instance, errors=errors)
+    return Response(body, int(status), headers=headers, media_type=MEDIA_TYPE)
+
+
+def body_of(status: HTTPStatus, detail: str, *, instance: str, errors: Sequence[Mapping[str, str]] = ()) -> bytes:
+    """This will give the JSON of a problem about the path `instance`."""
     kind, title = TYPES.get(int(status), ("error", status.phrase))
     body: dict[str, Any] = {
         "type": f"/problems/{kind}",
@@ -84,13 +94,11 @@ def problem(
         "status": int(status),
         # Whoever puts a key where a name belongs does not find it in a log of answers.
         "detail": redaction.text(detail),
-        "instance": quote(
-            redaction.text(request.scope["path"])[:MOST_ECHOED], safe="/*"
-        ),  # a URI reference, whatever bytes were sent
+        "instance": instance,
     }
     if errors:
         body["errors"] = redaction.value(list(errors))
-    return Response(orjson.dumps(body), int(status), headers=headers, media_type=MEDIA_TYPE)
+    return orjson.dumps(body)
 
 
 def not_ready(request: Request, missing: Mapping[str, str]) -> Response:
@@ -186,7 +194,17 @@ async def _http(request: Request, error: Exception) -> Response:
         HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs lists what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; /docs lists those it takes",
     }
-    return problem(request, status, details.get(status, str(error.detail)), headers=error.headers)
+    headers = error.headers
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(sorted(_allowed(request)))}
+    return problem(request, status, details.get(status, str(error.detail)), headers=headers)
+
+
+def _allowed(request: Request) -> set[str]:
+    """This will give what the path takes; starlette names only what its first route does."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    path = next((route.path for route in routes if route.matches(request.scope)[0] is not Match.NONE), None)
+    return {method for route in routes if route.path == path for method in route.methods or ()}
 
 
 async def _database(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from control_plane.api import problems
 from control_plane.model.errors import ConfigurationError
 
 # A request's first line and headers are a few hundred bytes and come at once; a long list of names in a query fits.
@@ -22,8 +24,21 @@ HEAD_SECONDS = 10.0
 MOST_CONNECTIONS = 2_000
 TLS_LOOK_SECONDS = 60.0
 
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+def _refusal(status: HTTPStatus, detail: str, *headers: str) -> bytes:
+    """This will give a whole answer that ends the connection, in the shape of every problem (api/problems.py)."""
+    body = problems.body_of(status, detail, instance="/")
+    head = [f"HTTP/1.1 {status} {status.phrase}", *headers, f"content-type: {problems.MEDIA_TYPE}"]
+    return "\r\n".join([*head, f"content-length: {len(body)}", "connection: close", "", ""]).encode() + body
+
+
+_TOO_LARGE = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    f"the first line and the headers have at most {MOST_HEAD_BYTES:,} bytes; name fewer things in one question",
+)
+_FULL = _refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open; close some, and try again", "retry-after: 5"
+)
 
 
 class BoundedProtocol(HttpToolsProtocol):

@@ -20,7 +20,7 @@ from control_plane.api.answers import evidence, gpu_identity, page, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import GpuWindow, OfUse, Window, window
-from control_plane.api.schemas import GPU, MAYBE_TEXT, TEXT, UNKNOWN
+from control_plane.api.schemas import GPU, MAYBE_TEXT, UNKNOWN
 from control_plane.model import activity
 from control_plane.model.activity import Activity
 from control_plane.model.entity import Entity, EntityKind
@@ -118,7 +118,7 @@ def _group(of: Sequence[Summary]) -> dict[str, Any]:
         rate="heavy",
         errors=(404, 422, 503),
         answer=listed(
-            {"type": "object", "properties": {**GPU, **_SHARES, "honest_signal": TEXT}},
+            {"type": "object", "properties": {**GPU, **_SHARES, "honest_signal": MAYBE_TEXT}},
             nodes={"type": "array", "items": _GROUP},
             servers={"type": "array", "items": _GROUP},
             models={"type": "array", "items": _GROUP},

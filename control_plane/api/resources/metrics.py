@@ -46,7 +46,7 @@ QUANTILE_SCHEMA = {
     },
 }
 DISTRIBUTION_SCHEMA = {
-    "type": "object",
+    "type": ["object", "null"],
     "properties": {
         "count": {"type": "integer"},
         "mean": {"type": ["number", "null"]},

@@ -40,7 +40,11 @@ class OfReport(Parameters):
 @router.get(
     "/analysis/report",
     **operation(
-        "analysis_report", "The whole as JSON, Markdown or HTML with plots", scope="read", errors=(409, 422, 503)
+        "analysis_report",
+        "The whole as JSON, Markdown or HTML with plots",
+        scope="read",
+        errors=(409, 422, 503),
+        texts=("text/markdown", "text/html"),
     ),
 )
 async def analysis_report(
