@@ -258,6 +258,17 @@ def _predict(arguments: argparse.Namespace) -> int:
     return OK
 
 
+MOST_FILES = 1_048_576  # where a host sets no limit; systemd gives services half of it
+
+
+def allow_connections() -> None:
+    """This will allow as many connections as the host does: each is a file, and many services may have 1,024."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
+
+
 def _up(settings: Settings) -> int:
     # We start the local agent beside gRPC's threads and exec at once; its fork handlers would only warn of that.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
@@ -268,6 +279,7 @@ def _up(settings: Settings) -> int:
 
     from control_plane import bootstrap, local_agent
 
+    allow_connections()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until `_serve` takes over: an end in order, as Ctrl-C
 
     print(_starting(settings), flush=True)

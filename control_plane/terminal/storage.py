@@ -81,6 +81,8 @@ def _url(settings: Settings) -> str:
 def _plan(settings: Settings, arguments: argparse.Namespace) -> str:
     if arguments.gpus < 1 or arguments.gpus_per_node < 1 or arguments.interval_seconds <= 0:
         raise ConfigurationError("a fleet has a GPU at least, and seconds between its samples")
+    if arguments.retention is not None and arguments.retention < 1:
+        raise ConfigurationError("samples are kept for a day at least: --retention 1")
     fleet = Fleet(gpus=arguments.gpus, **{name: getattr(arguments, name) for name in _NUMBERS})
     kept = Kept(
         samples=arguments.retention or settings.retention_days,

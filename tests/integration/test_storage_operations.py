@@ -248,3 +248,4 @@ def test_the_command_line_says_what_a_fleet_takes(capsys: pytest.CaptureFixture[
     assert "1,000 GPUs on 125 nodes" in said
     assert "samples 14 days (3 loose, 12 packed)" in said
     assert command_line.main(["storage", "plan", "--gpus", "0"]) == 2
+    assert command_line.main(["storage", "plan", "--gpus", "8", "--retention", "0"]) == 2

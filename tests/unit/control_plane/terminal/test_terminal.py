@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from control_plane import __main__ as command_line
 from control_plane import settings
 from control_plane.__main__ import AGENT_VERBS, _parser
 from control_plane.terminal import completion, doctor, status
@@ -133,3 +135,13 @@ def test_a_parser_says_what_may_follow() -> None:
     assert {"create", "list", "revoke"} <= set(known["keys"])
     assert "--scopes" in known["keys create"]
     assert isinstance(_parser([]), argparse.ArgumentParser)
+
+
+def test_a_control_plane_allows_itself_as_many_connections_as_the_host_does() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        command_line.allow_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, command_line.MOST_FILES), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
