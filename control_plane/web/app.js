@@ -9,6 +9,7 @@ import { Gpu } from "./pages/gpu.js";
 import { Money } from "./pages/money.js";
 import { Node } from "./pages/node.js";
 import { Nodes } from "./pages/nodes.js";
+import { Recommendations } from "./pages/recommendations.js";
 import { Rollouts } from "./pages/rollouts.js";
 import { Server } from "./pages/server.js";
 import { Servers } from "./pages/servers.js";
@@ -16,8 +17,8 @@ import { Slos } from "./pages/slos.js";
 import { Empty, Heading } from "./parts.js";
 
 const PAGES = [
-  ["fleet", "Fleet", Fleet], ["nodes", "Nodes", Nodes], ["servers", "Inference servers", Servers],
-  ["money", "Money and waste", Money], ["slos", "SLO budgets", Slos], ["alerts", "Alerts", Alerts], ["rollouts", "Rollouts", Rollouts],
+  ["fleet", "Fleet", Fleet], ["nodes", "Nodes", Nodes], ["servers", "Servers", Servers],
+  ["money", "Money", Money], ["slos", "SLOs", Slos], ["alerts", "Alerts", Alerts], ["recommendations", "Recommendations", Recommendations], ["rollouts", "Rollouts", Rollouts],
 ];
 const ONE = { nodes: Node, gpus: Gpu, servers: Server };
 

@@ -24,6 +24,7 @@ OLD = scene.node_name(1)
 GPU = scene.gpu_uuid(0, 0)
 PLACES = (
     "fleet", "nodes", f"nodes/{H200}", f"nodes/{OLD}", f"gpus/{GPU}", "servers", "money", "slos", "alerts", "rollouts",
+    "recommendations",
     "nowhere",
 )  # fmt: skip
 
@@ -138,6 +139,31 @@ def shown_in_the_document(operation_id: str) -> Any:
     found = example(operation_id)
     assert found is not None
     return copy.deepcopy(found)
+
+
+def test_a_recommendation_is_read_with_its_evidence_and_approved(visit: Visit) -> None:
+    found = shown_in_the_document("optimize_recommendations")
+    asked: list[Any] = []
+
+    def approved(route: Route) -> None:
+        asked.append((route.request.url.rpartition("/")[2], route.request.post_data_json))
+        one = found["items"].pop(0)
+        route.fulfill(json=one | {"state": "approved"})
+
+    visit.page.route("**/optimize/recommendations?*", lambda route: route.fulfill(json=found))
+    visit.page.route("**/optimize/recommendations/*/approve", approved)
+    page = visit.go("recommendations")
+    panel = page.get_by_role("region", name="quantize for http://127.0.0.1:8000")
+    expect(panel).to_contain_text("1.55×")
+    expect(panel).to_contain_text("1.2× to 2×")  # never a prediction without its range
+    panel.get_by_text("Evidence").click()
+    expect(panel).to_contain_text("of weights on each GPU, 16.1 GB before")
+    assert Axe().run(page).response["violations"] == []
+    panel.get_by_label("Why (is kept with the decision)").fill("tested on staging")
+    panel.get_by_role("button", name="Approve").click()
+    expect(panel).to_have_count(0)
+    assert asked == [("approve", {"reason": "tested on staging"})]
+    assert visit.wrong == []
 
 
 def test_a_rollout_is_watched_and_taken_back(visit: Visit) -> None:
