@@ -34,6 +34,7 @@ SILENT_SECONDS = 300.0
 LOOK_SECONDS = 5.0
 WATCH_SECONDS = 2.0  # while the candidate has traffic
 BACK_SECONDS = 0.5
+NEXT_SECONDS = 0.5  # after a transition, or a new effect: what follows may be possible already
 # On the way back the share is set to zero again this often before a note of it becomes a cry.
 LOUD_CORRECTIONS = 3
 # Of what a person asked for: which event it is. PROMOTE is none: it only shortens a step.
@@ -139,13 +140,16 @@ def decide(rollout: Rollout, facts: Facts, now: datetime) -> Turn:
         if thought.rollout.state is not state and thought.rollout.state is State.ROLLING_BACK:
             thought.act(Effect.SET_SHARE, 0)  # at once: the way back does not wait for another look
     return Turn(
-        rollout=thought.rollout, intent=thought.intent, notes=tuple(thought.notes), wake_seconds=_wake(thought.rollout)
-    )
+        rollout=thought.rollout, intent=thought.intent, notes=tuple(thought.notes),
+        wake_seconds=_wake(rollout, thought.rollout),
+    )  # fmt: skip
 
 
-def _wake(rollout: Rollout) -> float:
+def _wake(before: Rollout, rollout: Rollout) -> float:
     if rollout.state is State.ROLLING_BACK:
         return BACK_SECONDS
+    if rollout.epoch != before.epoch or rollout.intent != before.intent:
+        return NEXT_SECONDS
     return WATCH_SECONDS if rollout.share and rollout.state in machine.GUARDED else LOOK_SECONDS
 
 

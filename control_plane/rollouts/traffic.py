@@ -1,19 +1,21 @@
 """What became of requests, counted up by the router and by the servers themselves.
 
-The router knows which requests failed, the servers which were slow to their first token. Both count from when they
-were started; what falls began anew.
+The router knows which requests failed and how many are under way, the servers which were slow to their first token.
+All count from when they were started; what falls began anew. A request that waits longer than it may is a bad one
+already, or a server that hangs would have no bad ones until its users give up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from control_plane.rollouts.actuators.haproxy_socket import AdminSocket, Server
+from control_plane.rollouts.overdue import Overdue
 from control_plane.rollouts.running import Totals
 
 # A server that takes longer to say how it fares is not asked again before the next look.
@@ -71,7 +73,10 @@ class HaproxyTraffic:
     candidate_servers: Sequence[str]  # addresses of the servers' own doors
     stable_servers: Sequence[str]
     ttft_limit_seconds: float | None = None  # None: only failures are bad
+    clock: Callable[[], float]  # monotonic
     _counts: dict[str, _Grown] = field(default_factory=dict)
+    _overdue: dict[str, Overdue] = field(default_factory=dict)
+    _most_bad: dict[str, float] = field(default_factory=dict)
 
     async def totals(self, target: str) -> Totals | None:
         """This will give counts since some moment. Raises Unreachable."""
@@ -88,12 +93,20 @@ class HaproxyTraffic:
         if self.ttft_limit_seconds is None:
             return max(0.0, self._grown(f"{backend} answered", all_of_it.answered["2xx"]) - aborted), failed
         within = slow = 0.0
+        is_known = True
         for address in addresses:
             page = await asyncio.to_thread(_page, f"{address}/metrics")
             found = None if page is None else speed(page, self.ttft_limit_seconds)
+            is_known = is_known and found is not None
             within += self._grown(f"{address} within", None if found is None else found.within)
             slow += self._grown(f"{address} slow", None if found is None else found.all - found.within)
-        return max(0.0, within - aborted), failed + slow
+        waiting = self._overdue.setdefault(backend, Overdue(limit_seconds=self.ttft_limit_seconds)).look(
+            self.clock(), arrived=all_of_it.arrived, in_flight=all_of_it.in_flight,
+            first_tokens=within + slow if is_known else None,
+        )  # fmt: skip
+        # One that waits is counted now, and again, in another place, when it is answered: once is enough.
+        bad = self._most_bad[backend] = max(self._most_bad.get(backend, 0.0), failed + slow + waiting)
+        return max(0.0, within - aborted), bad
 
     def _grown(self, name: str, value: float | None) -> float:
         return self._counts.setdefault(name, _Grown()).at(value)

@@ -117,7 +117,7 @@ class RolloutDesk:
             traffic=HaproxyTraffic(
                 socket=AdminSocket(target.haproxy.socket), candidate=candidate.backend, stable=stable.backend,
                 candidate_servers=candidate.servers, stable_servers=stable.servers,
-                ttft_limit_seconds=target.ttft_limit_seconds,
+                ttft_limit_seconds=target.ttft_limit_seconds, clock=self._clock.monotonic,
             ),
             guard=CandidateGuard(),
             probe=ChatProbe(addresses=candidate.servers, model=target.model),

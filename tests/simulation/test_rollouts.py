@@ -118,3 +118,25 @@ def test_a_bad_candidate_is_rolled_back_within_seconds_of_its_first_requests(bad
         taken.append((back - asked).total_seconds())
     assert sorted(taken)[10] <= 15
     assert max(taken) <= 30
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_candidate_as_bad_as_the_stable_version_is_rolled_back_by_its_objective_alone(seed: int) -> None:
+    chance = random.Random(seed)
+    plan = replace(drawn_plan(chance), shares=(2500, WHOLE), approve_before=())
+    store = MemoryStore(new_rollout(plan))
+    world = World(Fate(candidate_bad=0.4, stable_bad=0.4), plan, chance, store)
+    ended = run_virtually(Driver(world, Network(world), store).drive())
+    assert ended.state is State.ROLLED_BACK
+    assert any("breaks its objective" in note.because for note in store.notes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_router_that_sends_more_than_it_says_is_found_out(seed: int) -> None:
+    chance = random.Random(seed)
+    plan = replace(drawn_plan(chance), shares=(500, WHOLE), approve_before=())
+    store = MemoryStore(new_rollout(plan))
+    world = World(Fate(lying_router=True), plan, chance, store)
+    ended = run_virtually(Driver(world, Network(world), store).drive())
+    assert ended.state is State.ROLLED_BACK
+    assert any("more traffic than" in note.because for note in store.notes)

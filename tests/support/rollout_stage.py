@@ -93,7 +93,7 @@ def runner(store: RolloutStore, settings: dict[str, str]) -> Runner:
     actuator = Haproxy(target, candidate_is_green=True)
     traffic = HaproxyTraffic(
         socket=AdminSocket(target.socket), candidate="green", stable="blue", candidate_servers=[settings["green"]],
-        stable_servers=[settings["blue"]], ttft_limit_seconds=float(settings["ttft"]),
+        stable_servers=[settings["blue"]], ttft_limit_seconds=float(settings["ttft"]), clock=CLOCK.monotonic,
     )  # fmt: skip
     return Runner(
         store=store, actuator=actuator, traffic=traffic, guard=CandidateGuard(),

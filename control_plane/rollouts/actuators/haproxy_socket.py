@@ -24,6 +24,7 @@ class Server:
     name: str
     status: str  # UP, DOWN, MAINT, DRAIN, NOLB, no check; with a remark in some states
     in_flight: int
+    arrived: int  # requests that it was given
     answered: Mapping[str, int]  # by class of status: 2xx, 5xx, …
     failed_to_connect: int
     failed_to_answer: int
@@ -88,6 +89,7 @@ def _server(row: Mapping[str, str]) -> Server:
         name=row["svname"],
         status=row["status"],
         in_flight=_number(row["scur"]),
+        arrived=_number(row["stot"]),
         answered={name: _number(row[f"hrsp_{name}"]) for name in ("2xx", "4xx", "5xx")},
         failed_to_connect=_number(row["econ"]),
         failed_to_answer=_number(row["eresp"]),

@@ -75,6 +75,18 @@ async def test_a_change_that_makes_it_slower_is_rolled_back_and_no_stream_is_cut
     assert on.haproxy.map_file.read_text().split()[-2:] == ["tiny", "0"]
 
 
+async def test_a_change_that_hangs_is_rolled_back_long_before_its_users_give_up(on: Stage) -> None:
+    await on.start()
+    async with on.users(RATE), driven(on):
+        await on.until(State.OBSERVING)
+        await asyncio.to_thread(on.green.behave, fault="hang")
+        stored = await on.until(State.ROLLING_BACK, State.DRAINING, State.ROLLED_BACK, State.SUCCEEDED, seconds=60)
+        assert stored.rollout.state is not State.SUCCEEDED
+        on.green.process.kill()  # what hangs would be waited for
+        await on.until(State.ROLLED_BACK)
+    assert any(n.event == Event.VIOLATION for n in await on.notes())
+
+
 async def test_a_change_that_crashes_is_rolled_back(on: Stage) -> None:
     await on.start()
     async with on.users(RATE), driven(on):
