@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -183,10 +183,7 @@ async def _facts(context: ApiContext, since_us: int, until_us: int, chosen: _Cho
     mine = np.array([chosen.takes(owners[int(owner_id)]) for owner_id in cells.owner_ids], bool).reshape(len(cells))
     servers = await readings.select_entities(engine, Selection(kind=EntityKind.INFERENCE_SERVER), scope.MOST_NAMESAKES)
     return UseFacts(
-        cells=replace(
-            cells, starts_us=cells.starts_us[mine], node_ids=cells.node_ids[mine], entity_ids=cells.entity_ids[mine],
-            owner_ids=cells.owner_ids[mine], columns={name: values[mine] for name, values in cells.columns.items()},
-        ),
+        cells=cells.taken(mine),
         gpus={gpu.entity_id: named(gpu) for gpu in chosen.gpus},
         owners=owners,
         servers={server.entity_id: f"{server.key} on {server.node_name}" for server in servers},

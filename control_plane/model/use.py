@@ -107,3 +107,12 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.entity_ids)
+
+    def taken(self, rows: npt.ArrayLike) -> Cells:
+        """This will give some of the cells, by their places or by a mark for each."""
+        at = np.asarray(rows)
+        at = at if at.dtype == np.bool_ else at.astype(np.int64)
+        return Cells(
+            starts_us=self.starts_us[at], node_ids=self.node_ids[at], entity_ids=self.entity_ids[at],
+            owner_ids=self.owner_ids[at], columns={name: values[at] for name, values in self.columns.items()},
+        )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -122,7 +121,7 @@ def _gpu_cells(
         owner_ids=np.array([owner_id for _, owner_id in cell_of], np.int64),
         columns=gpu_cells(looks.means_of, judged, division, groups=groups, paid_seconds=paid_seconds),
     )
-    return _only(cells, paid_seconds > 0)
+    return cells.taken(paid_seconds > 0)
 
 
 def _looks(rows: SampleRows) -> Looks:
@@ -191,15 +190,4 @@ def _server_cells(rows: SampleRows, servers: Sequence[Entity], start_us: int) ->
         owner_ids=np.full(len(servers), use.NOBODY, np.int64),
         columns={name: columns[name] for name in SERVER_USE},
     )
-    return _only(cells, columns["observed_seconds"] > 0)
-
-
-def _only(cells: Cells, kept: npt.NDArray[np.bool_]) -> Cells:
-    return replace(
-        cells,
-        starts_us=cells.starts_us[kept],
-        node_ids=cells.node_ids[kept],
-        entity_ids=cells.entity_ids[kept],
-        owner_ids=cells.owner_ids[kept],
-        columns={name: values[kept] for name, values in cells.columns.items()},
-    )
+    return cells.taken(columns["observed_seconds"] > 0)

@@ -14,6 +14,7 @@ from control_plane.analysis.trends.shape import Numbers
 from control_plane.analysis.utilization.looks import Integers
 from control_plane.model.finding import Draft
 from control_plane.model.use import Cells, Owner
+from control_plane.statistics.neighbours import alikeness
 
 KIND = "correlation"
 PERFORMANCE = ("ttft_seconds", "inter_token_seconds", "output_tokens_per_second")
@@ -111,7 +112,8 @@ def correlated(load: Numbers, performance: Numbers, load_name: str, performance_
         return None
     value = float(np.corrcoef(x, y)[0, 1])
     # Neighbours are alike: fewer of them are evidence of their own.
-    independent = max(4.0, n * (1 - _alike(x) * _alike(y)) / (1 + _alike(x) * _alike(y)))
+    alike = alikeness(x - x.mean()) * alikeness(y - y.mean())
+    independent = max(4.0, n * (1 - alike) / (1 + alike))
     z, spread = np.arctanh(np.clip(value, -0.9999, 0.9999)), NormalDist().inv_cdf((1 + LEVEL) / 2)
     half = spread * np.sqrt(1.06 / max(independent - 3, 1.0))
     low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
@@ -137,8 +139,3 @@ def _ranks(values: Numbers) -> Numbers:
     _, group = np.unique(values, return_inverse=True)
     sums = np.bincount(group, weights=ranks)
     return np.asarray((sums / np.bincount(group))[group], np.float64)
-
-
-def _alike(ranks: Numbers) -> float:
-    rest = ranks - ranks.mean()
-    return float(np.clip((rest[1:] * rest[:-1]).sum() / max((rest**2).sum(), 1e-9), 0.0, 0.98))

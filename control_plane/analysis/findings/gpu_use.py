@@ -77,11 +77,7 @@ def drafts(facts: UseFacts, *, of: Sequence[str] | None = None) -> list[Draft]:
     """This will judge a window's use, of the groups `of` (all when None): fleet, node, …, label:KEY."""
     known = [place for place, gpu_id in enumerate(facts.cells.entity_ids) if int(gpu_id) in facts.gpus]
     of_row = [(facts.gpus[int(facts.cells.entity_ids[p])], facts.owners[int(facts.cells.owner_ids[p])]) for p in known]
-    cells = Cells(
-        starts_us=facts.cells.starts_us[known], node_ids=facts.cells.node_ids[known],
-        entity_ids=facts.cells.entity_ids[known], owner_ids=facts.cells.owner_ids[known],
-        columns={name: values[known] for name, values in facts.cells.columns.items()},
-    )  # fmt: skip
+    cells = facts.cells.taken(known)
     if of is None:
         keys = sorted({key for _, owner in of_row for key, _ in owner.labels})[:MOST_LABEL_KEYS]
         of = [*_GROUPS, *(f"{LABEL}{key}" for key in keys)]

@@ -69,7 +69,7 @@ def drafts(facts: ServingFacts) -> list[Draft]:
     """This will judge what each server, and each model, delivered."""
     servers = [facts.servers.get(int(server_id)) for server_id in facts.server_cells.entity_ids]
     rows = [place for place, server in enumerate(servers) if server is not None]
-    cells = _rows(facts.server_cells, rows)
+    cells = facts.server_cells.taken(rows)
     of_row = [server for server in servers if server is not None]
     out = []
     for kind in ("server", "model"):
@@ -94,14 +94,6 @@ def _server(server: Server) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rows(cells: Cells, rows: Sequence[int]) -> Cells:
-    places = list(rows)
-    return Cells(
-        starts_us=cells.starts_us[places], node_ids=cells.node_ids[places], entity_ids=cells.entity_ids[places],
-        owner_ids=cells.owner_ids[places], columns={name: values[places] for name, values in cells.columns.items()},
-    )  # fmt: skip
-
-
 def _behind(facts: ServingFacts, kind: str) -> dict[str, _Behind]:
     cells = facts.gpu_cells
     keys, kept = [], []
@@ -111,7 +103,7 @@ def _behind(facts: ServingFacts, kind: str) -> dict[str, _Behind]:
         if gpu is not None and key is not None:
             keys.append((key, gpu, int(cells.starts_us[place])))
             kept.append(place)
-    mine = _rows(cells, kept)
+    mine = cells.taken(kept)
     whole = grouped(mine, [key for key, _, _ in keys])
     parts: dict[str, list[Spent]] = {}
     gpus: dict[str, dict[int, Gpu]] = {}

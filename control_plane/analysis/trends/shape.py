@@ -9,6 +9,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from control_plane.statistics.neighbours import alikeness
+
 Numbers = npt.NDArray[np.float64]
 
 DAY_SECONDS, WEEK_SECONDS = 86_400.0, 604_800.0
@@ -130,19 +132,13 @@ def _slope(values: Numbers, bin_seconds: float) -> Slope | None:
     slopes = np.sort((level[second] - level[first]) / (days[second] - days[first]))
     n = len(days)
     # Neighbours are alike: what counts as independent is fewer than the bins.
-    alike = _alikeness(level)
+    alike = alikeness(level - _line(level))
     spread = NormalDist().inv_cdf((1 + LEVEL) / 2) * np.sqrt(
         n * (n - 1) * (2 * n + 5) / 18.0 * (1 + alike) / (1 - alike)
     )
     low = int(np.clip(np.floor((len(slopes) - spread) / 2), 0, len(slopes) - 1))
     high = int(np.clip(np.ceil((len(slopes) + spread) / 2), 0, len(slopes) - 1))
     return Slope(per_day=float(np.median(slopes)), low=float(slopes[low]), high=float(slopes[high]))
-
-
-def _alikeness(level: Numbers) -> float:
-    rest = level - _line(level)
-    whole = float((rest**2).sum())
-    return 0.0 if whole <= 0 else float(np.clip((rest[1:] * rest[:-1]).sum() / whole, 0.0, 0.98))
 
 
 def _changes(values: Numbers) -> list[Change]:
