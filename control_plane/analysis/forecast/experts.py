@@ -17,8 +17,12 @@ SEASONAL = len(HALF_WIDTHS) * (len(TIMES) + len(PLUS))  # experts of one season
 
 FLAT = len(ALPHAS) + len(MEDIAN_WIDTHS)
 EXPERTS = FLAT + len(TRENDS) + 2 * SEASONAL
-# How much each is believed before it has forecast anything: what assumes more, less.
-PRIOR: Array = np.repeat((1.0, 0.5, 0.1, 0.1), (len(ALPHAS), len(MEDIAN_WIDTHS), len(TRENDS), 2 * SEASONAL))
+# How much each is believed before it has forecast anything: what assumes more, less. With hardly any history the last
+# few values are the safest guess: on a hundred stretches of an hour each, long means lost against them.
+PRIOR: Array = np.concatenate((
+    (4.0, 3.0, 2.0, 1.0, 0.5, 0.3, 0.2),  # of ALPHAS
+    np.repeat((0.3, 0.05, 0.1), (len(MEDIAN_WIDTHS), len(TRENDS), 2 * SEASONAL)),
+))  # fmt: skip
 
 
 class Experts:

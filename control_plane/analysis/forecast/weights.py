@@ -2,7 +2,7 @@
 
 Exponential weights over the mean absolute error (Cesa-Bianchi and Lugosi, Prediction, Learning, and Games, 2006,
 chapter 2), with the error relative to the best one's, so that it means the same for any traffic. An h-step forecast is
-judged h bins late; until enough were, what the same forecaster did one bin ahead speaks for it.
+judged h bins late; until enough were, what the same forecaster did at the next nearer horizon speaks for it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from control_plane.analysis.forecast.levels import Array
 
-SHORT_HORIZONS = 5.0  # after so many times the horizon, errors one bin ahead count half
-BORROWED_POWER = 0.25  # and they say less about a far horizon: by horizon ** -this
+SHORT_HORIZONS = 5.0  # after so many times the horizon, errors at the nearer one count half
+BORROWED_POWER = 0.5  # and they say less the nearer it is: by (horizon / nearer one) ** -this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Temper:
     delay_power: float  # overlapping forecasts agree with each other: evidence counts less by horizon ** this
 
 
-# Forgets within hours of minutes, so that each regime gets its expert.
-MIXING = Temper(keep=0.998, rate=6.0, power=0.5, delay_power=0.0)
+# Forgets within hours of minutes, so that each regime gets its expert; slow to trust a dozen forecasts.
+MIXING = Temper(keep=0.998, rate=1.3, power=0.75, delay_power=0.0)
 # Never forgets: in the long run not worse than the best of a few.
 GUARDING = Temper(keep=1.0, rate=2.0, power=0.75, delay_power=0.5)
 
@@ -58,8 +58,12 @@ class Weights:
         """This will give the weights of these forecasts; 0 where there is none."""
         own = self._evidence() / self._horizons**self._temper.delay_power
         seen = self._count.max(axis=2, keepdims=True)
-        borrowed = own[:1] / self._horizons**BORROWED_POWER
-        score = self._prior + own + borrowed / (1.0 + seen / (SHORT_HORIZONS * self._horizons))
+        lent = 1.0 / (1.0 + seen / (SHORT_HORIZONS * self._horizons))
+        evidence = [own[0]]
+        for place in range(1, len(own)):
+            nearer = (self._horizons[place - 1] / self._horizons[place]) ** BORROWED_POWER
+            evidence.append(own[place] + evidence[-1] * nearer * lent[place])
+        score = self._prior + np.stack(evidence)
         score = np.where(np.isnan(forecasts), -np.inf, score)
         best = score.max(axis=2, keepdims=True)
         weight = np.exp(score - np.where(np.isfinite(best), best, 0.0))
