@@ -56,6 +56,8 @@ from control_plane.storage.session import Database, redacted_url, storage_errors
 from control_plane.storage.trials import TrialStore
 from control_plane.trials.desk import TrialDesk
 from control_plane.workflows.driving import Driver
+from control_plane.workflows.optimise_driver import WorkflowDriver
+from control_plane.workflows.optimise_work import OptimiseWork
 from control_plane.workflows.rollout_desk import RolloutDesk
 from optiinfra.catalogue import TABLES
 
@@ -218,6 +220,7 @@ async def serve(
     desk = _rollout_desk(settings, database, clock)
     driver = Driver(store=desk.store, clock=clock, runner_for=desk.runner_for)
     tests = _trial_desk(settings, database, clock, desk)
+    optimising = WorkflowDriver(database, clock, OptimiseWork(database, Dictionaries(database.engine), clock))
     context = _api_context(
         settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs], desk, tests
     )
@@ -233,7 +236,7 @@ async def serve(
             watching = tasks.create_task(keep_running(handle.embedded, clock)) if handle.embedded else None
             working = [tasks.create_task(job.run()) for job in jobs]
             working += [tasks.create_task(role.run()) for role in attending]
-            working += [tasks.create_task(driver.run()), tasks.create_task(tests.run())]
+            working += [tasks.create_task(each.run()) for each in (driver, tests, optimising)]
             http = tasks.create_task(server.serve(sockets))
             renewing = tasks.create_task(_renew(settings, server)) if settings.tls_cert_file else None
             agent = tasks.create_task(local_agent.run(settings, clock)) if settings.local_agent else None
@@ -255,6 +258,7 @@ async def serve(
         for job in jobs:
             job.close()
         service.close()
+        await optimising.close()
         await database.close()
         for listener in sockets:
             listener.close()

@@ -1259,6 +1259,98 @@ class Operations:
             ),
         )
 
+    def optimize_execute(
+        self,
+        *,
+        recommendation_id: int,
+        dry_run: bool | None = None,
+        watch_looks: int | None = None,
+        watch_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Carry a recommendation out: POST /optimize/execute."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/optimize/execute",
+                    body={
+                        "recommendation_id": recommendation_id,
+                        "dry_run": dry_run,
+                        "watch_looks": watch_looks,
+                        "watch_seconds": watch_seconds,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def execute_optimization(
+        self,
+        *,
+        recommendation_id: int,
+        dry_run: bool | None = None,
+        watch_looks: int | None = None,
+        watch_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Carry a recommendation out: POST /optimize/execute."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/optimize/execute",
+                    body={
+                        "recommendation_id": recommendation_id,
+                        "dry_run": dry_run,
+                        "watch_looks": watch_looks,
+                        "watch_seconds": watch_seconds,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def optimize_executions(
+        self, *, limit: int | None = None, cursor: str | None = None, state: str | Sequence[str] | None = None
+    ) -> Page:
+        """Every execution, the newest first: GET /optimize/executions."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "GET", "/optimize/executions", query={"limit": limit, "cursor": cursor, "state": state}, listed=True
+                )
+            ),
+        )
+
+    def optimize_execution(self, workflow_id: str) -> Answer:
+        """One execution: GET /optimize/executions/{workflow_id}."""
+        return cast(
+            "Answer",
+            self._ask(question("GET", "/optimize/executions/{workflow_id}", path={"workflow_id": workflow_id})),
+        )
+
+    def optimize_cancel(self, workflow_id: str, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """Stop an execution: POST /optimize/executions/{workflow_id}/cancel."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/optimize/executions/{workflow_id}/cancel",
+                    path={"workflow_id": workflow_id},
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
     def optimize_kv_cache(self, body: Any, *, idempotency_key: str | None = None) -> Page:
         """Room in the KV cache: POST /optimize/kv-cache."""
         return cast(
@@ -1911,6 +2003,46 @@ class Operations:
                     "POST",
                     "/test/{test_id}/cancel",
                     path={"test_id": test_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    def workflows(
+        self, *, limit: int | None = None, cursor: str | None = None, state: str | Sequence[str] | None = None
+    ) -> Page:
+        """Every workflow, the newest first: GET /workflows."""
+        return cast(
+            "Page",
+            self._ask(
+                question("GET", "/workflows", query={"limit": limit, "cursor": cursor, "state": state}, listed=True)
+            ),
+        )
+
+    def workflow_run(self, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """Begin a workflow: POST /workflows/run."""
+        return cast(
+            "Answer",
+            self._ask(question("POST", "/workflows/run", body=body, writes=True, idempotency_key=idempotency_key)),
+        )
+
+    def workflow(self, workflow_id: str) -> Answer:
+        """One workflow: GET /workflows/{workflow_id}."""
+        return cast("Answer", self._ask(question("GET", "/workflows/{workflow_id}", path={"workflow_id": workflow_id})))
+
+    def workflow_resume(
+        self, workflow_id: str, *, approved: bool, reason: str | None = None, idempotency_key: str | None = None
+    ) -> Answer:
+        """Agree, or not, to what a workflow has chosen: POST /workflows/{workflow_id}/resume."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/workflows/{workflow_id}/resume",
+                    path={"workflow_id": workflow_id},
+                    body={"approved": approved, "reason": reason},
                     writes=True,
                     idempotency_key=idempotency_key,
                 )
@@ -3170,6 +3302,98 @@ class AsyncOperations:
             ),
         )
 
+    async def optimize_execute(
+        self,
+        *,
+        recommendation_id: int,
+        dry_run: bool | None = None,
+        watch_looks: int | None = None,
+        watch_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Carry a recommendation out: POST /optimize/execute."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/optimize/execute",
+                    body={
+                        "recommendation_id": recommendation_id,
+                        "dry_run": dry_run,
+                        "watch_looks": watch_looks,
+                        "watch_seconds": watch_seconds,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def execute_optimization(
+        self,
+        *,
+        recommendation_id: int,
+        dry_run: bool | None = None,
+        watch_looks: int | None = None,
+        watch_seconds: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Carry a recommendation out: POST /optimize/execute."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/optimize/execute",
+                    body={
+                        "recommendation_id": recommendation_id,
+                        "dry_run": dry_run,
+                        "watch_looks": watch_looks,
+                        "watch_seconds": watch_seconds,
+                    },
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def optimize_executions(
+        self, *, limit: int | None = None, cursor: str | None = None, state: str | Sequence[str] | None = None
+    ) -> Page:
+        """Every execution, the newest first: GET /optimize/executions."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "GET", "/optimize/executions", query={"limit": limit, "cursor": cursor, "state": state}, listed=True
+                )
+            ),
+        )
+
+    async def optimize_execution(self, workflow_id: str) -> Answer:
+        """One execution: GET /optimize/executions/{workflow_id}."""
+        return cast(
+            "Answer",
+            await self._ask(question("GET", "/optimize/executions/{workflow_id}", path={"workflow_id": workflow_id})),
+        )
+
+    async def optimize_cancel(self, workflow_id: str, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """Stop an execution: POST /optimize/executions/{workflow_id}/cancel."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/optimize/executions/{workflow_id}/cancel",
+                    path={"workflow_id": workflow_id},
+                    body=body,
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
     async def optimize_kv_cache(self, body: Any, *, idempotency_key: str | None = None) -> Page:
         """Room in the KV cache: POST /optimize/kv-cache."""
         return cast(
@@ -3828,6 +4052,50 @@ class AsyncOperations:
                     "POST",
                     "/test/{test_id}/cancel",
                     path={"test_id": test_id},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
+    async def workflows(
+        self, *, limit: int | None = None, cursor: str | None = None, state: str | Sequence[str] | None = None
+    ) -> Page:
+        """Every workflow, the newest first: GET /workflows."""
+        return cast(
+            "Page",
+            await self._ask(
+                question("GET", "/workflows", query={"limit": limit, "cursor": cursor, "state": state}, listed=True)
+            ),
+        )
+
+    async def workflow_run(self, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """Begin a workflow: POST /workflows/run."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question("POST", "/workflows/run", body=body, writes=True, idempotency_key=idempotency_key)
+            ),
+        )
+
+    async def workflow(self, workflow_id: str) -> Answer:
+        """One workflow: GET /workflows/{workflow_id}."""
+        return cast(
+            "Answer", await self._ask(question("GET", "/workflows/{workflow_id}", path={"workflow_id": workflow_id}))
+        )
+
+    async def workflow_resume(
+        self, workflow_id: str, *, approved: bool, reason: str | None = None, idempotency_key: str | None = None
+    ) -> Answer:
+        """Agree, or not, to what a workflow has chosen: POST /workflows/{workflow_id}/resume."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/workflows/{workflow_id}/resume",
+                    path={"workflow_id": workflow_id},
+                    body={"approved": approved, "reason": reason},
                     writes=True,
                     idempotency_key=idempotency_key,
                 )

@@ -185,10 +185,32 @@ def capture_optimize(base: str, folder: Path) -> list[str]:
     taken["optimize_recommendation"] = ask(base, first, {})
     taken["optimize_approve"] = ask(base, f"{first}/approve", {}, "POST", {"reason": "tried on staging"})
     taken["optimize_reject"] = ask(base, f"{second}/reject", {}, "POST", {"reason": "not this week"})
+    number = taken["optimize_approve"]["recommendation_id"]
+    asked = {"recommendation_id": number, "watch_seconds": 5}
+    begun = taken["optimize_execute"] = ask(base, "/optimize/execute", {}, "POST", asked)
+    waiting = taken["workflow_run"] = ask(base, "/workflows/run", {}, "POST", {"kinds": ["quantize", "scale_up"]})
+    standing(base, waiting["workflow_id"], "awaiting_approval", "done")
+    standing(base, begun["workflow_id"], "watching", "done")
+    taken["optimize_executions"] = ask(base, "/optimize/executions", {})
+    taken["optimize_execution"] = ask(base, f"/optimize/executions/{begun['workflow_id']}", {})
+    taken["workflows"] = ask(base, "/workflows", {})
+    taken["workflow"] = ask(base, f"/workflows/{waiting['workflow_id']}", {})
+    answered = {"approved": False, "reason": "not this week"}
+    taken["workflow_resume"] = ask(base, f"/workflows/{waiting['workflow_id']}/resume", {}, "POST", answered)
+    taken["optimize_cancel"] = ask(base, f"/optimize/executions/{begun['workflow_id']}/cancel", {}, "POST")
     for operation_id, answer in taken.items():
         text = json.dumps(shortened(answer), indent=2, ensure_ascii=False)
         (folder / f"{operation_id}.json").write_text(text + "\n", encoding="utf-8")
     return list(taken)
+
+
+def standing(base: str, workflow_id: str, *states: str) -> None:
+    """This will wait until a workflow stands in one of these states. Raises TimeoutError."""
+    for _ in range(TIMEOUT_SECONDS * 4):
+        if ask(base, f"/workflows/{workflow_id}", {})["state"] in states:
+            return
+        time.sleep(0.25)
+    raise TimeoutError(f"{workflow_id} is not {' or '.join(states)}; nothing is waited for longer")
 
 
 def _two(taken: Mapping[str, Any]) -> list[Any]:

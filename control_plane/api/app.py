@@ -53,6 +53,7 @@ from control_plane.api.resources import (
     trials,
     utilization,
     waste,
+    workflows,
 )
 
 DESCRIPTION = (
@@ -103,6 +104,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
         integrations,
         slo_status, slo, waste, cost, trends, utilization, opportunities, optimize, report, rollouts, trials,
+        workflows,
         bottlenecks, alert_rules, alerts,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))

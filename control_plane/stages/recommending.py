@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from control_plane.catalogue.tables import gpu_spec
@@ -53,6 +53,7 @@ class Outcome:
     subject_id: int | None  # a server's
     node_id: int | None
     found: Recommendation | NoAction
+    before: Mapping[str, float] = field(default_factory=dict)  # how it ran: what comes is measured against it
 
 
 async def outcomes(
@@ -75,8 +76,20 @@ async def outcomes(
 def _of_server(kind: RecommendationKind, server: LiveServer) -> Outcome:
     return Outcome(
         kind=kind, subject_kind="server", subject=server.entity.key, subject_id=server.entity.entity_id,
-        node_id=server.entity.node_id, found=_thought(kind, server.state),
+        node_id=server.entity.node_id, found=_thought(kind, server.state), before=ran(server.state),
     )  # fmt: skip
+
+
+def ran(state: ServerState) -> dict[str, float]:
+    """This will say how a server ran, as far as it is known: what a change is measured against."""
+    facts = state.tuned
+    if facts is None:
+        return {}
+    said = {
+        "requests_per_second": facts.requests_per_second, "token_seconds": facts.inter_token_seconds,
+        "concurrency": facts.demand,
+    }  # fmt: skip
+    return {name: round(value, 6) for name, value in said.items() if value is not None}
 
 
 def _thought(kind: RecommendationKind, state: ServerState) -> Recommendation | NoAction:

@@ -122,3 +122,13 @@ async def move(
         known = await get(engine, recommendation_id)
         raise Conflict(f"recommendation {recommendation_id} is {known.state}; it cannot become {after}")
     return _kept(row)
+
+
+async def realise(engine: AsyncEngine, recommendation_id: int, came: dict[str, Any], now: datetime) -> None:
+    """This will note what came of a recommendation that was carried out."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            update(table)
+            .where(table.c.recommendation_id == recommendation_id, table.c.realised.is_(None))
+            .values(state="executed", realised=came | {"at": now.isoformat()})
+        )

@@ -21,6 +21,7 @@ PUBLISHED = {
     ("get", "/metrics/latency"), ("get", "/metrics/throughput"), ("get", "/metrics/gpu"), ("post", "/metrics/collect"),
     ("get", "/lmcache/status"), ("get", "/lmcache/metrics"),
     ("get", "/slo/status"), ("get", "/slo/violations"), ("post", "/slo/configure"),
+    ("post", "/optimize/execute"),
     ("post", "/optimize/scale-up"), ("post", "/optimize/scale-down"), ("post", "/optimize/consolidate"),
     ("post", "/optimize/kv-cache"), ("post", "/optimize/quantize"), ("post", "/optimize/batch"),
     ("get", "/optimize/recommendations"), ("post", "/optimize/recommendations"),
@@ -30,6 +31,9 @@ PUBLISHED = {
     ("post", "/test/run"), ("post", "/test/validate"), ("get", "/test/results"),
 }  # fmt: skip
 ADDED = {
+    ("get", "/workflows"), ("get", "/workflows/{workflow_id}"), ("post", "/workflows/run"),
+    ("post", "/workflows/{workflow_id}/resume"), ("get", "/optimize/executions"),
+    ("get", "/optimize/executions/{workflow_id}"), ("post", "/optimize/executions/{workflow_id}/cancel"),
     ("post", "/optimize/parallelism"), ("get", "/optimize/recommendations/{recommendation_id}"),
     ("post", "/optimize/recommendations/{recommendation_id}/approve"),
     ("post", "/optimize/recommendations/{recommendation_id}/reject"),

@@ -16,9 +16,10 @@ from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, OfServers, Paged, Parameters, decode_cursor
 from control_plane.api.recommendations import KEPT, OUTCOME
 from control_plane.model.access import Caller
-from control_plane.model.decision import ALIVE, Kept, RecommendationState
+from control_plane.model.decision import ALIVE, RecommendationState
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.recommendation import Recommendation, RecommendationKind
+from control_plane.stages.keeping import keep
 from control_plane.stages.recommending import Limits, Outcome, outcomes
 from control_plane.storage import recommendations
 
@@ -82,18 +83,8 @@ async def _kept_and_shown(context: ApiContext, outcome: Outcome) -> dict[str, An
     if not isinstance(outcome.found, Recommendation):
         said = {"because": outcome.found.because, "explanation": outcome.found.explanation}
         return item | {"outcome": "no_action", "no_action": said}
-    kept = await keep(context, outcome, outcome.found)
+    kept = await keep(context.database, outcome, outcome.found, context.clock.now())
     return item | {"outcome": "recommendation", "recommendation": words.shown(kept)}
-
-
-async def keep(context: ApiContext, outcome: Outcome, found: Recommendation) -> Kept:
-    """This will store what is recommended, or note that it was found again."""
-    body = words.body_of(found)
-    return await recommendations.keep(
-        context.database.engine, kind=outcome.kind, subject_kind=outcome.subject_kind, subject=outcome.subject,
-        subject_id=outcome.subject_id, fingerprint=words.fingerprint_of(outcome, body), now=context.clock.now(),
-        saved_usd_per_month=words.saved(found), gain_ratio=found.effect.requests_ratio.expected, body=body,
-    )  # fmt: skip
 
 
 def _operation(operation_id: str, summary: str) -> dict[str, Any]:

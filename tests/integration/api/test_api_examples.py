@@ -20,6 +20,7 @@ from tests.support.rest import Api, unexplained
 
 OPTIMIZE = (
     "optimize_scale_up", "optimize_scale_down", "optimize_consolidate", "optimize_kv_cache", "optimize_quantize",
+    "optimize_execute", "optimize_cancel", "workflow_run", "workflow_resume",
     "optimize_batch", "optimize_parallelism", "optimize_recommendations_post", "optimize_approve", "optimize_reject",
 )  # fmt: skip
 SCRIPT = Path(__file__).parents[3] / "scripts" / "capture_examples.py"
@@ -96,6 +97,10 @@ async def test_every_operation_gets_a_short_example_from_a_running_server(
         *(f"{operation}: a POST changes things" for operation in OPTIMIZE),
         "optimize_recommendations: the list is empty, which shows nothing",
         "optimize_recommendation: there is nothing to name for 'recommendation_id'",
+        "workflows: the list is empty, which shows nothing",
+        "optimize_executions: the list is empty, which shows nothing",
+        "workflow: there is nothing to name for 'workflow_id'",
+        "optimize_execution: there is nothing to name for 'workflow_id'",
     }
     operations = {op["operationId"] for methods in document()["paths"].values() for op in methods.values()}
     assert set(written) == operations - {entry.partition(":")[0] for entry in missing}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from control_plane.diagnose import load
 from control_plane.ingest.server import LinkService
 from control_plane.model.sample import Reading
 from control_plane.storage.session import Database
+from control_plane.workflows.optimise_driver import WorkflowDriver
+from control_plane.workflows.optimise_work import OptimiseWork
 from node_agent.__main__ import read_exposition
 from node_agent.clock import Instant
 from node_agent.model import Histogram, Reason, Tick
@@ -174,6 +177,71 @@ async def test_a_service_that_lacks_replicas_is_told_how_many_and_what_they_cost
     (none,) = (await post(bad, "/optimize/scale-up", {"most_replicas": 1}))["items"]
     assert none["no_action"]["because"] == "at_limit"
     problem_of(await bad.client.post("/optimize/scale-up", json={"least_replicas": 3, "most_replicas": 2}), 422)
+
+
+async def test_an_approved_recommendation_is_carried_out_dry_and_watched(bad: Api, clock: FakeClock) -> None:
+    (item,) = (await post(bad, "/optimize/batch"))["items"]
+    number = item["recommendation"]["recommendation_id"]
+    problem_of(await bad.client.post("/optimize/execute", json={"recommendation_id": number}), 409)  # not approved
+    await post(bad, f"/optimize/recommendations/{number}/approve", {"reason": "tried"})
+    problem_of(await bad.client.post("/optimize/execute", json={"recommendation_id": number, "dry_run": False}), 422)
+    begun = await post(bad, "/optimize/execute", {"recommendation_id": number, "watch_looks": 1})
+    problem_of(await bad.client.post("/optimize/execute", json={"recommendation_id": number}), 409)  # under way
+    async with driven(bad, clock) as drive:
+        await drive()
+        path = f"/optimize/executions/{begun['workflow_id']}"
+        found = await bad.get(path)
+        assert (found["state"], found["graph"]["at"]) == ("watching", "watch")
+        steps = {step["step"]: step["detail"] for step in found["steps"]}
+        assert steps["collect"] == {"servers": 1, "serving": 1}
+        assert steps["analyse"] == {"bottlenecks": {"batch_limited": 1}}
+        assert steps["execute"]["dry_run"] is True
+        assert "--max-num-seqs" in steps["execute"]["would"][0]["steps"][0]
+        clock.advance(61)
+        await drive()
+        found = await bad.get(path)
+        assert found["state"] == "done"
+        assert found["steps"][-1]["detail"]["applied"] is False  # nobody made the change
+    (listed,) = await bad.items("/optimize/executions")
+    assert listed["workflow_id"] == begun["workflow_id"]
+    problem_of(await bad.client.post(f"/optimize/executions/{begun['workflow_id']}/cancel"), 409)  # it has ended
+    problem_of(await bad.client.get("/optimize/executions/nothing"), 404)
+
+
+async def test_a_workflow_chooses_asks_and_is_answered(bad: Api, clock: FakeClock) -> None:
+    begun = await post(bad, "/workflows/run", {"kinds": ["batch", "quantize"], "watch_looks": 1})
+    path = f"/workflows/{begun['workflow_id']}"
+    problem_of(await bad.client.post(f"/workflows/{begun['workflow_id']}/resume", json={"approved": True}), 409)
+    async with driven(bad, clock) as drive:
+        await drive()
+        found = await bad.get(path)
+        assert (found["state"], found["graph"]["at"]) == ("awaiting_approval", "approve")
+        assert found["graph"]["done"] == ["collect", "analyse", "find", "predict", "rank"]
+        assert len(found["steps"][2]["detail"]["recommendation_ids"]) == 2
+        await post(bad, f"/workflows/{begun['workflow_id']}/resume", {"approved": True, "reason": "why not"})
+        await drive()
+        assert (await bad.get(path))["state"] == "watching"
+        cancelled = await post(bad, f"/optimize/executions/{begun['workflow_id']}/cancel", {"reason": "later"})
+        assert cancelled["state"] == "watching"
+        await drive()
+        assert (await bad.get(path))["state"] == "cancelled"
+    (listed,) = await bad.items("/workflows", state="cancelled")
+    assert listed["because"].startswith("cancelled by")
+    assert await bad.items("/workflows", state="running") == []
+
+
+@asynccontextmanager
+async def driven(api: Api, clock: FakeClock) -> AsyncIterator[Any]:
+    """Drives whatever is due, as the control plane does."""
+    database = api.context.database
+    driver = WorkflowDriver(database, clock, OptimiseWork(database, api.context.dictionaries, clock))
+
+    async def drive() -> None:
+        while await driver.once():
+            pass
+
+    yield drive
+    await driver.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
