@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from control_plane.model.errors import ConfigurationError
@@ -14,6 +17,7 @@ from control_plane.settings import Settings
 from control_plane.storage import disk_plan, moving
 from control_plane.storage.disk_plan import DiskPlan, Fleet, Kept
 from control_plane.storage.embedded import EmbeddedPostgres, running_url
+from control_plane.storage.postgres_account import EmbeddedPostgresError
 from control_plane.storage.postgres_binaries import find_binaries
 from control_plane.storage.session import Database, redacted_url
 
@@ -35,7 +39,7 @@ _NUMBERS = {
 
 def add(parser: argparse.ArgumentParser, add_settings: Callable[[argparse.ArgumentParser], None]) -> None:
     """This will add the actions and their flags."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="plan|move|env")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="plan|move|env|run")
     plan = actions.add_parser("plan", help="say how much disk a fleet's history takes, in a day and in all")
     plan.add_argument("--gpus", type=int, required=True, help="GPUs of the whole fleet")
     plan.add_argument("--retention", type=int, metavar="DAYS", help="the same as --retention-days")
@@ -52,7 +56,13 @@ def add(parser: argparse.ArgumentParser, add_settings: Callable[[argparse.Argume
         "--to", required=True, metavar="URL", help="an empty database: postgresql://user:password@host/name"
     )
     environment = actions.add_parser("env", help='for psql and pg_dump: eval "$(optiinfra storage env)"')
-    for action in (plan, move, environment):
+    program = actions.add_parser(
+        "run",
+        help="run one of Postgres' programs on the database: optiinfra storage run -- pg_dump --file=history.sql",
+        epilog="The embedded database is started for it if it does not run, and made if there is none.",
+    )
+    program.add_argument("command", nargs="+", metavar="PROGRAM ...", help="after --, with its own flags")
+    for action in (plan, move, environment, program):
         add_settings(action)
 
 
@@ -63,6 +73,8 @@ def run(settings: Settings, arguments: argparse.Namespace) -> int:
             _say(_plan(settings, arguments))
         case "move":
             _move(settings, arguments.to)
+        case "run":
+            return run_program(settings, arguments.command)
         case _:
             _say(environment(settings))
     return OK
@@ -146,6 +158,37 @@ def _move(settings: Settings, to: str) -> None:
         + f".\nStart OptiInfra with DATABASE_URL set to {redacted_url(to)}. {settings.data_dir} keeps the old "
         "database, which you may then remove, and the fleet's certificates, which you must keep."
     )
+
+
+def run_program(settings: Settings, command: Sequence[str]) -> int:
+    """This will run a program with the environment that leads it to the database, and give its exit code."""
+    place = settings.data_dir.absolute() / "postgres"
+    if settings.database_url is not None:
+        return _run_with(settings.database_url.get_secret_value(), command)
+    try:
+        url = running_url(place)
+    except EmbeddedPostgresError:
+        embedded = EmbeddedPostgres(place)
+        embedded.start()
+        try:
+            return _run_with(embedded.url, command)
+        finally:
+            embedded.stop()
+    return _run_with(url, command)
+
+
+def _run_with(url: str, command: Sequence[str]) -> int:
+    found = Database(url).engine.url
+    where = {
+        "PGHOST": found.host or found.query.get("host"), "PGPORT": found.port or found.query.get("port"),
+        "PGUSER": found.username, "PGPASSWORD": found.password, "PGDATABASE": found.database,
+    }  # fmt: skip
+    known = {name: str(value) for name, value in where.items() if value}
+    path = f"{find_binaries().program('psql').parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    program = shutil.which(command[0], path=path)
+    if program is None:
+        raise ConfigurationError(f"there is no program {command[0]}")
+    return subprocess.run([program, *command[1:]], env={**os.environ, "PATH": path, **known}, check=False).returncode
 
 
 def environment(settings: Settings) -> str:

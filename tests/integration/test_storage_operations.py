@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from control_plane import __main__ as command_line
 from control_plane import settings
 from control_plane.model.errors import ConfigurationError
-from control_plane.storage import disk_plan, moving
+from control_plane.storage import disk_plan, migrations, moving
 from control_plane.storage.disk_plan import Fleet, Kept, Sizes
 from control_plane.storage.embedded import EmbeddedPostgres
 from control_plane.storage.postgres_binaries import find_binaries
@@ -209,6 +209,28 @@ def test_the_environment_for_postgres_programs_holds_no_password(folder: Path) -
         assert done.stdout == "42\n"
     finally:
         server.stop()
+
+
+def test_a_dump_is_restored_into_a_folder_that_is_new(world: PackingWorld, folder: Path) -> None:
+    """As docs/history.md says: nothing else writes to the new database meanwhile, and the reader's rights follow."""
+    dump = folder / "history.dump"
+    run(world.database.url, "pg_dump", "--format=custom", f"--file={dump}")
+    new = settings.load({"data_dir": str(folder / "new")}, {}, Path("no such file"))
+    restore = ["pg_restore", "--no-owner", "--no-acl", "--exit-on-error", "--dbname=postgres", str(dump)]
+    assert storage.run_program(new, restore) == 0
+    assert storage.run_program(new, ["false"]) == 1
+    with pytest.raises(ConfigurationError, match="no program no-such"):
+        storage.run_program(new, ["no-such"])
+    restored = EmbeddedPostgres(folder / "new" / "postgres")
+    restored.start()
+    try:
+        assert contents(restored.url) == contents(world.database.url)
+        migrations.upgrade(restored.url)
+        with psycopg.connect(restored.url) as connection:
+            connection.execute("SET ROLE optiinfra_reader")
+            assert connection.execute("SELECT count(*) FROM optiinfra_nodes").fetchone() == (1,)
+    finally:
+        restored.stop()
 
 
 KEPT = Kept(samples=14, packed_after=1, minutes=30, hours=400)
