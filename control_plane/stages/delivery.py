@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 NAME = "alert-delivery"
 SECONDS = 10.0  # that a webhook has for its answer
-LEASE_LIFETIME = timedelta(seconds=60)
+# All that is sent at once has its answers by then; a replica that dies holds the others up for so long.
+LEASE_LIFETIME = timedelta(seconds=2.5 * SECONDS)
 # Longer than anything can be on its way.
 ABANDONED_AFTER = timedelta(seconds=3 * SECONDS)
 AT_ONCE = 16

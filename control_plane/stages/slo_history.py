@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from control_plane.model.entity import EntityKind
+from control_plane.model.entity import Entity, EntityKind
 from control_plane.model.errors import LeaseLost
 from control_plane.model.sample import Reading
 from control_plane.model.slo import Slo
@@ -70,18 +70,22 @@ class SloHistoryJob:
         if lease is None:
             return Report(leading=False, more=False)
         oldest = partitions.oldest_day(connection)
-        due = [(slo, start) for slo in slos.every(connection) if (start := _due(slo, oldest, now)) is not None]
+        servers = entities.every(connection, EntityKind.INFERENCE_SERVER)
+        due = [(slo, start) for slo in slos.every(connection) if (start := _due(slo, servers, oldest, now)) is not None]
         if due:
             # The newest hours of all first: those are what the short windows are made of.
             slo, start = max(due, key=lambda found: found[1])
-            self._count(connection, lease, slo, start, now)
+            self._count(connection, lease, slo, servers, start, now)
         return Report(leading=True, more=len(due) > 0, figures={"objectives_behind": float(len(due))})
 
-    def _count(self, connection: SyncConnection, lease: Lease, slo: Slo, start: datetime, now: datetime) -> None:
+    def _count(
+        self, connection: SyncConnection, lease: Lease, slo: Slo, servers: Sequence[Entity], start: datetime,
+        now: datetime,
+    ) -> None:  # fmt: skip
         end = slo.covered_since if slo.history_since is None else slo.covered_since - _MOMENT
         of = [
             server.entity_id
-            for server in entities.every(connection, EntityKind.INFERENCE_SERVER)
+            for server in servers
             if matches(slo.definition.scope, server) and server.last_seen_at >= start
         ]
         tally = Tally()
@@ -101,11 +105,15 @@ class SloHistoryJob:
                     slo_events.add_server_hours(connection, hour, counts)
 
 
-def _due(slo: Slo, oldest: datetime | None, now: datetime) -> datetime | None:
-    """This will give the beginning of the next hour to count, going back; None where there is nothing left."""
-    if slo.definition.indicator in WITHOUT_HISTORY or oldest is None:
+def _due(slo: Slo, servers: Sequence[Entity], oldest: datetime | None, now: datetime) -> datetime | None:
+    """This will give the beginning of the next hour to count, going back; None where there is nothing left.
+
+    Time in which no server in scope was known is not covered by having been counted.
+    """
+    known_since = min((s.first_seen_at for s in servers if matches(slo.definition.scope, s)), default=None)
+    if slo.definition.indicator in WITHOUT_HISTORY or oldest is None or known_since is None:
         return None
-    reach = max(oldest, now - timedelta(days=slo.definition.window_days))
+    reach = max(oldest, known_since, now - timedelta(days=slo.definition.window_days))
     if slo.covered_since <= reach:
         return None
     this_hour = (slo.covered_since - _MOMENT).astimezone(UTC).replace(minute=0, second=0, microsecond=0)

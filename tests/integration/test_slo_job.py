@@ -35,6 +35,7 @@ class World:
         self.samples = RollupWorld(database, START)
         self.samples.entities(*SERVERS, kind=6)
         self.sql('UPDATE entity SET attributes = \'{"model": "llama", "state": "up"}\'')
+        self.sql(f"UPDATE entity SET first_seen_at = '{START.isoformat()}'")
         self.counts = {server: [0, 0, 0, 0] for server in SERVERS}
         self.jobs: list[SloJob] = []
         self.job = self.replica("first")
@@ -213,7 +214,7 @@ async def test_a_new_objective_is_counted_back_over_the_samples_that_are_there_e
     world.work()
     assert await counted(world, slo.slo_id) == (131 * 2 * 2, 131 * 2)
     (whole,) = await slos.named(engine, ["ttft"])
-    assert whole.covered_since == START.replace(hour=0), "the oldest day of samples"
+    assert whole.covered_since == START, "when the first server in scope was seen"
     (other,) = await slos.write(engine, [SloDefinition(**{**_fields(TTFT), "threshold_seconds": 1.0})], world.now)
     assert other.covered_since == world.now
     await asyncio.to_thread(world.count_back)
