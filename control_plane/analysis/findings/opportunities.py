@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from control_plane.analysis.findings.gpu_use import Gpu
 from control_plane.analysis.findings.remedies import RULES, Rule
@@ -99,11 +100,13 @@ def _by_rules(facts: OpportunityFacts) -> list[dict[str, Any]]:
         seconds = cells.columns[f"use_{rule.cause}_seconds"]
         paid, observed = added(cells.columns["paid_seconds"]), added(cells.columns["observed_seconds"])
         lost, usd = added(seconds), added(np.nan_to_num(seconds * per_hour) / SECONDS_PER_HOUR)
+        anything = paid.sum(axis=0) > 0
         for place, group in enumerate(grouping.groups):
             pairs = np.flatnonzero(grouping.at == place)
             known = Lost(
                 paid=paid[place], observed=observed[place], lost=lost[place], usd=usd[place],
                 price=_price([prices[number] for number in pairs]),
+                since_it_came=_since_first(paid[place] > 0, anything),
             )  # fmt: skip
             if known.paid.sum() > 0 and known.lost.sum() >= LEAST_SHARE * known.paid.sum():
                 gpu_ids = sorted({int(cells.entity_ids[first[number]]) for number in pairs})
@@ -127,6 +130,14 @@ class _Grouping:
         return cls(groups=list(places), at=at)
 
 
+def _since_first(there: npt.NDArray[np.bool_], anything: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """This will mark the bins from the first in which a group was there, as far as anything is known in them.
+
+    What came yesterday is counted by what it did since. What comes and goes loses nothing while others have its GPUs.
+    """
+    return np.asarray(np.logical_or.accumulate(there) & anything)
+
+
 def _price(mine: Sequence[Price | None]) -> Price | None:
     return None if None in mine else mine[0]
 
@@ -140,6 +151,7 @@ class Lost:
     lost: Numbers
     usd: Numbers
     price: Price | None
+    since_it_came: npt.NDArray[np.bool_]
 
 
 def _group(facts: OpportunityFacts, gpu: Gpu | None, owner: Owner | None) -> _Group:
@@ -156,10 +168,9 @@ def _group(facts: OpportunityFacts, gpu: Gpu | None, owner: Owner | None) -> _Gr
 def _body(
     facts: OpportunityFacts, rule: Rule, group: _Group, known: Lost, gpu_ids: Sequence[int]
 ) -> dict[str, Any] | None:
-    there = known.paid > 0
+    there = known.since_it_came
     hours_per_hour = interval(known.lost[there] / SECONDS_PER_HOUR * (SECONDS_PER_HOUR / facts.bin_seconds))
     usd_per_hour = interval(known.usd[there] * (SECONDS_PER_HOUR / facts.bin_seconds))
-    # Of the window in which it was there at all: a server that came yesterday loses as it did since.
     saving_hours = _months(hours_per_hour, rule)
     saving_usd = _months(usd_per_hour, rule) if known.price is not None else (None, None, None)
     if saving_usd[1] is not None and saving_usd[1] < LEAST_USD_A_MONTH:
@@ -183,7 +194,7 @@ def _body(
         "remedy": rule.remedy,
         "to_do": rule.to_do,
         "effort": rule.effort,
-        "confidence": _confidence(facts, known, int(there.sum())),
+        "confidence": _confidence(facts, known, int((known.paid > 0).sum())),
         "evidence": {
             "series": ["gpu_utilization_ratio", "graphics_active_ratio", "sm_active_ratio", "memory_used_bytes",
                        "requests_running_count"],

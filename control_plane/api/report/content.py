@@ -89,7 +89,7 @@ def headline(body: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> li
         return ["No GPU was paid for in this window."]
     useful = hours[UseClass.USEFUL]
     spent = "" if body["usd"] is None else f"; ${body['usd']:,.2f} were spent, ${body['waste_usd']:,.2f} of it on waste"
-    out = [f"{body['gpus']} GPUs, {paid:,.1f} GPU-hours paid: {useful['ratio']:.0%} of them were useful work{spent}."]
+    out = [f"{body['gpus']} GPUs, {paid:,.1f} GPU-hours paid: {useful['ratio']:.0%} of that was useful work{spent}."]
     worst = max((hours[c] for c in WASTE), key=lambda each: each["gpu_hours"])
     if worst["gpu_hours"] > 0:
         causes = max(worst["causes"], key=lambda cause: cause["gpu_hours"])
@@ -98,11 +98,12 @@ def headline(body: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> li
             f"({worst['ratio']:.0%}), mostly {CAUSE_WORDS[causes['cause']]}."
         )
     if ranked and ranked[0]["saving"]["usd_per_month"]:
-        first = ranked[0]["saving"]
+        first, sure = ranked[0]["saving"], ranked[0]["confidence"]
+        doubt = f" Confidence is low: {'; '.join(sure['because'])}." if sure["level"] == "low" else ""
         out.append(
             f"The first thing to do would save ${first['usd_per_month']:,.0f} a month "
             f"(${first['usd_per_month_low']:,.0f} to ${first['usd_per_month_high']:,.0f}): "
-            f"{ranked[0]['title'][0].lower()}{ranked[0]['title'][1:]} ({ranked[0]['about']['name']})."
+            f"{ranked[0]['title'][0].lower()}{ranked[0]['title'][1:]} ({ranked[0]['about']['name']}).{doubt}"
         )
     unknown = hours[UseClass.UNKNOWN]["ratio"]
     if unknown >= 0.05:

@@ -192,6 +192,20 @@ def test_time_in_which_nobody_had_a_gpu_is_laid_to_its_node_whoever_had_it_for_t
     assert len(about["unallocated"]["gpus"]) == 2
 
 
+def test_what_comes_and_goes_is_not_taken_to_stay_and_what_came_late_is_judged_since() -> None:
+    # The GPU holds memory all the time; in every other hour for a server, and from hour 8 on for a pod.
+    owners = [1, 0] * 4 + [2] * 4
+    found = cells([hour(memory_held=HOUR)] * 12, gpus=[1] * 12, owners=owners, bins=list(range(12)))
+    named = {1: Owner(server_id=9, model="llama"), 2: Owner(namespace="team", pod="p")}
+    by = {d.body["about"]["kind"]: d.body for d in opportunities.drafts(opportunity_facts(found, named, 12))}
+    hours = {kind: body["saving"]["gpu_hours_per_month"] for kind, body in by.items()}
+    whole = 0.7 * 730
+    assert hours["server"] == pytest.approx(whole * 4 / 12, abs=0.01)
+    assert hours["node"] == pytest.approx(whole * 4 / 11, abs=0.01)  # it came an hour later
+    assert hours["pod"] == pytest.approx(whole, abs=0.01)
+    assert "only 4.0 hours of it are known" in by["server"]["confidence"]["because"]
+
+
 def test_without_a_price_an_opportunity_is_in_hours_and_says_why() -> None:
     found = opportunities.drafts(
         opportunity_facts(
