@@ -1,6 +1,6 @@
 # Two commands are enough: `make run` and `make test`. Both set up everything they need.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-engine test-api check lint types imports format proto proto-check lock bench configuration openapi examples screenshots vendor clean
+.PHONY: help run test test-slow test-engine test-api check lint types imports format proto proto-check lock bench configuration openapi examples screenshots vendor manifests clean
 
 ARGS ?=
 PYTEST ?= .venv/bin/python -m pytest
@@ -68,6 +68,14 @@ format: ## put every file into shape
 	@.venv-bench/bin/python -m pip install --quiet --require-hashes -r requirements/bench.lock
 	@touch $@
 
+.venv-manifests/bin/python: requirements/manifests.lock
+	@python3 -m venv .venv-manifests
+	@.venv-manifests/bin/python -m pip install --quiet --require-hashes -r requirements/manifests.lock
+	@touch $@
+
+manifests: .venv-manifests/bin/python ## check deploy/ against the schemas of the last six Kubernetes releases
+	@.venv-manifests/bin/python scripts/check_manifests.py
+
 proto: .venv-gen/bin/python ## regenerate what derives from proto/
 	@.venv-gen/bin/python proto/generate.py
 
@@ -104,4 +112,4 @@ bench: ## measure, and write docs/benchmarks.md
 	@.venv/bin/python -m benchmarks
 
 clean: ## remove environments and caches (no data)
-	@rm -rf .venv .venv-gen .venv-bench .venv-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@rm -rf .venv .venv-gen .venv-bench .venv-manifests .venv-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
