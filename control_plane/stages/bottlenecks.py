@@ -29,6 +29,9 @@ from control_plane.storage.session import Database, SyncConnection, storage_erro
 NAME = "bottlenecks"
 LEASE_LIFETIME = timedelta(seconds=30)
 WRITE_EVERY, CLEAN_EVERY = timedelta(seconds=15), timedelta(hours=1)
+# What is well, or does nothing, is most of a fleet: that it still is so need not be written as often.
+WRITE_AT_EASE_EVERY = timedelta(minutes=1)
+AT_EASE = frozenset({Bottleneck.HEALTHY, Bottleneck.IDLE})
 # What happened in a longer time without a control plane is not judged any more: what binds now is asked for first.
 LONGEST_CATCH_UP = timedelta(minutes=5)
 # Of a subject that was never followed: enough for its first window and for its last minute's habits.
@@ -69,7 +72,8 @@ class BottleneckJob:
         self._gpus_since = now()
         self._highest_clock: dict[int, float] = {}
         self._ended: list[Spell] = []
-        self._written: dict[int, Bottleneck] = {}
+        self._written: dict[int, tuple[Bottleneck, datetime]] = {}
+        self._rows_at: dict[int, datetime] = {}
         self._written_at: datetime | None = None
         self._cleaned_at: datetime | None = None
 
@@ -103,14 +107,13 @@ class BottleneckJob:
             self._begin(connection, now)
             self._token = lease.token
         more = self._look(connection, now)
-        binding = {i: f.spell.verdict.bottleneck for i, f in self._followed.items() if f.spell is not None}
+        binding = {i: _which(f.spell) for i, f in self._followed.items() if f.spell is not None}
         is_due = self._written_at is None or now - self._written_at >= WRITE_EVERY
         if is_due or binding != self._written:
             self._write(connection, lease, now)
             self._written, self._written_at = binding, now
-        at_ease = (Bottleneck.HEALTHY, Bottleneck.IDLE)
         figures: dict[str, float | str | None] = {
-            "followed": float(len(self._followed)), "bound": float(sum(b not in at_ease for b in binding.values())),
+            "followed": float(len(self._followed)), "bound": float(sum(b not in AT_EASE for b, _ in binding.values())),
         }  # fmt: skip
         return Report(leading=True, more=more, figures=figures)
 
@@ -121,6 +124,7 @@ class BottleneckJob:
         self._cursor = {i: max(oldest, spell.until - LOOK_BACK) for i, (spell, _) in standing.items()}
         self._gpus_since = min([now - LOOK_BACK, *self._cursor.values()])
         self._gpu_cursor, self._written, self._written_at, self._ended = {}, {}, None, []
+        self._rows_at = {}
 
     def _look(self, connection: SyncConnection, now: datetime) -> bool:
         """This will look at what came since, and say whether there is more at hand."""
@@ -198,15 +202,29 @@ class BottleneckJob:
 
     def _write(self, connection: SyncConnection, lease: Lease, now: datetime) -> None:
         closed = [spell for following in self._followed.values() for spell in following.take_closed()] + self._ended
-        open_now = [(f.spell, f.habits) for f in self._followed.values() if f.spell is not None]
+        standing = {i: f.spell for i, f in self._followed.items() if f.spell is not None}
+        due = {i for i, spell in standing.items() if self._is_due(spell, now)}
+        open_now = [(standing[i], self._followed[i].habits) for i in due]
         with connection.transaction():
             if not leases.still_mine(connection, lease):
                 raise LeaseLost(f"another replica has taken {lease.name} over")
-            bottlenecks.write(connection, closed=closed, open_now=open_now)
+            bottlenecks.write(connection, closed=closed, open_now=open_now, followed=list(standing))
             if self._cleaned_at is None or now - self._cleaned_at >= CLEAN_EVERY:
                 bottlenecks.drop_before(connection, now - bottlenecks.KEPT)
                 self._cleaned_at = now
         self._ended = []
+        self._rows_at = {i: now if i in due else self._rows_at[i] for i in standing}
+
+    def _is_due(self, spell: Spell, now: datetime) -> bool:
+        """This will say whether what binds has to be written again."""
+        written_at = self._rows_at.get(spell.entity_id)
+        if written_at is None or _which(spell) != self._written.get(spell.entity_id):
+            return True
+        return now - written_at >= (WRITE_AT_EASE_EVERY if spell.verdict.bottleneck in AT_EASE else WRITE_EVERY)
+
+
+def _which(spell: Spell) -> tuple[Bottleneck, datetime]:
+    return spell.verdict.bottleneck, spell.since
 
 
 def settings_of(server: Entity) -> Settings:

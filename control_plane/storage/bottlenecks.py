@@ -78,13 +78,14 @@ def binding(
 
 
 def write(
-    connection: SyncConnection, *, closed: Sequence[Spell], open_now: Sequence[tuple[Spell, Habits]]
+    connection: SyncConnection, *, closed: Sequence[Spell], open_now: Sequence[tuple[Spell, Habits]],
+    followed: Sequence[int],
 ) -> None:  # fmt: skip
-    """This will add spells that ended, and put those that go on in the place of all that are there."""
+    """This will add spells that ended, and write some that go on; what is no longer `followed` has none any more."""
     _close(connection, closed)
+    connection.execute("DELETE FROM bottleneck_now WHERE NOT entity_id = ANY(%s)", (list(followed),))
     ids = [spell.entity_id for spell, _ in open_now]
-    connection.execute("DELETE FROM bottleneck_now WHERE NOT entity_id = ANY(%s)", (ids,))
-    if not open_now:
+    if not ids:
         return
     connection.execute(
         "INSERT INTO bottleneck_now SELECT t.entity_id, t.since, t.until, t.bottleneck, t.verdict::jsonb, "

@@ -33,6 +33,8 @@ AT_ONCE = frozenset({Bottleneck.STUCK_COLLECTIVE, Bottleneck.HUNG_ENGINE})
 # An engine's start is told by a clock that two looks may round differently.
 SAME_START_SECONDS = 5.0
 MOST_PACES = 32
+# Looks may come every half second; a verdict on nearly the same window is the same.
+LEAST_STEP = timedelta(seconds=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +88,13 @@ class Following:
         while len(self._readings) > 2 and self._readings[1].taken_at <= reading.taken_at - RECENT:
             self._readings.popleft()
         self._learn(reading)
-        if self._judged_until is None or reading.taken_at > self._judged_until:
+        if self._is_due(reading.taken_at):
             self._judge_engine(reading)
 
     def step(self, now: datetime) -> None:
         """This will judge what needs no look of an engine: GPUs without one, and silence."""
         newest_gpu = self._gpu_looks[-1][0] if self._gpu_looks else None
-        if not self._is_server and newest_gpu is not None and newest_gpu > (self._judged_until or newest_gpu - WINDOW):
+        if not self._is_server and newest_gpu is not None and self._is_due(newest_gpu):
             since = max(newest_gpu - WINDOW, self._gpu_looks[0][0])
             looks = [look for at, look in self._gpu_looks if since <= at]
             self._note(since, newest_gpu, judge(None, EngineHistory(), gpu_window(looks), before=self._before))
@@ -111,6 +113,9 @@ class Following:
         if self.spell is not None:
             self._closed.append(replace(self.spell, until=min(now, self.spell.until)))
         self.spell = None
+
+    def _is_due(self, at: datetime) -> bool:
+        return self._judged_until is None or at - self._judged_until >= LEAST_STEP
 
     @property
     def _before(self) -> Bottleneck | None:
