@@ -1,6 +1,6 @@
 # Two commands are enough: `make run` and `make test`. Both set up everything they need.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-engine test-api check lint types imports format proto proto-check lock bench configuration openapi examples screenshots vendor manifests clean
+.PHONY: help run demo test test-slow test-engine test-api check lint types imports format proto proto-check lock bench configuration openapi examples screenshots vendor manifests clean
 
 ARGS ?=
 PYTEST ?= .venv/bin/python -m pytest
@@ -16,6 +16,10 @@ help: ## what there is
 run: ## set up, then run everything on this host: make run ARGS="--port 9000"
 	@./scripts/setup.sh server
 	@exec .venv/bin/python -m control_plane up $(ARGS)
+
+demo: ## a small fleet without a GPU: recordings of H200s, replayed; then look at http://localhost:8010/dashboard
+	@./scripts/setup.sh server
+	@exec .venv/bin/python scripts/demo.py $(ARGS)
 
 test: ## set up, then run the fast tests
 	@./scripts/setup.sh dev
