@@ -62,6 +62,8 @@ def loaded_seconds(folder: Path) -> float:
         ("vllm-cpu-kv-bound", Bottleneck.KV_CAPACITY_BOUND),
         ("vllm-cpu-queue-bound", Bottleneck.BATCH_LIMITED),
         ("vllm-cpu-prefill-bound", Bottleneck.PREFILL_BOUND),
+        ("vllm-cpu-prefix-fits", Bottleneck.HEALTHY),
+        ("vllm-cpu-prefix-miss", Bottleneck.PREFIX_CACHE_MISS),
         ("vllm-h200-healthy", Bottleneck.HEALTHY),
         ("vllm-h200-max-num-seqs-8", Bottleneck.BATCH_LIMITED),
         ("vllm-h200-max-num-seqs-default", Bottleneck.HEALTHY),

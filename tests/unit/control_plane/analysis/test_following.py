@@ -63,6 +63,16 @@ def test_a_recording_followed_live_is_called_what_it_is_most_of_the_time(name: s
     assert len(spells) <= 4, "it does not flap"
 
 
+def test_a_ramp_into_overload_and_back_is_one_spell_of_it_between_two_of_health() -> None:
+    spells = followed(load(DATA / "engine-recordings" / "vllm-cpu-ramp", read_exposition))
+    calm, crowded, calm_again = spells
+    assert calm.verdict.bottleneck is calm_again.verdict.bottleneck is B.HEALTHY
+    assert crowded.verdict.bottleneck in (B.BATCH_LIMITED, B.QUEUE_BOUND)
+    # It came at 25 s, and what had piled up was done at 55 s; a window is 15 s long.
+    assert timedelta(seconds=20) <= crowded.since - BEGIN <= timedelta(seconds=40)
+    assert timedelta(seconds=55) <= crowded.until - BEGIN <= timedelta(seconds=70)
+
+
 @pytest.mark.parametrize("name", ["vllm-cpu-kv-bound", "vllm-h200-prefill", "sglang-cpu-queue-bound"])
 def test_spells_follow_one_another_without_a_hole_and_never_repeat(name: str) -> None:
     for before, after in pairwise(followed(load(DATA / "engine-recordings" / name, read_exposition))):
