@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from benchmarks.figures import Figure, Result
 from control_plane.model.rollout import WHOLE, Event, Plan, State
-from control_plane.trials.load.records import Outcome
+from control_plane.rollouts.actuators.haproxy_socket import AdminSocket
+from control_plane.trials.load.records import Outcome, RequestRecord
 from tests.support.haproxy import PROGRAM
 from tests.support.postgres import running_postgres
-from tests.support.rollout_stage import OUTPUT_TOKENS, QUICK, Stage, stage
+from tests.support.rollout_stage import CLOCK, OUTPUT_TOKENS, QUICK, Stage, stage
 
 RATE = 40.0
 SLOW_SECONDS = 1.5
@@ -21,17 +25,31 @@ PLAN = replace(QUICK, shares=(500, 2500, 5000, WHOLE), least_seconds=10, least_r
 RECORD = Path(__file__).parents[1] / "docs" / "images" / "rollout-slower.svg"
 
 
-async def _driven(on: Stage, plan: Plan) -> State:
+Work = Callable[[Stage], Awaitable[None]]
+ENDS = (State.SUCCEEDED, State.ROLLED_BACK, State.PAUSED, State.TAKEN_OVER, State.NEEDS_HUMAN)
+
+
+async def _driven(on: Stage, plan: Plan, meanwhile: Work | None = None) -> State:
     task = asyncio.get_running_loop().create_task(on.driver().run())
     try:
         await on.start(plan)
         async with on.users(RATE):
-            await on.until(State.PROVISIONING, State.WARMING, State.SHIFTING, State.OBSERVING)
-            stored = await on.until(State.SUCCEEDED, State.ROLLED_BACK, State.PAUSED, seconds=400)
+            if meanwhile is not None:
+                await on.until(State.OBSERVING)
+                await meanwhile(on)
+            stored = await on.until(*ENDS, seconds=400)
     finally:
         task.cancel()
         await asyncio.wait((task,))
     return stored.rollout.state
+
+
+def _lost(on: Stage) -> list[RequestRecord]:
+    return [r for r in on.run.records if r.outcome is not Outcome.COMPLETED or r.output_tokens != OUTPUT_TOKENS]
+
+
+async def _since(on: Stage, state: State) -> datetime:
+    return next(note.at for note in await on.notes() if note.state is state)
 
 
 async def _good(folder: Path, url: str, values: dict[str, list[float]]) -> None:
@@ -41,8 +59,49 @@ async def _good(folder: Path, url: str, values: dict[str, list[float]]) -> None:
         notes = await on.notes()
         values["promoted"].append((notes[-1].at - notes[0].at).total_seconds())
         values["requests"].append(len(on.run.records))
-        lost = [r for r in on.run.records if r.outcome is not Outcome.COMPLETED or r.output_tokens != OUTPUT_TOKENS]
-        values["lost"].append(len(lost))
+        values["lost"].append(len(_lost(on)))
+
+
+async def _crashing(folder: Path, url: str, values: dict[str, list[float]]) -> None:
+    killed: list[datetime] = []
+
+    async def kill(on: Stage) -> None:
+        await asyncio.sleep(3)
+        killed.append(CLOCK.now())
+        on.green.process.kill()
+
+    async with stage(folder, url) as on:
+        state = await _driven(on, replace(PLAN, shares=(2500, 5000, WHOLE)), kill)
+        assert state is State.ROLLED_BACK, state
+        values["crash back"].append((await _since(on, State.ROLLING_BACK) - killed[0]).total_seconds())
+        values["crash lost"].append(len(_lost(on)))
+
+
+async def _restarting(folder: Path, url: str, values: dict[str, list[float]]) -> None:
+    async def restart(on: Stage) -> None:
+        on.haproxy.stop()  # kill -9
+        await asyncio.to_thread(on.haproxy.start)
+
+    async with stage(folder, url) as on:
+        state = await _driven(on, replace(PLAN, shares=(2500, WHOLE)), restart)
+        assert state is State.SUCCEEDED, state
+        values["restart lost"].append(len(_lost(on)))
+
+
+async def _by_hand(folder: Path, url: str, values: dict[str, list[float]]) -> None:
+    changed: list[datetime] = []
+
+    async def set_share(on: Stage) -> None:
+        changed.append(CLOCK.now())
+        on.haproxy.map_file.write_text("tiny 100\n")
+        await AdminSocket(on.haproxy.socket).ask(f"set map {on.haproxy.map_file} tiny 100")
+
+    async with stage(folder, url) as on:
+        state = await _driven(on, replace(PLAN, shares=(2500, WHOLE)), set_share)
+        assert state is State.TAKEN_OVER, state
+        assert "tiny 100" in on.haproxy.map_file.read_text()
+        values["by hand"].append((await _since(on, State.TAKEN_OVER) - changed[0]).total_seconds())
+        values["lost"].append(len(_lost(on)))
 
 
 async def _slower(folder: Path, url: str, values: dict[str, list[float]], shares: tuple[int, ...]) -> list[list[float]]:
@@ -52,6 +111,9 @@ async def _slower(folder: Path, url: str, values: dict[str, list[float]], shares
         assert state is State.ROLLED_BACK, state
         assert on.began is not None
         notes, bad = await on.notes(), on.bad()
+        # A busy machine makes requests to the stable version wait too: only what came once the share was set counts.
+        shifted = (await _since(on, State.SHIFTING) - on.began).total_seconds()
+        bad = [r for r in bad if r.due_seconds >= shifted]
         first = min(r.due_seconds for r in bad)
         seen = next(n.at for n in notes if n.event == Event.VIOLATION)
         zero = next(n.at for n in notes if n.event == Event.SHARE_IS_ZERO)
@@ -59,8 +121,7 @@ async def _slower(folder: Path, url: str, values: dict[str, list[float]], shares
         values[f"detected {name}"].append((seen - on.began).total_seconds() - first)
         values[f"zero {name}"].append((zero - seen).total_seconds())
         values[f"bad {name}"].append(len(bad))
-        cut = [r for r in on.run.records if r.outcome is not Outcome.COMPLETED or r.output_tokens != OUTPUT_TOKENS]
-        values["lost"].append(len(cut))
+        values["lost"].append(len(_lost(on)))
         marks = [first, (seen - on.began).total_seconds(), (zero - on.began).total_seconds()]
         return [marks, *([r.due_seconds, r.ttft_seconds or 0.0] for r in on.run.records)]
 
@@ -100,9 +161,7 @@ def measure(*, quick: bool) -> Result:
     """This will promote a good candidate, and roll back slow ones, several times."""
     assert PROGRAM is not None, "this needs HAProxy: apt install haproxy"
     runs = 1 if quick else 3
-    values: dict[str, list[float]] = {name: [] for name in ("promoted", "requests", "lost")}
-    for name in ("5", "25"):
-        values |= {f"{what} {name}": [] for what in ("detected", "zero", "bad")}
+    values: dict[str, list[float]] = defaultdict(list)
     with running_postgres() as server:
 
         def on_a_new_one(work: object, *arguments: object) -> object:
@@ -114,7 +173,11 @@ def measure(*, quick: bool) -> Result:
             on_a_new_one(_good)
             on_a_new_one(_slower, (500, 2500, 5000, WHOLE))
             points = on_a_new_one(_slower, (2500, 5000, WHOLE))
+            on_a_new_one(_crashing)
+            on_a_new_one(_restarting)
+            on_a_new_one(_by_hand)
     if not quick:
+        RECORD.parent.mkdir(exist_ok=True)
         RECORD.write_text(drawn(json.loads(json.dumps(points))), encoding="utf-8")
     return Result(
         name="rollout_haproxy",
@@ -125,7 +188,11 @@ def measure(*, quick: bool) -> Result:
             f"that is {SLOW_SECONDS} s slower to its first token (0.5 s are allowed, for 95 % of requests) is rolled "
             "back. Noticed: from when the first bad request was due until the verdict, so a part of it is the wait "
             "itself, and the time in which enough bad requests come: two a second at 5 %, ten at 25 %. Steps last 10 s "
-            "at least here, minutes by default."
+            "at least here, minutes by default. One whose server is killed at 25 % is rolled back when gone for ten "
+            "seconds; HAProxy sends its users to the stable version until then. HAProxy itself is killed and "
+            "started again in the first step, and the rollout is promoted; a share that is set by hand stops the "
+            "rollout, and stays. The driver is killed in every state by a test "
+            "(`tests/integration/rollouts/test_on_haproxy.py`)."
         ),
         figures=[
             Figure(name="a good candidate promoted after", unit="s", values=values["promoted"]),
@@ -136,7 +203,11 @@ def measure(*, quick: bool) -> Result:
             Figure(name="slower at 25 %: noticed after", unit="s", values=values["detected 25"]),
             Figure(name="slower at 25 %: share zero, after it was noticed", unit="s", values=values["zero 25"]),
             Figure(name="slower at 25 %: bad requests", unit="", values=values["bad 25"]),
-            Figure(name="streams cut or tokens lost, in all of these", unit="", values=values["lost"]),
+            Figure(name="killed at 25 %: on the way back after", unit="s", values=values["crash back"]),
+            Figure(name="killed at 25 %: requests that failed", unit="", values=values["crash lost"]),
+            Figure(name="HAProxy killed: requests that it cut or refused", unit="", values=values["restart lost"]),
+            Figure(name="share set by hand: stopped after", unit="s", values=values["by hand"]),
+            Figure(name="streams cut or tokens lost, where nothing was killed", unit="", values=values["lost"]),
         ],
         notes=["docs/rollouts.md shows one of them: users' waits for their first token."],
     )
