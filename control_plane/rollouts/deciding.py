@@ -388,7 +388,9 @@ def _go_back(thought: _Thought) -> None:
         if observed.candidate_in_flight == 0 or observed.candidate_running == 0:
             thought.move(Event.DRAINED, "its last stream has ended")
         elif thought.elapsed >= rollout.plan.drain_seconds:
-            thought.move(Event.DRAINED, f"{observed.candidate_in_flight} streams had not ended: they are cut")
+            left = observed.candidate_in_flight
+            because = "nobody knows whether its streams have ended" if left is None else f"{left} streams had not ended"
+            thought.move(Event.DRAINED, f"{because}: what has not is cut")
     elif observed.candidate_running == 0:
         thought.move(Event.REMOVED, "the candidate is gone")
     else:

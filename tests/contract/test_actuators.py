@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,11 @@ from control_plane.rollouts.actuators.base import Actuator, Refused, Stale, Unre
 from control_plane.rollouts.actuators.dry_run import DryRun
 from control_plane.rollouts.actuators.haproxy import Haproxy, HaproxyTarget
 from control_plane.rollouts.actuators.haproxy_socket import file_value
+from control_plane.rollouts.actuators.kubernetes import Kubernetes
+from control_plane.rollouts.actuators.kubernetes_api import KubernetesApi
 from tests.fakes.inference_server import InferenceServer
+from tests.fakes.kubernetes_api import fake_kubernetes
+from tests.support import kubernetes
 from tests.support.haproxy import NEEDED, RunningHaproxy
 
 PLAN = Plan(strategy=Strategy.CANARY, shares=(500, WHOLE), replicas=2)
@@ -53,9 +57,31 @@ def _haproxy(running: RunningHaproxy, *, candidate_is_green: bool = True) -> Hap
     return Haproxy(target, candidate_is_green=candidate_is_green)
 
 
-@pytest.fixture(params=["dry_run", pytest.param("haproxy", marks=NEEDED)])
+@asynccontextmanager
+async def _kubernetes(api: KubernetesApi) -> AsyncIterator[Outside]:
+    async with kubernetes.cluster(api) as target:
+        made = Outside(Kubernetes(target, api, candidate_is_green=True))
+        await made.until(lambda o: o.stable_ready == 2 and o.candidate_running == 0)
+        yield made
+
+
+@pytest.fixture(
+    params=[
+        "dry_run", pytest.param("haproxy", marks=NEEDED), "fake_kubernetes",
+        pytest.param("kubernetes", marks=kubernetes.NEEDED),
+    ]
+)  # fmt: skip
 async def outside(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Outside]:
     """Each actuator in turn, its candidate not in rotation."""
+    if request.param == "fake_kubernetes":
+        with fake_kubernetes() as fake:
+            async with _kubernetes(kubernetes.api_of(fake.url)) as made:
+                yield made
+        return
+    if request.param == "kubernetes":
+        async with _kubernetes(kubernetes.real()) as made:
+            yield made
+        return
     if request.param == "dry_run":
         yield Outside(DryRun(stable=2, most_candidates=2))
         return
@@ -124,7 +150,7 @@ async def test_what_is_taken_away_is_gone_and_can_be_taken_away_again(outside: O
     await outside.until(lambda o: o.candidate_ready == 2)
     for _ in range(2):
         await outside.act(effect)
-    found = await outside.actuator.observe()
+    found = await outside.until(lambda o: 0 in (o.stable_running, o.candidate_running))
     if effect is Effect.RETIRE_STABLE:
         assert (found.stable_running, found.candidate_running) == (0, 2)
     else:
