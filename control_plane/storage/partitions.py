@@ -91,7 +91,7 @@ def midnight(day: date) -> datetime:
 def oldest_day(connection: SyncConnection) -> datetime | None:
     """This will give the start of the oldest day that any sample table has a partition for."""
     row = connection.execute(
-        "SELECT min(right(relname, 8)) FROM pg_class WHERE relkind = 'r' AND relispartition "
+        "SELECT min(right(relname, 8)) FROM pg_class WHERE relkind IN ('r', 'p') AND relispartition "
         "AND relnamespace = current_schema()::regnamespace AND relname ~ %s",
         (_DAY_PARTITIONS,),
     ).fetchone()
@@ -104,11 +104,15 @@ def days_ahead(today: date) -> list[date]:
 
 
 def summarize(connection: SyncConnection, day: date) -> None:
-    """This will bring the block range indexes of a day's samples up to date: what is not in them is always read."""
+    """This will bring the block range indexes of a day's samples up to date: what is not in them is always read.
+
+    A day may be partitioned further, on other servers too (docs/history-scaling.md); those look after their own.
+    """
     connection.execute(
         "SELECT brin_summarize_new_values(i.indexrelid) FROM pg_index i "
         "JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam "
-        "WHERE a.amname = 'brin' AND i.indrelid IN (SELECT to_regclass(t) FROM unnest(%s::text[]) t)",
+        "WHERE a.amname = 'brin' AND x.relkind = 'i' "
+        "AND i.indrelid IN (SELECT to_regclass(t) FROM unnest(%s::text[]) t)",
         ([partition_name(table, day) for table in TABLES],),
     )
 
@@ -138,7 +142,7 @@ def _day_of(stamp: str) -> date:
 def _drop(connection: SyncConnection, pattern: str, is_old: Callable[[str], bool]) -> list[str]:
     rows = connection.execute(
         "SELECT c.relname, i.inhdetachpending FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid "
-        "WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s",
+        "WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace AND c.relname ~ %s",
         (pattern,),
     ).fetchall()
     dropped = []

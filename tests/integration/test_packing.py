@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.history import Ticks, block_of, joined, take_rows
 from control_plane.model.sample import SampleBlock
-from control_plane.storage import moments, sample_rows
+from control_plane.storage import moments, partitions, sample_rows
 from control_plane.storage.packing import store
 from control_plane.storage.packing.blocks import packed_columns
 from control_plane.storage.packing.job import PackingJob
@@ -352,3 +352,30 @@ def described(cells: Cells | None) -> list[object]:
     numbers = {name: np.nan_to_num(values, nan=-1).round(6).tolist() for name, values in cells.statistics.items()}
     buckets = None if cells.buckets is None else cells.buckets.tolist()
     return [cells.entity_ids.tolist(), cells.samples.tolist(), cells.known.tolist(), numbers, buckets]
+
+
+def test_a_day_may_be_partitioned_further(world: PackingWorld) -> None:
+    """As docs/history-scaling.md has it lie on several servers; here its parts are tables of this one."""
+    day, next_day = BEGIN.date(), BEGIN.date() + timedelta(days=1)
+    name = partitions.partition_name("gpu", day)
+    with world.database.connect(autocommit=True) as connection:
+        for statement in (
+            f"DROP TABLE IF EXISTS {name}",
+            f"CREATE TABLE {name} (LIKE gpu_sample) PARTITION BY HASH (node_id)",
+            f"CREATE TABLE {name}_0 PARTITION OF {name} FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+            f"CREATE TABLE {name}_1 PARTITION OF {name} FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+            f"ALTER TABLE gpu_sample ATTACH PARTITION {name} FOR VALUES FROM ('{day}') TO ('{next_day}')",
+        ):
+            connection.execute(statement.encode())
+        world.store(blocks("gpu", ENTITIES["gpu"][1]))
+        partitions.summarize(connection, day)
+        assert partitions.oldest_day(connection) == partitions.midnight(day)
+        world.advance(hours=2)
+        before = world.everything("gpu")
+        assert len(before) == 3 * TICKS
+        world.later(days=2)
+        world.pack()
+        assert world.loose("gpu") == 0
+        same(world.everything("gpu"), before)
+        assert name in partitions.drop_before(connection, next_day)
+        assert connection.execute("SELECT to_regclass(%s)", (f"{name}_0",)).fetchone() == (None,)
