@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,7 +26,7 @@ import psycopg
 
 from benchmarks.figures import Figure, Result
 from benchmarks.ingest import Fleet
-from benchmarks.processes import ControlPlane, cpu_seconds, folder, free_ports, resident_bytes, until
+from benchmarks.processes import ControlPlane, cpu_seconds, folder, free_ports, resident_bytes, until, until_quiet
 from benchmarks.same_values import GPUS, INTERVAL_US, SERVERS, Past, values_of, write_requests
 from control_plane.storage.embedded import EmbeddedPostgres
 from control_plane.storage.packing.job import PackingJob
@@ -38,7 +38,7 @@ RUNS, NODES, TICKS = 3, 200, 60
 QUICK = (1, 20, 24)
 SAMPLES_AT_ONCE, CONNECTIONS = 12, 4
 PEERS = ("prometheus", "victoria-metrics")
-QUIET_SECONDS, QUIET_CORES, AT_MOST_SECONDS = 5.0, 0.15, 180.0
+AT_MOST_SECONDS = 180.0  # for rollups
 LOOSE_TABLES = ("gpu_sample", "host_sample", "inference_sample", "gpu_latest", "host_latest", "inference_latest")
 
 
@@ -152,16 +152,6 @@ class Peer:
 
 def _size(path: Path) -> int:
     return sum(each.stat().st_blocks * 512 for each in path.rglob("*") if each.is_file() and not each.is_symlink())
-
-
-def until_quiet(pids: Callable[[], set[int]]) -> None:
-    """This will return when some processes have had next to nothing to do for a while."""
-    deadline = time.monotonic() + AT_MOST_SECONDS
-    while time.monotonic() < deadline:
-        before = cpu_seconds(pids())
-        time.sleep(QUIET_SECONDS)
-        if cpu_seconds(pids()) - before < QUIET_CORES * QUIET_SECONDS:
-            return
 
 
 def _peer(program: str, requests: Sequence[Sequence[bytes]]) -> Taken:

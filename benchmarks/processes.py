@@ -20,6 +20,8 @@ from urllib.parse import quote
 
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.005
+# What takes less of a core for so long has done what there was to do.
+QUIET_SECONDS, QUIET_CORES = 5.0, 0.15
 
 
 @contextmanager
@@ -76,6 +78,16 @@ def cpu_seconds(pids: set[int]) -> float:
             continue
         seconds += (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
     return seconds
+
+
+def until_quiet(pids: Callable[[], set[int]], *, at_most_seconds: float = 180.0) -> None:
+    """This will return when some processes have had next to nothing to do for a while."""
+    deadline = time.monotonic() + at_most_seconds
+    while time.monotonic() < deadline:
+        before = cpu_seconds(pids())
+        time.sleep(QUIET_SECONDS)
+        if cpu_seconds(pids()) - before < QUIET_CORES * QUIET_SECONDS:
+            return
 
 
 def resident_bytes(pid: int) -> int:

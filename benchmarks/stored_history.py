@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from benchmarks.figures import Figure, Result, Table
 from benchmarks.history import Ticks, block_of, in_time_order
-from benchmarks.processes import ControlPlane, cpu_seconds, folder
+from benchmarks.processes import ControlPlane, cpu_seconds, folder, until_quiet
 from benchmarks.stored_fleet import FIELDS, GPUS_PER_NODE, Past, fill, node_of, of_now
 from control_plane.model.sample import KNOWN, SampleBlock
 from control_plane.runtime.jobs import Report
@@ -304,7 +304,8 @@ def _queries(*, quick: bool) -> tuple[list[Figure], list[str]]:
         server = ControlPlane(path / "data", "--no-local-agent").start()
         try:
             server.wait_until_ready()
-            time.sleep(5 if quick else 30)  # the jobs come to where the samples end
+            # The jobs come to where the samples end: weeks of analysis, for once.
+            until_quiet(lambda: {server.pid} | server.postgres_pids, at_most_seconds=10 if quick else 900)
             questions = _questions(past, chance)
             times: dict[str, list[list[float]]] = {name: [] for name in questions}
             cost: dict[str, list[float]] = {name: [] for name in questions}
