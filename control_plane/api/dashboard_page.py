@@ -8,6 +8,7 @@ import hashlib
 import json
 from functools import cache
 from html import escape
+from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,9 +38,22 @@ def _policy() -> str:
     )
 
 
+# What stands in the page's place when set-up could not fetch them; a wheel and an image have them inside.
+WITHOUT_LIBRARIES = """<!doctype html><html lang="en"><meta charset="utf-8"><title>OptiInfra</title>
+<p>The dashboard's libraries are not here: set-up could not fetch them. Run <code>make vendor</code> where there is a
+network, then load this page again. The same figures: <a href="/analysis/report">/analysis/report</a>,
+<a href="/docs">/docs</a>."""
+
+
 @cache
 def _folder() -> Path:
     return Path(str(files("control_plane.web")))
+
+
+def has_libraries() -> bool:
+    """This will say whether the files are there that set-up fetches (scripts/vendor.py)."""
+    needed = [*IMPORTS.values(), f"{ASSETS}/vendor/uPlot.iife.min.js", f"{ASSETS}/vendor/uPlot.min.css"]
+    return all((_folder() / path.removeprefix(f"{ASSETS}/")).is_file() for path in needed)
 
 
 def install(app: FastAPI) -> None:
@@ -50,6 +64,8 @@ def install(app: FastAPI) -> None:
 
     @app.get(PAGE, include_in_schema=False)
     async def dashboard() -> HTMLResponse:
+        if not has_libraries():
+            return HTMLResponse(WITHOUT_LIBRARIES, HTTPStatus.SERVICE_UNAVAILABLE)
         # What this release answers: the page offers nothing else, and need not try.
         paths = sorted({r.path_format for r in app.routes if isinstance(r, APIRoute) and r.include_in_schema})
         page = (_folder() / "index.html").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from control_plane.api.dashboard_page import has_libraries
 from tests.fakes.clock import FakeClock
 from tests.support import scene
 from tests.support.postgres import PostgresForTests
@@ -25,6 +26,8 @@ def chromium() -> Iterator[Browser]:
     """One browser for a module. Not for longer: while it is there this thread has a loop, and no other test may."""
     if CHROMIUM is None:
         pytest.skip("no Chromium here: apt install chromium, or name one in OPTIINFRA_TEST_CHROMIUM")
+    if not has_libraries():
+        pytest.skip("NEEDS THE DASHBOARD'S LIBRARIES: make vendor")
     with sync_playwright() as playwright:
         # As root, as in a container, Chromium's own sandbox cannot be made.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

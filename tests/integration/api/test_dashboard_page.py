@@ -7,13 +7,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from control_plane.api import dashboard_page
 from control_plane.api.dashboard_page import ASSETS, IMPORTS
 from tests.support.rest import Api
 
 ROOT = Path(__file__).parents[3]
 WEB = ROOT / "control_plane" / "web"
+with_libraries = pytest.mark.skipif(
+    not dashboard_page.has_libraries(), reason="NEEDS THE DASHBOARD'S LIBRARIES: make vendor"
+)
 
 
+async def test_without_its_libraries_the_page_says_what_to_do(empty_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_page, "has_libraries", lambda: False)
+    page = await empty_api.client.get("/dashboard")
+    assert page.status_code == 503
+    assert "make vendor" in page.text
+
+
+@with_libraries
 async def test_the_page_may_load_and_ask_nothing_but_this_control_plane(empty_api: Api) -> None:
     page = await empty_api.client.get("/dashboard")
     assert page.status_code == 200
@@ -27,6 +41,7 @@ async def test_the_page_may_load_and_ask_nothing_but_this_control_plane(empty_ap
     assert "{{" not in page.text
 
 
+@with_libraries
 async def test_the_page_says_what_this_release_answers(empty_api: Api) -> None:
     page = (await empty_api.client.get("/dashboard")).text
     (paths,) = re.findall(r'name="optiinfra-paths" content="([^"]*)"', page)
@@ -35,6 +50,7 @@ async def test_the_page_says_what_this_release_answers(empty_api: Api) -> None:
     assert (await empty_api.get("/"))["links"]["dashboard"] == "/dashboard"
 
 
+@with_libraries
 async def test_every_file_that_the_page_and_its_modules_name_is_served(empty_api: Api) -> None:
     named = set(re.findall(rf'"({ASSETS}/[^"]+)"', (WEB / "index.html").read_text())) | set(IMPORTS.values())
     for module in WEB.rglob("*.js"):
@@ -50,6 +66,7 @@ async def test_every_file_that_the_page_and_its_modules_name_is_served(empty_api
     assert (await empty_api.client.get(f"{ASSETS}/../../api/app.py")).status_code == 404
 
 
+@with_libraries
 def test_the_libraries_are_those_that_were_pinned_unmodified_and_with_their_licences() -> None:
     checked = subprocess.run(
         [sys.executable, ROOT / "scripts" / "vendor.py", "--check"], capture_output=True, text=True
