@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,20 @@ def ask(base: str, path: str, parameters: Mapping[str, str], method: str = "GET"
     headers = {} if body is None else {"Content-Type": "application/json"}
     request = urllib.request.Request(base + path + query, sent, headers, method=method)  # noqa: S310 - the operator's own
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+        if answer.headers.get_content_type() == "text/event-stream":
+            return "".join(_first_events(answer))
         body = answer.read().decode()
         return json.loads(body) if answer.headers.get_content_type() == "application/json" else body
+
+
+def _first_events(lines: Iterable[bytes]) -> Iterator[str]:
+    """This will give a stream's text up to the end of its first event: it has no end of its own."""
+    has_data = False
+    for line in lines:
+        has_data = has_data or line.startswith(b"data:")
+        yield line.decode()
+        if has_data and not line.strip():
+            return
 
 
 def shortened(value: Any, name: str = "") -> Any:

@@ -24,6 +24,7 @@ PUBLISHED = {
     "execute_optimization": ("post", "/optimize/execute"),
     "optimize_lmcache": ("post", "/lmcache/optimize"),
 }
+STREAM = "/events"  # it has no end, and a method returns
 HEAD = '''"""Every operation of the API as a method. Written by `make openapi` from its description; do not edit."""
 
 from __future__ import annotations
@@ -138,6 +139,8 @@ def render(document: Mapping[str, Any]) -> str:
         out.append(f'\n\nclass {class_name}:\n    """One method for each operation."""\n\n{ASK[word]}')
         for path, methods in document["paths"].items():
             for http, described in methods.items():
+                if path == STREAM:
+                    continue
                 names = [described["operationId"]]
                 names += [name for name, where in PUBLISHED.items() if where == (http, path)]
                 out += ["\n" + _method(name, http, path, described, schemas, word) for name in names]

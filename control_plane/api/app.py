@@ -37,6 +37,7 @@ from control_plane.api.resources import (
     inference,
     integrations,
     join_tokens,
+    live,
     lmcache,
     metrics,
     metrics_history,
@@ -105,7 +106,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
         integrations,
         slo_status, slo, waste, cost, trends, utilization, opportunities, optimize, report, rollouts, trials,
         workflows,
-        bottlenecks, alert_rules, alerts,
+        bottlenecks, alert_rules, alerts, live,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))
 

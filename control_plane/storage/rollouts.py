@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -148,6 +148,19 @@ class RolloutStore:
         async with self._engine.connect() as connection:
             return [_from_row(row) for row in await connection.execute(asked)]
 
+    async def newest_note(self) -> int:
+        """This will give the id of the newest note of any rollout; 0 when there is none."""
+        async with self._engine.connect() as connection:
+            return int(await connection.scalar(select(func.max(rollout_note.c.note_id))) or 0)
+
+    async def notes_after(self, note_id: int, *, limit: int) -> list[tuple[int, str, Note]]:
+        """This will give notes of all rollouts after that one, the oldest first: its id, its rollout, the note."""
+        asked = (
+            select(rollout_note).where(rollout_note.c.note_id > note_id).order_by(rollout_note.c.note_id).limit(limit)
+        )
+        async with self._engine.connect() as connection:
+            return [(row.note_id, row.rollout_id, _note(row)) for row in await connection.execute(asked)]
+
     async def notes(self, rollout_id: str, *, limit: int = 1000) -> list[Note]:
         """This will give the newest notes of a rollout, the oldest of them first."""
         asked = (
@@ -158,10 +171,7 @@ class RolloutStore:
         )
         async with self._engine.connect() as connection:
             rows = list(await connection.execute(asked))
-        return [
-            Note(at=row.at, event=row.event, state=State(row.state), because=row.because, details=row.details)
-            for row in reversed(rows)
-        ]
+        return [_note(row) for row in reversed(rows)]
 
     async def intents(self, rollout_id: str) -> list[Intent]:
         """This will give everything that a rollout ever decided to do, in order."""
@@ -189,3 +199,7 @@ def _from_row(row: Row[Any]) -> StoredRollout:
         rollout=read(row.body), settings=row.settings, version=row.version, started_at=row.started_at,
         ended_at=row.ended_at,
     )  # fmt: skip
+
+
+def _note(row: Row[Any]) -> Note:
+    return Note(at=row.at, event=row.event, state=State(row.state), because=row.because, details=row.details)

@@ -37,7 +37,7 @@ ADDED = {
     ("post", "/optimize/parallelism"), ("get", "/optimize/recommendations/{recommendation_id}"),
     ("post", "/optimize/recommendations/{recommendation_id}/approve"),
     ("post", "/optimize/recommendations/{recommendation_id}/reject"),
-    ("get", "/gpu/attribution"),
+    ("get", "/gpu/attribution"), ("get", "/events"),
     ("get", "/nodes"), ("get", "/nodes/{node_id}"), ("get", "/inference/servers"),
     ("get", "/nodes/{node_id}/events"), ("get", "/gpu/health"), ("get", "/gpu/instances"),
     ("get", "/inference/servers/{server_id}"), ("get", "/metrics/tokens"), ("get", "/metrics/memory"),

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from control_plane.alerts.lifecycle import is_flapping
+from control_plane.api import streams
 from control_plane.api.answers import age_seconds, answer, timestamp
 from control_plane.api.context import ApiContext, Context, WhoAsks
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Moment, Name, Paged, Parameters, Windowed, decode_cursor, encode_cursor, window
 from control_plane.api.schemas import MAYBE_TEXT, TEXT, TIME, UNKNOWN
 from control_plane.model.alert import Alert, AlertSeverity, AlertState
-from control_plane.model.errors import Conflict, InvalidRequest, TooManyRequests, UnknownResource
+from control_plane.model.errors import Conflict, InvalidRequest, UnknownResource
 from control_plane.storage import alerts
 from control_plane.storage.alerts import Change
 
 router = APIRouter(tags=["alerts"])
 
-EVENT_STREAM = "text/event-stream"
-LOOK_SECONDS, KEEPALIVE_SECONDS = 1.0, 15.0
-# Each asks the database once a second.
 _A_DAY = timedelta(days=1)
-MOST_STREAMS, MOST_CHANGES = 64, 500
-_streams: set[int] = set()
+MOST_CHANGES = 500  # of one look; what is left is looked at without a pause
 
 ALERT: dict[str, Any] = {
     "alert_id": {"type": "integer"},
@@ -125,7 +119,7 @@ def _labels(asked: Sequence[str]) -> dict[str, str]:
 
 
 _LIST = operation("alerts", "Alerts, the newest first", scope="read", seconds=float("inf"), answer=listed(ALERT_SCHEMA))
-_LIST["responses"][200]["content"][EVENT_STREAM] = {
+_LIST["responses"][200]["content"][streams.EVENT_STREAM] = {
     "schema": {"type": "string", "description": "asked for with Accept: text/event-stream: each change as it comes"}
 }
 
@@ -135,7 +129,7 @@ async def list_alerts(asked: Annotated[AlertsQuestion, Query()], request: Reques
     """Without `state` those that are pending or firing. With `Accept: text/event-stream` a stream of server-sent events
     takes the list's place: `id` goes on (send it as `Last-Event-ID` to miss nothing), `event` is what changed (pending,
     firing, resolved, acknowledged, silenced, inhibited, told_again), `data` the alert."""
-    if EVENT_STREAM in request.headers.get("accept", ""):
+    if streams.EVENT_STREAM in request.headers.get("accept", ""):
         return await _stream(request, context)
     now = context.clock.now()
     since = window(Windowed(since=asked.since), now, _A_DAY).since
@@ -156,46 +150,27 @@ async def _stream(request: Request, context: ApiContext) -> Response:
     given = request.headers.get("last-event-id")
     if given is not None and (not given.isdecimal() or len(given) > 18):
         raise InvalidRequest("Last-Event-ID is the id of an event that this stream sent")
-    if len(_streams) >= MOST_STREAMS:
-        raise TooManyRequests(f"{MOST_STREAMS} streams are open; close one", retry_after_seconds=KEEPALIVE_SECONDS)
     last = await alerts.newest_change(engine) if given is None else int(given)
-
-    async def events() -> AsyncIterator[bytes]:
-        _streams.add(id(request))
-        try:
-            yield b"retry: 3000\n\n"
-            async for event in _events(context, last):
-                yield event
-        finally:
-            _streams.discard(id(request))
-
-    return StreamingResponse(events(), media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})
+    return streams.stream(request, looking(context, last))
 
 
-async def _events(context: ApiContext, last: int) -> AsyncIterator[bytes]:
-    """This will give each change as it comes, and a comment when nothing does."""
-    quiet = 0.0
-    while True:
+def looking(context: ApiContext, last: int) -> streams.Look:
+    """This will give what looks for changes of alerts after the change `last`."""
+
+    async def look() -> tuple[list[bytes], bool]:
+        nonlocal last
         found = await alerts.changes_after(context.database.engine, last, MOST_CHANGES)
-        for change in found:
-            last = change.change_id
-            yield _event(change, context.clock.now())
-        quiet = 0.0 if found else quiet + LOOK_SECONDS
-        if quiet >= KEEPALIVE_SECONDS:
-            quiet = 0.0
-            yield b": nothing changed\n\n"
-        if len(found) < MOST_CHANGES:
-            await asyncio.sleep(LOOK_SECONDS)
+        last = found[-1].change_id if found else last
+        now = context.clock.now()
+        events = [streams.event(str(c.change), said_of(c, now), str(c.change_id)) for c in found]
+        return events, len(found) == MOST_CHANGES
+
+    return look
 
 
-def _plain(value: object) -> str:
-    return timestamp(value) if isinstance(value, datetime) else str(value)
-
-
-def _event(change: Change, now: datetime) -> bytes:
-    said = {"changed_at": timestamp(change.changed_at), "change": change.change, **shown(change.alert, now)}
-    data = orjson.dumps(said, _plain, orjson.OPT_PASSTHROUGH_DATETIME)
-    return f"id: {change.change_id}\nevent: {change.change}\ndata: ".encode() + data + b"\n\n"
+def said_of(change: Change, now: datetime) -> dict[str, Any]:
+    """This will show a change with the alert as it is now."""
+    return {"changed_at": timestamp(change.changed_at), "change": change.change, **shown(change.alert, now)}
 
 
 AlertId = Annotated[int, Path(ge=1, lt=2**63, description="an alert's id")]

@@ -57,7 +57,7 @@ def _item(context: ApiContext, entity: Entity, reading: Reading | None, names: S
     return gpu_identity(entity) | sampled(reading, names, context.clock.now())
 
 
-def _known_fields(names: Sequence[str]) -> list[str]:
+def known_fields(names: Sequence[str]) -> list[str]:
     """This will check that fields are the sample's. Raises InvalidRequest."""
     known = scalar_names("gpu")
     for name in names:
@@ -85,7 +85,7 @@ async def gpu_metrics(asked: Annotated[NewestOfGpus, Query()], context: Context)
 
     `health` is read less often, and has a time of its own. With `field` only those of the sample are given.
     """
-    wanted = _known_fields(asked.field)
+    wanted = known_fields(asked.field)
     found, more = await gpus.latest(context, asked)
     if wanted:
         items = [_item(context, entity, reading, wanted) for entity, reading in found]

@@ -198,14 +198,16 @@ async def test_an_alert_that_is_over_cannot_be_acknowledged(hung: Api) -> None:
 
 
 async def test_a_stream_tells_each_change_from_where_it_was_left(hung: Api) -> None:
-    events = resource._events(hung.context, 0)
-    event = (await anext(events)).decode()
+    look = resource.looking(hung.context, 0)
+    (found,), more = await look()
+    event = found.decode()
+    assert not more
     assert event.startswith("id: 1\nevent: firing\ndata: {")
     data = json.loads(event.partition("data: ")[2])
     assert (data["rule"], data["change"]) == ("hung", "firing")
-    following = asyncio.ensure_future(anext(events))
+    assert await look() == ([], False)
     await hung.client.post(f"/alerts/{data['alert_id']}/acknowledge", json={})
-    assert (await following).decode().startswith("id: 2\nevent: acknowledged\n")
-    await events.aclose()
+    (following,), _ = await look()
+    assert following.decode().startswith("id: 2\nevent: acknowledged\n")
     answer = await hung.client.get("/alerts", headers={"Accept": "text/event-stream", "Last-Event-ID": "x"})
     problem_of(answer, 422)
