@@ -90,7 +90,7 @@ lock: ## resolve the locks again (needs uv)
 	@for extra in agent server dev; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-annotate --no-emit-index-url --extra $$extra pyproject.toml requirements/build.in \
 	    -o requirements/$$extra.lock; done
-	@for extra in gen bench fuzz npm; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	@for extra in gen bench fuzz manifests npm; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-annotate --no-emit-index-url --extra $$extra pyproject.toml -o requirements/$$extra.lock; done
 
 configuration: ## rewrite docs/configuration.md from the settings

@@ -47,6 +47,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("scripts/setup.sh", "pyproject.toml", *LOCKS):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
+    (tmp_path / "scripts" / "vendor.py").write_text("")  # the dashboard's libraries are there
     return tmp_path
 
 
@@ -113,6 +114,17 @@ def test_what_is_installed_already_needs_nothing(where: str, checkout: Path, tmp
     (checkout / ".venv" / ".installed-server").write_text(f"server {hashlib.sha256(lock).hexdigest()}\n")
     answer = set_up(checkout, sys.executable, cwd=tmp_path if where == "elsewhere" else checkout)
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+
+
+def test_a_dashboard_that_cannot_be_had_stops_nothing(checkout: Path) -> None:
+    lock = (checkout / "requirements" / "server.lock").read_bytes() + (checkout / "pyproject.toml").read_bytes()
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (checkout / ".venv" / ".installed-server").write_text(f"server {hashlib.sha256(lock).hexdigest()}\n")
+    (checkout / "scripts" / "vendor.py").write_text("raise SystemExit('preact.mjs is missing')")
+    answer = set_up(checkout, sys.executable)
+    assert answer.returncode == 0
+    assert "make vendor tries again" in answer.stderr
 
 
 def test_an_environment_whose_python_is_gone_is_made_again(checkout: Path, tmp_path: Path) -> None:

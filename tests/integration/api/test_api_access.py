@@ -157,7 +157,7 @@ def test_every_route_of_the_application_stands_behind_a_guard() -> None:
             assert isinstance(route.app, Guard), route.path
         else:
             assert getattr(route, "path", None) in OPEN, f"{route!r} is reachable past the guards"
-            assert not isinstance(route, Mount) or route.path == "/docs/assets"
+            assert not isinstance(route, Mount) or route.path.endswith("/assets")
 
 
 def test_every_route_declares_a_scope() -> None:
