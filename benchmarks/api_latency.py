@@ -53,7 +53,8 @@ def _percentile(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
 
 
-def _fill(server: ControlPlane, nodes: int, *, first: int) -> None:
+def filled(server: ControlPlane, nodes: int, *, first: int) -> None:
+    """This will have nodes send their newest samples, and wait until those are shown."""
     with fleet(server, f"--nodes={nodes}", f"--first={first}", "--ticks=2") as finish:
         finish()
     wanted = (nodes + first) * 8
@@ -80,7 +81,7 @@ def measure(*, quick: bool) -> Result:
     with control_plane("--no-local-agent") as server:
         stored = 0
         for gpus, nodes in GPUS.items():
-            _fill(server, nodes - stored, first=stored)
+            filled(server, nodes - stored, first=stored)
             stored = nodes
             sizes = [len(str(server.get(path))) // 1024 for path in PATHS]
             rows = statistics.median(_rows_alone(server))
