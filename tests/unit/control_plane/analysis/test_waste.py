@@ -96,6 +96,9 @@ def test_classes_add_up_to_wall_time_times_gpus_and_energy_and_money_follow(
     joules = sum(e.joules for n, one in enumerate(each) if n % 2 == 0 for e in one.energy.values())
     expected = 0.001 * WINDOW * ((len(fleet) + 1) // 2) + joules / 3.6e6 * (usd_per_kwh or 0.0)
     assert sum(priced.usd.values()) == pytest.approx(expected)
+    # Electricity has an amount of its own only where it is paid on top of the hour.
+    everything = sum(e.joules for e in whole.energy.values()) / 3.6e6
+    assert priced.energy_usd == (None if usd_per_kwh is None else pytest.approx(everything * usd_per_kwh))
     assert priced.unpriced_seconds == pytest.approx(WINDOW * (len(fleet) // 2))
     assert (priced.total_usd is None) == (len(fleet) > 1)
 
