@@ -30,6 +30,7 @@ from control_plane.ingest.authority import Authority
 from control_plane.ingest.enrolment import EnrolmentService
 from control_plane.ingest.listening import start_server, stop_server
 from control_plane.ingest.server import PROTOCOL_MAX, PROTOCOL_MIN, LinkService
+from control_plane.insights.narrator import Model, Narrator
 from control_plane.integrations.orchestrator import CAPABILITIES, Attendance, Introduction
 from control_plane.model.errors import ConfigurationError
 from control_plane.model.registration import Role
@@ -296,9 +297,21 @@ def _api_context(
         rollouts=rollouts,
         trials=trials,
         remembered=Remembered(clock),
+        narrator=_narrator(settings, clock),
         sealer=sealer(settings),
         webhooks=webhook_policy(settings),
     )
+
+
+def _narrator(settings: Settings, clock: Clock) -> Narrator:
+    """This will build what words explanations; without a key, by rule."""
+    if settings.groq_api_key is None:
+        return Narrator(None, clock)
+    model = Model(
+        base_url=settings.llm_base_url, name=settings.groq_model, key=settings.groq_api_key.get_secret_value(),
+        seconds=settings.llm_timeout, tries=settings.llm_max_retries,
+    )  # fmt: skip
+    return Narrator(model, clock)
 
 
 def _attendances(settings: Settings, clock: Clock, context: ApiContext) -> list[Attendance]:

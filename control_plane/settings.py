@@ -254,6 +254,11 @@ class Settings(BaseSettings):
         validation_alias=_names("GROQ_API_KEY", own="GROQ_API_KEY"),
         description="key of the LLM that words explanations",
     )
+    llm_base_url: str = Field(
+        "https://api.groq.com/openai/v1",
+        validation_alias=_names(own="LLM_BASE_URL"),
+        description="of an OpenAI-compatible API: its chat/completions is asked",
+    )
     groq_model: str = Field(
         "openai/gpt-oss-20b", validation_alias=_names("GROQ_MODEL", own="GROQ_MODEL"), description="its model"
     )
@@ -271,7 +276,7 @@ class Settings(BaseSettings):
     @property
     def without_effect(self) -> tuple[str, ...]:
         """This will name what is set and understood, but asks for something that this release does not do."""
-        wishes = {"GROQ_API_KEY": self.groq_api_key is not None}
+        wishes: dict[str, bool] = {}
         return tuple(name for name, wished in wishes.items() if wished)
 
     @property

@@ -846,6 +846,12 @@ class Operations:
             "Answer", self._ask(question("GET", "/inference/servers/{server_id}", path={"server_id": server_id}))
         )
 
+    def insights(self, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """An explanation in words: POST /insights."""
+        return cast(
+            "Answer", self._ask(question("POST", "/insights", body=body, writes=True, idempotency_key=idempotency_key))
+        )
+
     def orchestrator(self) -> Answer:
         """Registration with the orchestrator: GET /integrations/orchestrator."""
         return cast("Answer", self._ask(question("GET", "/integrations/orchestrator")))
@@ -2885,6 +2891,13 @@ class AsyncOperations:
         """One inference server, with its live load: GET /inference/servers/{server_id}."""
         return cast(
             "Answer", await self._ask(question("GET", "/inference/servers/{server_id}", path={"server_id": server_id}))
+        )
+
+    async def insights(self, body: Any, *, idempotency_key: str | None = None) -> Answer:
+        """An explanation in words: POST /insights."""
+        return cast(
+            "Answer",
+            await self._ask(question("POST", "/insights", body=body, writes=True, idempotency_key=idempotency_key)),
         )
 
     async def orchestrator(self) -> Answer:

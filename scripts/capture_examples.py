@@ -199,6 +199,7 @@ def capture_optimize(base: str, folder: Path) -> list[str]:
     taken["optimize_reject"] = ask(base, f"{second}/reject", {}, "POST", {"reason": "not this week"})
     number = taken["optimize_approve"]["recommendation_id"]
     asked = {"recommendation_id": number, "watch_seconds": 5}
+    taken["insights"] = ask(base, "/insights", {}, "POST", {"recommendation_id": number})
     begun = taken["optimize_execute"] = ask(base, "/optimize/execute", {}, "POST", asked)
     waiting = taken["workflow_run"] = ask(base, "/workflows/run", {}, "POST", {"kinds": ["quantize", "scale_up"]})
     standing(base, waiting["workflow_id"], "awaiting_approval", "done")

@@ -35,6 +35,7 @@ from control_plane.api.resources import (
     gpu_utilization,
     health,
     inference,
+    insights,
     integrations,
     join_tokens,
     live,
@@ -105,7 +106,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
         integrations,
         slo_status, slo, waste, cost, trends, utilization, opportunities, optimize, report, rollouts, trials,
-        workflows,
+        workflows, insights,
         bottlenecks, alert_rules, alerts, live,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))

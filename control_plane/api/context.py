@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from control_plane.access.gate import Gate
 from control_plane.access.rates import Buckets, Rate
 from control_plane.api.remembered import Remembered
+from control_plane.insights.narrator import Narrator
 from control_plane.model.access import ANYONE, Caller
 from control_plane.model.configuration import NodeConfiguration
 from control_plane.model.enrolment import JoinToken
@@ -141,6 +142,7 @@ class ApiContext:
     registrations: list[Registration] = field(default_factory=list)  # empty: the orchestrator is not told of us
     rollouts: RolloutDoor | None = None  # None: this process drives none
     trials: TrialDoor | None = None  # None: this process runs none
+    narrator: Narrator | None = None  # None: no language model
     remembered: Remembered | None = None  # None: every answer is made anew
     sealer: Sealer  # of secrets that are stored
     webhooks: Policy = field(default_factory=Policy)  # where they may lead

@@ -31,6 +31,7 @@ PUBLISHED = {
     ("post", "/test/run"), ("post", "/test/validate"), ("get", "/test/results"),
 }  # fmt: skip
 ADDED = {
+    ("post", "/insights"),
     ("get", "/workflows"), ("get", "/workflows/{workflow_id}"), ("post", "/workflows/run"),
     ("post", "/workflows/{workflow_id}/resume"), ("get", "/optimize/executions"),
     ("get", "/optimize/executions/{workflow_id}"), ("post", "/optimize/executions/{workflow_id}/cancel"),

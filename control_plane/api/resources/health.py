@@ -140,9 +140,9 @@ async def _absent(detail: str) -> dict[str, Any]:
 
 
 async def _llm(context: ApiContext) -> dict[str, Any]:
-    configured = bool(context.capabilities.get("llm_configured"))
-    detail = "a key is set; explanations come in a later release" if configured else "no GROQ_API_KEY is set"
-    return await _absent(detail)
+    if not context.capabilities.get("llm_configured"):
+        return await _absent("no GROQ_API_KEY is set: explanations are made by rule")
+    return {"state": "ok", "detail": "a key is set; it is asked by POST /insights"}
 
 
 async def _orchestrator(context: ApiContext) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tests.support.rest import Api, unexplained
 
 OPTIMIZE = (
     "optimize_scale_up", "optimize_scale_down", "optimize_consolidate", "optimize_kv_cache", "optimize_quantize",
-    "optimize_execute", "optimize_cancel", "workflow_run", "workflow_resume",
+    "insights", "optimize_execute", "optimize_cancel", "workflow_run", "workflow_resume",
     "optimize_batch", "optimize_parallelism", "optimize_recommendations_post", "optimize_approve", "optimize_reject",
 )  # fmt: skip
 SCRIPT = Path(__file__).parents[3] / "scripts" / "capture_examples.py"

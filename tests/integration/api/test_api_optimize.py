@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from control_plane.diagnose import load
 from control_plane.ingest.server import LinkService
+from control_plane.insights.narrator import Model, Narrator
 from control_plane.model.sample import Reading
 from control_plane.storage.session import Database
 from control_plane.workflows.optimise_driver import WorkflowDriver
@@ -21,6 +23,7 @@ from node_agent.clock import Instant
 from node_agent.model import Histogram, Reason, Tick
 from optiinfra.catalogue import TABLES
 from tests.fakes.clock import FakeClock, FakeNodeClock
+from tests.fakes.language_model import LanguageModel, serving
 from tests.support import fleet
 from tests.support.postgres import PostgresForTests
 from tests.support.rest import Api, client_of, context_of, problem_of
@@ -228,6 +231,26 @@ async def test_a_workflow_chooses_asks_and_is_answered(bad: Api, clock: FakeCloc
     (listed,) = await bad.items("/workflows", state="cancelled")
     assert listed["because"].startswith("cancelled by")
     assert await bad.items("/workflows", state="running") == []
+
+
+async def test_an_insight_is_in_words_with_and_without_a_model(bad: Api, clock: FakeClock) -> None:
+    nothing = await post(bad, "/insights")
+    assert (nothing["text"], nothing["source"]) == ("Nothing is recommended at the moment.", "fallback")
+    (item,) = (await post(bad, "/optimize/batch"))["items"]
+    number = item["recommendation"]["recommendation_id"]
+    by_rule = await post(bad, "/insights", {"recommendation_id": number, "question": "why?"})
+    assert (by_rule["text"], by_rule["because"]) == (item["recommendation"]["explanation"], "no_key")
+    assert {"handle": "E1", "means": "requests being worked on", "shown": "8"} in by_rule["evidence"]
+    fake = LanguageModel()
+    fake.sentences = [{"text": "{SUBJECT} works on {E1} requests at once.", "uses": ["SUBJECT", "E1"]}]
+    async with serving(fake) as url:
+        model = Model(base_url=url, name="m", key="k", seconds=5.0, tries=0)
+        context = replace(bad.context, narrator=Narrator(model, clock))
+        async with client_of(context) as asking:
+            told = await post(asking, "/insights", {"recommendation_id": number})
+    assert (told["text"], told["source"]) == (f"{fleet.URL} works on 8 requests at once.", "llm")
+    assert fleet.URL not in str(fake.asked)
+    problem_of(await bad.client.post("/insights", json={"recommendation_id": 10**9}), 404)
 
 
 @asynccontextmanager
