@@ -61,7 +61,9 @@ def main() -> int:
                     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=theme)
                     for name, place in places(base, page).items():
                         page.goto("about:blank")
-                        page.goto(f"{base}/dashboard#/{place}")
+                        answer = page.goto(f"{base}/dashboard#/{place}")
+                        if answer is None or not answer.ok:
+                            raise SystemExit("there is no dashboard to take a picture of: `make vendor`")
                         page.wait_for_load_state("networkidle")
                         page.locator(".loading").first.wait_for(state="detached")
                         # As a visitor sees it first; a page that is little longer is taken whole.

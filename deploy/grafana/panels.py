@@ -20,7 +20,9 @@ UNKNOWN = [
 MOST_MINUTES = "interval '12 hours'"
 
 
-def rolled_up(field: str, of: str, *, metric: str, value: str = "mean", ids: str = "NULL::int[]") -> str:
+def rolled_up(
+    field: str, of: str, *, metric: str, value: str = "mean", ids: str = "NULL::int[]", minutes: str = MOST_MINUTES
+) -> str:
     """This will give the query for a field's history: by minutes in short stretches of time, by hours in long ones."""
     span = "$__timeTo()::timestamptz - $__timeFrom()::timestamptz"
 
@@ -30,8 +32,8 @@ def rolled_up(field: str, of: str, *, metric: str, value: str = "mean", ids: str
             f"SELECT start AS time, {metric} AS metric, {value} AS value FROM {function}({arguments}) WHERE {condition}"
         )
 
-    short = part("optiinfra_minutes", f"{span} <= {MOST_MINUTES}")
-    return f"{short}\nUNION ALL\n{part('optiinfra_hours', f'{span} > {MOST_MINUTES}')}\nORDER BY 1"
+    short = part("optiinfra_minutes", f"{span} <= {minutes}")
+    return f"{short}\nUNION ALL\n{part('optiinfra_hours', f'{span} > {minutes}')}\nORDER BY 1"
 
 
 def _target(query: str, ref: str, shape: str) -> dict[str, Any]:
