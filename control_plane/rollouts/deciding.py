@@ -304,7 +304,9 @@ def _provision(thought: _Thought) -> None:
 
 
 def _warm(thought: _Thought) -> None:
-    if thought.facts.warm:
+    if thought.facts.warm and thought.facts.frozen:
+        thought.remark("frozen", "nothing moves forward in a freeze window")
+    elif thought.facts.warm:
         thought.move(Event.WARMED, "the candidate answers")
     elif thought.elapsed > thought.rollout.plan.warm_seconds:
         thought.move(Event.TOO_LONG, "the candidate is ready and does not answer as it should")
@@ -316,6 +318,8 @@ def _shift(thought: _Thought) -> None:
         return
     if observed.share == rollout.share and observed.share_kept:
         thought.move(Event.SHIFTED, f"the router gives the candidate {rollout.share / 100:g} %")
+    elif thought.facts.frozen:
+        thought.remark("frozen", "nothing moves forward in a freeze window")
     elif observed.candidate_ready >= replicas_for(rollout.plan, rollout.share):
         thought.act(Effect.SET_SHARE, rollout.share)
 

@@ -14,6 +14,7 @@ from control_plane.model.rollout import Effect, Intent, Look, Note, Observed, Pl
 from control_plane.rollouts import machine
 from control_plane.rollouts.actuators.base import Actuator
 from control_plane.rollouts.deciding import Facts, decide
+from control_plane.rollouts.freezing import FreezeWindow, is_frozen
 from control_plane.runtime.clock import Clock
 from control_plane.statistics.sequences import Verdict
 
@@ -83,7 +84,7 @@ class Runner:
     guard: Guard
     probe: Probe
     clock: Clock
-    frozen: bool = False
+    freezes: Sequence[FreezeWindow] = ()
     _last: tuple[float, Totals] | None = None
 
     async def turn(self, rollout: Rollout, version: int) -> Rollout:
@@ -105,7 +106,7 @@ class Runner:
             guard=verdict,
             problems=await self._problems(rollout),
             warm=await self._warm(rollout),
-            frozen=self.frozen,
+            frozen=is_frozen(self.freezes, self.clock.now()),
         )
         turn = decide(replace(rollout, guard=memory), facts, self.clock.now())
         now = self.clock.now()

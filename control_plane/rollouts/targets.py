@@ -13,8 +13,9 @@ from control_plane.model.errors import ConfigurationError
 from control_plane.rollouts.actuators.base import Refused
 from control_plane.rollouts.actuators.haproxy import HaproxyTarget
 from control_plane.rollouts.actuators.haproxy_socket import plain
+from control_plane.rollouts.freezing import FORMS, FreezeWindow, parse
 
-_KEYS = {"actuator", "model", "socket", "map_file", "key", "blue", "green", "ttft_limit_seconds"}
+_KEYS = {"actuator", "model", "socket", "map_file", "key", "blue", "green", "ttft_limit_seconds", "freeze"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class RolloutTarget:
     blue: Side
     green: Side
     ttft_limit_seconds: float | None  # a request whose first token comes later is a bad one
+    freezes: tuple[FreezeWindow, ...] = ()  # in which nothing moves forward
 
 
 def read_targets(path: Path) -> dict[str, RolloutTarget]:
@@ -73,8 +75,18 @@ def _target(path: Path, name: str, values: Any) -> RolloutTarget:
         raise ConfigurationError(f"{where} {error}") from error
     return RolloutTarget(
         name=name, model=model, haproxy=haproxy, blue=blue, green=green,
-        ttft_limit_seconds=None if limit is None else float(limit),
+        ttft_limit_seconds=None if limit is None else float(limit), freezes=_freezes(where, values),
     )  # fmt: skip
+
+
+def _freezes(where: str, values: Mapping[str, Any]) -> tuple[FreezeWindow, ...]:
+    said = values.get("freeze", [])
+    if not isinstance(said, list) or not all(isinstance(text, str) for text in said):
+        raise ConfigurationError(f"{where} freeze is a list of windows: {FORMS}")
+    try:
+        return tuple(parse(text) for text in said)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where} {error}") from error
 
 
 def _text(where: str, values: Mapping[str, Any], key: str) -> str:

@@ -122,4 +122,5 @@ class RolloutDesk:
             guard=CandidateGuard(),
             probe=ChatProbe(addresses=candidate.servers, model=target.model),
             clock=self._clock,
+            freezes=target.freezes,
         )  # fmt: skip

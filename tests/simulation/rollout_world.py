@@ -23,6 +23,7 @@ from control_plane.model.rollout import (
 )  # fmt: skip
 from control_plane.rollouts import machine
 from control_plane.rollouts.actuators.base import Refused, Stale, Unreachable
+from control_plane.rollouts.freezing import FreezeWindow
 from control_plane.rollouts.running import Runner, Totals
 from control_plane.workflows.guarding import CandidateGuard
 
@@ -310,11 +311,12 @@ class Driver:
     network: Network
     store: MemoryStore
     waited: int = 0
+    freezes: Sequence[FreezeWindow] = ()
 
     def _runner(self) -> Runner:
         return Runner(
             store=self.store, actuator=self.network, traffic=self.network, guard=CandidateGuard(), probe=self.network,
-            clock=Clock(),
+            clock=Clock(), freezes=self.freezes,
         )  # fmt: skip
 
     async def drive(self) -> Rollout:

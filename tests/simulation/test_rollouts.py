@@ -14,6 +14,7 @@ from dataclasses import replace
 import pytest
 
 from control_plane.model.rollout import WHOLE, Event, State
+from control_plane.rollouts.freezing import parse
 from tests.fakes.virtual_time import run_virtually
 from tests.simulation.rollout_world import (
     Driver,
@@ -140,3 +141,16 @@ def test_a_router_that_sends_more_than_it_says_is_found_out(seed: int) -> None:
     ended = run_virtually(Driver(world, Network(world), store).drive())
     assert ended.state is State.ROLLED_BACK
     assert any("more traffic than" in note.because for note in store.notes)
+
+
+def test_a_rollout_that_is_asked_for_in_a_freeze_begins_when_it_is_over() -> None:
+    chance = random.Random(1)
+    plan = replace(drawn_plan(chance), approve_before=())
+    store = MemoryStore(new_rollout(plan))
+    world = World(Fate(), plan, chance, store)
+    driver = Driver(world, Network(world), store)
+    driver.freezes = [parse("2026-03-04T11:00Z - 2026-03-04T12:30Z")]
+    assert run_virtually(driver.drive()).state is State.SUCCEEDED
+    begun = next(note.at for note in store.notes if note.state is not State.PENDING)
+    assert (begun.hour, begun.minute) == (12, 30)
+    assert any("freeze" in note.because for note in store.notes)

@@ -78,3 +78,17 @@ def test_a_candidate_that_is_gone_is_sent_back_after_ten_seconds() -> None:
     assert first.rollout.state is State.OBSERVING
     later = decide(first.rollout, gone, NOW + timedelta(seconds=10))
     assert later.rollout.state is State.ROLLING_BACK
+
+
+@pytest.mark.parametrize(
+    "state", [State.OBSERVING, State.BAKING, State.PROVISIONING, State.WARMING, State.SHIFTING]
+)  # fmt: skip
+def test_in_a_freeze_nothing_moves_forward_and_the_way_back_is_open(state: State) -> None:
+    frozen = Facts(observed=OBSERVED, guard=Verdict.PASS, warm=True, frozen=True)
+    stands = replace(rollout(state), since=NOW - timedelta(seconds=900))
+    if state is State.SHIFTING:
+        stands = replace(stands, share=5000, share_seen=False, shares_asked=(0, 500, 5000), step=1)
+    held = decide(stands, frozen, NOW)
+    assert (held.rollout.state, held.intent) == (state, None)
+    bad = decide(stands, replace(frozen, guard=Verdict.FAIL), NOW)
+    assert bad.rollout.state is State.ROLLING_BACK

@@ -43,6 +43,8 @@ def test_a_file_of_targets_is_read(tmp_path: Path) -> None:
         ("ttft_limit_seconds = 0.5", "ttft_limit_seconds = 0", "ttft_limit_seconds"),
         ("ttft_limit_seconds = 0.5", 'command = "rm"', "takes"),
         ('green = {backend = "green", ', "green = {", "green"),
+        ("ttft_limit_seconds = 0.5", 'freeze = "Fri 16:00 - Mon 07:00"', "list of windows"),
+        ("ttft_limit_seconds = 0.5", 'freeze = ["weekends"]', "no freeze window"),
         ("[chat]", "[chat", "no TOML"),
         (GOOD, "", "no rollout target"),
     ],
