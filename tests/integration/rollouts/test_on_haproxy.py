@@ -19,7 +19,8 @@ from control_plane.model.rollout import WHOLE, Command, Effect, Event, State
 from control_plane.rollouts.actuators.haproxy_socket import AdminSocket
 from control_plane.trials.load.records import Outcome
 from tests.support.haproxy import NEEDED
-from tests.support.rollout_stage import CLOCK, OUTPUT_TOKENS, Stage, stage
+from tests.support.rollout_stage import CLOCK, OUTPUT_TOKENS, Stage, runner, stage
+from tests.support.unhurried import Unhurried
 
 pytestmark = [NEEDED, pytest.mark.slow, pytest.mark.timeout(300)]
 RATE = 30.0
@@ -35,12 +36,17 @@ async def on(tmp_path: Path, database_url: str) -> AsyncIterator[Stage]:
 @asynccontextmanager
 async def driven(on: Stage) -> AsyncIterator[None]:
     """A driver in this process."""
-    task = asyncio.get_running_loop().create_task(on.driver().run())
+    unhurried = Unhurried(on.store)
+    driver = on.driver()
+    driver.store = unhurried  # type: ignore[assignment]
+    driver.runner_for = lambda stored: runner(unhurried, dict(stored.settings))  # type: ignore[arg-type]
+    task = asyncio.get_running_loop().create_task(driver.run())
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait((task,))
+        await unhurried.ended()
 
 
 def complete(on: Stage) -> None:

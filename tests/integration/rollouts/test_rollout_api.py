@@ -16,6 +16,7 @@ from control_plane.workflows.driving import Driver
 from tests.support.haproxy import NEEDED
 from tests.support.rest import Api, client_of, context_of, problem_of
 from tests.support.rollout_stage import CLOCK, Stage, stage
+from tests.support.unhurried import Unhurried
 
 pytestmark = [NEEDED, pytest.mark.timeout(180)]
 BODY: dict[str, Any] = {
@@ -50,12 +51,15 @@ async def api(on: Stage) -> AsyncIterator[Api]:
     context = context_of(database, CLOCK, service, targets=read_targets(targets_file(on)))
     assert context.rollouts is not None
     desk = context.rollouts
+    unhurried = Unhurried(desk.store)
+    desk.store = unhurried  # type: ignore[assignment, misc]
     driver = Driver(store=desk.store, clock=CLOCK, runner_for=desk.runner_for)  # type: ignore[attr-defined]
     task = asyncio.get_running_loop().create_task(driver.run())
     async with client_of(context) as client:
         yield client
     task.cancel()
     await asyncio.wait((task,))
+    await unhurried.ended()
     service.close()
     await database.close()
 

@@ -27,6 +27,7 @@ from control_plane.trials.load.connection import Address
 from control_plane.trials.load.requesting import Target
 from tests.fakes.inference_server import Behaviour, InferenceServer
 from tests.support.rest import Api, client_of, context_of, problem_of
+from tests.support.unhurried import Unhurried
 
 CLOCK = SystemClock()
 LOAD: dict[str, Any] = {"rate": 50, "variation": 0, "prompt_length": "10-20", "output_length": "counted:4=1,8=1"}
@@ -61,12 +62,16 @@ async def running(api: Api) -> AsyncIterator[None]:
     """What is asked for is run meanwhile."""
     desk = api.context.trials
     assert isinstance(desk, TrialDesk)
+    plain, unhurried = desk.store, Unhurried(desk.store)
+    desk.store = unhurried  # type: ignore[assignment]
     task = asyncio.get_running_loop().create_task(desk.run())
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait((task,))
+        await unhurried.ended()
+        desk.store = plain
 
 
 async def ask(api: Api, path: str, body: Any = None, *, status: int = 200) -> Any:
@@ -245,6 +250,8 @@ async def test_a_name_that_leads_elsewhere_when_the_run_begins_gains_nothing(dat
         TrialStore(database.engine), CLOCK, policy=Policy(["127.0.0.1"]), sealer=Sealer(lambda: b"tests" * 8),
         resolve=resolve,
     )  # fmt: skip
+    unhurried = Unhurried(desk.store)
+    desk.store = unhurried  # type: ignore[assignment]
     spec = TrialSpec(kind=TrialKind.LOAD, base_url="http://rebinding.example:8000")
     trial = await desk.ask(spec, by="anyone", keys={})
     task = asyncio.get_running_loop().create_task(desk.run())
@@ -255,6 +262,7 @@ async def test_a_name_that_leads_elsewhere_when_the_run_begins_gains_nothing(dat
         await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.wait((task,))
+    await unhurried.ended()
     assert found.state is TrialState.FAILED
     assert "not a public address" in found.because
 
