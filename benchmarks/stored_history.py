@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
+import psycopg
+
 from benchmarks.figures import Figure, Result, Table
 from benchmarks.history import Ticks, block_of, in_time_order
 from benchmarks.processes import ControlPlane, cpu_seconds, folder, until_quiet
@@ -268,6 +270,48 @@ def _questions(past: Past, chance: random.Random) -> dict[str, Callable[[], str]
     }
 
 
+def _panels(past: Past, chance: random.Random) -> dict[str, Callable[[], str]]:
+    """This will give what panels of Grafana ask in SQL, of the views and functions that docs/history.md promises."""
+
+    def rollups(function: str, since: str, more: str = "'gpu'") -> str:
+        field = chance.choice([name for name in FIELDS if not name.endswith("_total")])
+        return f"{function}('{field}', now() - interval '{since}', now(), {more})"
+
+    return {
+        "SQL: the fleet now": lambda: "SELECT node, gpu, power_draw_watts FROM optiinfra_gpu_latest",
+        "SQL: 24 h of one GPU, minutes": lambda: (
+            "SELECT start AS time, mean FROM "
+            + rollups("optiinfra_minutes", "24h", f"'gpu', ARRAY[{chance.choice(past.gpus)}]")
+        ),
+        "SQL: p95 of each node, 6 h of minutes": lambda: (
+            "SELECT start AS time, node, p95 FROM " + rollups("optiinfra_minutes", "6h", "'gpu@node'")
+        ),
+        f"SQL: {past.days}-day trend of the fleet, hours": lambda: (
+            "SELECT start AS time, mean, p95 FROM " + rollups("optiinfra_hours", f"{past.days}d", "'gpu@fleet'")
+        ),
+    }
+
+
+async def _viewer(url: str, question: Callable[[], str], until: float, took: list[float]) -> None:
+    """This will ask in SQL, as the role that reads, again as soon as there is an answer."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("SET ROLE optiinfra_reader")
+        while time.perf_counter() < until or not took:
+            started = time.perf_counter()
+            cursor = await connection.execute(question().encode())
+            await cursor.fetchall()
+            took.append((time.perf_counter() - started) * 1000)
+
+
+async def _view(url: str, question: Callable[[], str], seconds: float) -> list[float]:
+    took: list[float] = []
+    until = time.perf_counter() + seconds
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(CLIENTS):
+            tasks.create_task(_viewer(url, question, until, took))
+    return took
+
+
 async def _user(port: int, question: Callable[[], str], until: float, took: list[float], sizes: list[int]) -> None:
     """This will ask again as soon as there is an answer, and note each answer's time in ms."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**26)
@@ -306,9 +350,9 @@ def _queries(*, quick: bool) -> tuple[list[Figure], list[str]]:
             server.wait_until_ready()
             # The jobs come to where the samples end: weeks of analysis, for once.
             until_quiet(lambda: {server.pid} | server.postgres_pids, at_most_seconds=10 if quick else 900)
-            questions = _questions(past, chance)
-            times: dict[str, list[list[float]]] = {name: [] for name in questions}
-            cost: dict[str, list[float]] = {name: [] for name in questions}
+            questions, panels = _questions(past, chance), _panels(past, chance)
+            times: dict[str, list[list[float]]] = {name: [] for name in (*questions, *panels)}
+            cost: dict[str, list[float]] = {name: [] for name in times}
             sizes = {}
             for _ in range(runs):
                 for name, question in questions.items():  # in turns, so that noise meets all
@@ -317,14 +361,19 @@ def _queries(*, quick: bool) -> tuple[list[Figure], list[str]]:
                     took, sizes[name] = asyncio.run(_ask(server.port, question, seconds))
                     times[name].append(took)
                     cost[name].append((cpu_seconds(pids) - before) / len(took) * 1000)
+                for name, panel in panels.items():
+                    before = cpu_seconds(server.postgres_pids)
+                    took = asyncio.run(_view(server.database_url, panel, seconds))
+                    times[name].append(took)
+                    cost[name].append((cpu_seconds(server.postgres_pids) - before) / len(took) * 1000)
         finally:
             server.stop()
     figures = []
-    for name in questions:
+    for name in times:
         figures += [
             Figure(
                 name=f"{name}, p{percent}", unit="ms", values=[_percentile(each, percent) for each in times[name]],
-                floor=None if name == FLOOR else f"{FLOOR}, p{percent}",
+                floor=None if name == FLOOR or name in panels else f"{FLOOR}, p{percent}",
             )
             for percent in (50, 95)
         ]  # fmt: skip
@@ -363,7 +412,8 @@ def measure(*, quick: bool) -> Result:
             "On disk: what a value takes with indexes and all, in loose rows and packed, and how long the history of "
             "one field of one GPU over the day takes to read, in points of five minutes. Then weeks of a fleet, put "
             f"into the database as the jobs would have left them, and {CLIENTS} users who each ask again as soon as "
-            "they have their answer, every time about another GPU or field. CPU is that of the control plane and "
+            "they have their answer, every time about another GPU or field; then as many who ask in SQL what panels of "
+            "Grafana do, each with a connection. CPU is that of the control plane and "
             "Postgres together. The floor is `GET /health/live`, asked by as many users."
         ),
         figures=[*on_disk, *answers],

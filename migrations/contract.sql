@@ -5,14 +5,18 @@
 CREATE OR REPLACE FUNCTION optiinfra_bin_value(bin SMALLINT) RETURNS DOUBLE PRECISION
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN bin = 0 THEN 0.0 WHEN bin = -32768 THEN NULL
-        ELSE sign(bin) * 2 * exp((abs(bin) - 1 + floor(ln(1e-9) / ln(1.01 / 0.99))) * ln(1.01 / 0.99)) / (1.01 / 0.99 + 1)
+        ELSE sign(bin::float8) * 2 * exp(
+            (abs(bin)::float8 - 1 + floor(ln(1e-9::float8) / ln(1.01::float8 / 0.99::float8))) * ln(1.01::float8 / 0.99::float8)
+        ) / (1.01::float8 / 0.99::float8 + 1)
         END
 $$;
 
--- An array of `count` elements of one that stands for as many, or has them.
-CREATE OR REPLACE FUNCTION optiinfra_spread(elements ANYARRAY, count INTEGER) RETURNS ANYARRAY
+-- The elements of the `thing`-th of a row's things, or of all of them (0); one element stands for as many.
+CREATE OR REPLACE FUNCTION optiinfra_spread(elements ANYARRAY, things INTEGER, units INTEGER, thing INTEGER) RETURNS ANYARRAY
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN cardinality(elements) = 1 THEN array_fill(elements[1], ARRAY[count]) ELSE elements END
+    SELECT CASE WHEN cardinality(elements) = 1
+        THEN array_fill(elements[1], ARRAY[CASE WHEN thing = 0 THEN things * units ELSE units END])
+        WHEN thing = 0 THEN elements ELSE elements[(thing - 1) * units + 1 : thing * units] END
 $$;
 
 -- Cells of one of the two tables. A row holds the cells of several things over several units, thing by thing.
@@ -45,28 +49,34 @@ BEGIN
             nullif(cell.increase, 'NaN'), nullif(cell.seconds, 'NaN')::float8,
             CASE WHEN nullif(cell.increase, 'NaN') IS NULL THEN NULL ELSE coalesce(cell.resets, 0) END, cell.entities
         FROM (
-            SELECT b.*, cardinality(b.entity_ids) * b.units AS cells FROM %1$s b
+            SELECT b.*, cardinality(b.entity_ids) AS things FROM %1$s b
             WHERE b.field_id = %2$s AND b.start > %3$L::timestamptz - %5$L::interval AND b.start < %4$L::timestamptz
             AND (%6$L::int[] IS NULL OR b.entity_ids && %6$L::int[])
         ) b
+        -- All of a row at once, or those of its things that are asked for.
+        CROSS JOIN LATERAL (
+            SELECT 0 AS place WHERE %6$L::int[] IS NULL
+            UNION ALL
+            SELECT i FROM generate_subscripts(b.entity_ids, 1) i WHERE b.entity_ids[i] = ANY(%6$L::int[])
+        ) picked
         CROSS JOIN LATERAL unnest(
-            optiinfra_spread(b.samples, cells), optiinfra_spread(b.known, cells),
-            optiinfra_spread(b.minimum, cells), optiinfra_spread(b.mean, cells), optiinfra_spread(b.maximum, cells),
-            optiinfra_spread(b.p50, cells), optiinfra_spread(b.p95, cells), optiinfra_spread(b.p99, cells),
-            optiinfra_spread(b.last, cells), optiinfra_spread(b.last_exact, cells), optiinfra_spread(b.share, cells),
-            optiinfra_spread(b.increase, cells), optiinfra_spread(b.seconds, cells), optiinfra_spread(b.resets, cells),
-            optiinfra_spread(b.entities, cells)
+            optiinfra_spread(b.samples, things, b.units, place), optiinfra_spread(b.known, things, b.units, place),
+            optiinfra_spread(b.minimum, things, b.units, place), optiinfra_spread(b.mean, things, b.units, place), optiinfra_spread(b.maximum, things, b.units, place),
+            optiinfra_spread(b.p50, things, b.units, place), optiinfra_spread(b.p95, things, b.units, place), optiinfra_spread(b.p99, things, b.units, place),
+            optiinfra_spread(b.last, things, b.units, place), optiinfra_spread(b.last_exact, things, b.units, place), optiinfra_spread(b.share, things, b.units, place),
+            optiinfra_spread(b.increase, things, b.units, place), optiinfra_spread(b.seconds, things, b.units, place), optiinfra_spread(b.resets, things, b.units, place),
+            optiinfra_spread(b.entities, things, b.units, place)
         ) WITH ORDINALITY AS cell(
             samples, known, minimum, mean, maximum, p50, p95, p99, last, last_exact, share, increase, seconds, resets,
-            entities, place
+            entities, number
         )
         CROSS JOIN LATERAL (
-            SELECT b.entity_ids[((place - 1) / b.units + 1)::int] AS thing, b.start + ((place - 1) %% b.units) * %7$L::interval AS at
+            SELECT b.entity_ids[CASE WHEN place = 0 THEN ((number - 1) / b.units + 1)::int ELSE place END] AS thing,
+                b.start + ((number - 1) %% b.units) * %7$L::interval AS at
         ) which
         LEFT JOIN entity e ON %8$L = '' AND e.entity_id = thing
         LEFT JOIN node n ON n.node_id = CASE WHEN %8$L = '' THEN e.node_id WHEN %8$L = 'node' THEN thing END
         WHERE cell.samples > 0 AND at >= %3$L::timestamptz AND at < %4$L::timestamptz
-        AND (%6$L::int[] IS NULL OR thing = ANY(%6$L::int[]))
     $q$, level, wanted, since, until, span, ids, unit, split_part($7, '@', 2));
 END
 $$;
@@ -137,3 +147,6 @@ BEGIN
     $q$, $1, $4 || '_sample', since, until, ids, wanted, moment);
 END
 $$;
+
+-- Of an earlier release.
+DROP FUNCTION IF EXISTS optiinfra_spread(ANYARRAY, INTEGER);

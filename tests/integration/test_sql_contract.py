@@ -131,6 +131,15 @@ def test_a_stretch_and_some_things_can_be_picked(
         "SELECT id, start FROM optiinfra_minutes(%s, %s, %s, ids => ARRAY[2]) ORDER BY start", (WATTS, since, until)
     ).fetchall()
     assert [(row["id"], row["start"]) for row in rows] == [(2, since + timedelta(minutes=n)) for n in range(3)]
+    for function in ("optiinfra_minutes", "optiinfra_hours"):
+        for name in (WATTS, JOULES):
+            asked = (name, SINCE, SINCE + timedelta(hours=3))
+            every = reader.execute(f"SELECT * FROM {function}(%s, %s, %s) ORDER BY start", asked).fetchall()  # type: ignore[arg-type]
+            picked = reader.execute(
+                f"SELECT * FROM {function}(%s, %s, %s, ids => ARRAY[9, 2]) ORDER BY start",
+                asked,  # type: ignore[arg-type]
+            ).fetchall()
+            assert picked == [row for row in every if row["id"] == 2] != []
     plan = "\n".join(str(line) for line in world.rows(
         f"SELECT * FROM optiinfra_samples('{WATTS}', '{since.isoformat()}', '{until.isoformat()}') LIMIT 3"
     ))  # fmt: skip
