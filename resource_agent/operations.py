@@ -856,6 +856,23 @@ class Operations:
         """Registration with the orchestrator: GET /integrations/orchestrator."""
         return cast("Answer", self._ask(question("GET", "/integrations/orchestrator")))
 
+    def lmcache_configure(
+        self, *, cache_id: int, changes: Mapping[str, Any], idempotency_key: str | None = None
+    ) -> Answer:
+        """How a change of an LMCache is made: POST /lmcache/configure."""
+        return cast(
+            "Answer",
+            self._ask(
+                question(
+                    "POST",
+                    "/lmcache/configure",
+                    body={"cache_id": cache_id, "changes": changes},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
     def lmcache_metrics(
         self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
     ) -> Page:
@@ -864,6 +881,28 @@ class Operations:
             "Page",
             self._ask(
                 question("GET", "/lmcache/metrics", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    def lmcache_optimize(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """How large each LMCache should be: POST /lmcache/optimize."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST", "/lmcache/optimize", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    def optimize_lmcache(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """How large each LMCache should be: POST /lmcache/optimize."""
+        return cast(
+            "Page",
+            self._ask(
+                question(
+                    "POST", "/lmcache/optimize", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
             ),
         )
 
@@ -2904,6 +2943,23 @@ class AsyncOperations:
         """Registration with the orchestrator: GET /integrations/orchestrator."""
         return cast("Answer", await self._ask(question("GET", "/integrations/orchestrator")))
 
+    async def lmcache_configure(
+        self, *, cache_id: int, changes: Mapping[str, Any], idempotency_key: str | None = None
+    ) -> Answer:
+        """How a change of an LMCache is made: POST /lmcache/configure."""
+        return cast(
+            "Answer",
+            await self._ask(
+                question(
+                    "POST",
+                    "/lmcache/configure",
+                    body={"cache_id": cache_id, "changes": changes},
+                    writes=True,
+                    idempotency_key=idempotency_key,
+                )
+            ),
+        )
+
     async def lmcache_metrics(
         self, *, limit: int | None = None, cursor: str | None = None, node: str | Sequence[str] | None = None
     ) -> Page:
@@ -2912,6 +2968,28 @@ class AsyncOperations:
             "Page",
             await self._ask(
                 question("GET", "/lmcache/metrics", query={"limit": limit, "cursor": cursor, "node": node}, listed=True)
+            ),
+        )
+
+    async def lmcache_optimize(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """How large each LMCache should be: POST /lmcache/optimize."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST", "/lmcache/optimize", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
+            ),
+        )
+
+    async def optimize_lmcache(self, body: Any, *, idempotency_key: str | None = None) -> Page:
+        """How large each LMCache should be: POST /lmcache/optimize."""
+        return cast(
+            "Page",
+            await self._ask(
+                question(
+                    "POST", "/lmcache/optimize", body=body, writes=True, idempotency_key=idempotency_key, listed=True
+                )
             ),
         )
 

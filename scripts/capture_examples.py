@@ -217,6 +217,20 @@ def capture_optimize(base: str, folder: Path) -> list[str]:
     return list(taken)
 
 
+def capture_lmcache(base: str, folder: Path) -> list[str]:
+    """This will ask what to change of the first cache and how, keep the answers, and give their ids."""
+    cache = ask(base, "/lmcache/status", {})["items"][0]
+    changes = {"cache_id": cache["cache_id"], "changes": {"memory_gibibytes": 4, "log_level": "DEBUG"}}
+    taken = {
+        "lmcache_optimize": ask(base, "/lmcache/optimize", {}, "POST", {}),
+        "lmcache_configure": ask(base, "/lmcache/configure", {}, "POST", changes),
+    }
+    for operation_id, answer in taken.items():
+        text = json.dumps(shortened(answer), indent=2, ensure_ascii=False)
+        (folder / f"{operation_id}.json").write_text(text + "\n", encoding="utf-8")
+    return list(taken)
+
+
 def standing(base: str, workflow_id: str, *states: str) -> None:
     """This will wait until a workflow stands in one of these states. Raises TimeoutError."""
     for _ in range(TIMEOUT_SECONDS * 4):
@@ -265,6 +279,7 @@ def main() -> int:
     )
     parser.add_argument("--optimize", action="store_true", help="ask every policy, and decide about what they say")
     parser.add_argument("--tests", nargs=2, metavar="URL", help="candidate and baseline, for the examples of tests")
+    parser.add_argument("--lmcache", action="store_true", help="ask what to change of the first cache, and how")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     base = arguments.base.rstrip("/")
@@ -272,6 +287,8 @@ def main() -> int:
         written, missing = capture_tests(base, arguments.folder, *arguments.tests), list[str]()
     elif arguments.rollout:
         written, missing = capture_rollout(base, arguments.folder, arguments.rollout), list[str]()
+    elif arguments.lmcache:
+        written, missing = capture_lmcache(base, arguments.folder), list[str]()
     elif arguments.optimize:
         written, missing = capture_optimize(base, arguments.folder), list[str]()
     else:

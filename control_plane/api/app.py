@@ -40,6 +40,7 @@ from control_plane.api.resources import (
     join_tokens,
     live,
     lmcache,
+    lmcache_changes,
     metrics,
     metrics_history,
     node_config,
@@ -106,7 +107,7 @@ def build_app(context: ApiContext, *, cors_origins: Sequence[str] = ()) -> FastA
         node_config, events, inference, lmcache, metrics, metrics_history, collect, configuration, api_keys, audit,
         integrations,
         slo_status, slo, waste, cost, trends, utilization, opportunities, optimize, report, rollouts, trials,
-        workflows, insights,
+        workflows, insights, lmcache_changes,
         bottlenecks, alert_rules, alerts, live,
     ):  # fmt: skip
         app.router.routes.extend(guarded(resource.router))

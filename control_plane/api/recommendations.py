@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from control_plane.api.schemas import MAYBE_TEXT, TEXT, TIME, UNKNOWN
 from control_plane.model.decision import Kept, RecommendationState
 from control_plane.model.recommendation import RecommendationKind
+from control_plane.model.saving import Realised
 
 NUMBER = {"type": "number"}
 INTERVAL = {
@@ -135,3 +137,17 @@ def _what(body: Mapping[str, Any]) -> str:
 
 def _times(interval: Mapping[str, float]) -> str:
     return f"{interval['expected']:.2f} times ({interval['low']:.2f} to {interval['high']:.2f})"
+
+
+def line_of(kept: Kept) -> Realised | None:
+    """This will give what came of one as a line of the ledger; None for one that was not carried out."""
+    if kept.realised is None:
+        return None
+    usd = kept.realised.get("usd_per_month")
+    saved = None if usd is None else -usd
+    at = datetime.fromisoformat(kept.realised["at"])
+    return Realised(
+        execution=str(kept.recommendation_id), kind=kept.kind, about=kept.subject, carried_out_at=at, measured_until=at,
+        promised_usd_per_month=kept.saved_usd_per_month, usd_per_month=saved, usd_per_month_low=saved,
+        usd_per_month_high=saved, gpu_hours_per_month=None,
+    )  # fmt: skip

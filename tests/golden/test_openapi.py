@@ -19,6 +19,7 @@ PUBLISHED = {
     ("get", "/system/cpu"), ("get", "/system/memory"), ("get", "/system/disk"), ("get", "/system/network"),
     ("get", "/system/all"), ("get", "/system/history"),
     ("get", "/metrics/latency"), ("get", "/metrics/throughput"), ("get", "/metrics/gpu"), ("post", "/metrics/collect"),
+    ("post", "/lmcache/optimize"), ("post", "/lmcache/configure"),
     ("get", "/lmcache/status"), ("get", "/lmcache/metrics"),
     ("get", "/slo/status"), ("get", "/slo/violations"), ("post", "/slo/configure"),
     ("post", "/optimize/execute"),

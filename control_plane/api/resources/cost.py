@@ -15,11 +15,14 @@ from control_plane.api.answers import answer, page, timestamp
 from control_plane.api.context import ApiContext, Context
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, OfUse, Parameters, parse_duration
+from control_plane.api.recommendations import line_of
 from control_plane.api.resources.waste import EVIDENCE, GROUP, ITEM, MAYBE_NUMBER, MONEY, NUMBER, picked
 from control_plane.api.schemas import MAYBE_TEXT, TEXT, TIME, UNKNOWN
+from control_plane.decisions import ledger
+from control_plane.model.decision import RecommendationState
 from control_plane.model.errors import InvalidRequest
 from control_plane.model.finding import Finding
-from control_plane.storage import findings, nodes, prices
+from control_plane.storage import findings, nodes, prices, recommendations
 
 router = APIRouter(tags=["cost"])
 
@@ -136,6 +139,11 @@ _SAVINGS = {
             "description": "of what was carried out: what it promised, and what was measured since",
             "properties": {
                 "executions": {"type": "integer"},
+                "method": {"type": "string", "description": "what it is compared with"},
+                "accuracy": {
+                    "type": "array", "items": {"type": "object"},
+                    "description": "by kind: how many, how far off, and how many within the interval",
+                },
                 "measured": {"type": "integer"},
                 **_REALISED,
                 "items": {
@@ -166,10 +174,18 @@ async def cost_savings(asked: Annotated[OfSavings, Query()], context: Context) -
     found_at = found[0].found_at if found else None
     return answer({
         "promised": savings.promised([each.body for each in found]),
-        "realised": savings.realised([]),  # nothing is carried out by this release
+        "realised": await _realised(context),
         "found_at": _stamp(found_at),
         "unknown": {} if found_at else {"found_at": "nothing_found_yet"},
     })  # fmt: skip
+
+
+async def _realised(context: ApiContext) -> dict[str, Any]:
+    """This will add up what was carried out, and say by kind how what was promised came out."""
+    done = await recommendations.find(context.database.engine, states=[RecommendationState.EXECUTED], limit=10_000)
+    measured = [(k.kind, k.body, k.realised) for k in done if k.realised is not None]
+    lines = [line for k in done if (line := line_of(k)) is not None]
+    return savings.realised(lines) | {"method": ledger.METHOD, "accuracy": ledger.accuracy(measured)}
 
 
 # -- prices -----------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def shown(found: Workflow) -> dict[str, Any]:
     """This will show one."""
     item: dict[str, Any] = {
         "workflow_id": found.workflow_id, "state": found.state, "because": found.because,
-        "recommendation_id": found.recommendation_id, "asked": found.asked, "started_at": found.started_at,
+        "recommendation_id": found.recommendation_id, "asked": _said(found.asked), "started_at": found.started_at,
         "started_by": found.started_by, "due_at": found.due_at, "ended_at": found.ended_at,
     }  # fmt: skip
     why = {

@@ -20,7 +20,8 @@ from tests.support.rest import Api, unexplained
 
 OPTIMIZE = (
     "optimize_scale_up", "optimize_scale_down", "optimize_consolidate", "optimize_kv_cache", "optimize_quantize",
-    "insights", "optimize_execute", "optimize_cancel", "workflow_run", "workflow_resume",
+    "lmcache_optimize", "lmcache_configure", "insights", "optimize_execute", "optimize_cancel",
+    "workflow_run", "workflow_resume",
     "optimize_batch", "optimize_parallelism", "optimize_recommendations_post", "optimize_approve", "optimize_reject",
 )  # fmt: skip
 SCRIPT = Path(__file__).parents[3] / "scripts" / "capture_examples.py"

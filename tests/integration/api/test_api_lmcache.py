@@ -9,7 +9,7 @@ from control_plane.storage.session import Database
 from node_agent.model import Tick
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support.fleet import ingesting, linked
-from tests.support.rest import Api, unexplained
+from tests.support.rest import Api, problem_of, unexplained
 from tests.unit.node_agent.test_engine_collector import collector, engine
 
 DATA = Path(__file__).parents[2] / "data" / "lmcache"
@@ -48,3 +48,31 @@ async def test_what_a_cache_server_said_is_what_rest_answers(
 async def test_without_a_cache_both_lists_are_empty(empty_api: Api) -> None:
     assert await empty_api.items("/lmcache/status") == []
     assert await empty_api.items("/lmcache/metrics") == []
+
+
+async def test_a_caches_size_is_judged_and_a_change_is_told_as_lmcache_takes_it(
+    database: Database, empty_api: Api, clock: FakeClock
+) -> None:
+    async with ingesting(database, clock) as (_, address):
+        url = await _play(address, clock)
+    answer = await empty_api.client.post("/lmcache/optimize")
+    (item,) = answer.json()["items"]
+    assert item["subject"] == url
+    assert item["no_action"]["because"] == "enough"  # a twentieth is used, for less than an hour
+    (status,) = await empty_api.items("/lmcache/status")
+    changes = {"memory_gibibytes": 4, "log_level": "DEBUG", "quota_gibibytes": {"tenant": 2}}
+    answer = await empty_api.client.post(
+        "/lmcache/configure", json={"cache_id": status["cache_id"], "changes": changes}
+    )
+    plan = answer.json()
+    assert plan["restart"] == [{"name": "--l1-size-gb", "value": "4"}]
+    assert [(step["method"], step["url"].removeprefix(url)) for step in plan["live"]] == [
+        ("POST", "/loglevel"), ("PUT", "/quota/tenant"),
+    ]  # fmt: skip
+    assert "lost for every engine" in plan["cost"]
+    for body, status_code in (
+        ({"cache_id": 999, "changes": changes}, 404),
+        ({"cache_id": status["cache_id"], "changes": {}}, 422),
+        ({"cache_id": status["cache_id"], "changes": {"eviction_policy": "RANDOM"}}, 422),
+    ):
+        problem_of(await empty_api.client.post("/lmcache/configure", json=body), status_code)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from control_plane.diagnose import load
 from control_plane.ingest.server import LinkService
@@ -209,6 +210,34 @@ async def test_an_approved_recommendation_is_carried_out_dry_and_watched(bad: Ap
     assert listed["workflow_id"] == begun["workflow_id"]
     problem_of(await bad.client.post(f"/optimize/executions/{begun['workflow_id']}/cancel"), 409)  # it has ended
     problem_of(await bad.client.get("/optimize/executions/nothing"), 404)
+
+
+async def test_what_somebody_has_changed_is_measured_against_what_was_promised(bad: Api, clock: FakeClock) -> None:
+    (item,) = (await post(bad, "/optimize/batch"))["items"]
+    kept = item["recommendation"]
+    number, value = kept["recommendation_id"], kept["recommendation"]["flags"][0]["value"]
+    await post(bad, f"/optimize/recommendations/{number}/approve")
+    begun = await post(bad, "/optimize/execute", {"recommendation_id": number, "watch_looks": 1})
+    async with driven(bad, clock) as drive:
+        await drive()
+        async with bad.context.database.engine.begin() as connection:  # the server comes back with other flags
+            await connection.execute(
+                text(
+                    "UPDATE entity SET attributes = jsonb_set(attributes, '{config,max_num_seqs}', :v) WHERE kind = 6"
+                ),
+                {"v": value},
+            )
+        clock.advance(61)
+        await drive()
+    steps = (await bad.get(f"/workflows/{begun['workflow_id']}"))["steps"]
+    assert steps[-1]["detail"]["applied"] is True
+    found = await bad.get(f"/optimize/recommendations/{number}")
+    assert found["state"] == "executed"
+    assert found["realised"]["requests_ratio"] == pytest.approx(1.0, abs=0.2)  # the samples are those of before
+    assert found["realised"]["within"]["requests_ratio"] is False
+    savings = (await bad.get("/cost/savings"))["realised"]
+    assert (savings["executions"], savings["accuracy"][0]["kind"]) == (1, "batch")
+    assert savings["accuracy"][0]["within_ratio"] == 0.0
 
 
 async def test_a_workflow_chooses_asks_and_is_answered(bad: Api, clock: FakeClock) -> None:
