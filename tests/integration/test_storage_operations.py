@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -231,6 +232,18 @@ def test_a_dump_is_restored_into_a_folder_that_is_new(world: PackingWorld, folde
             assert connection.execute("SELECT count(*) FROM optiinfra_nodes").fetchone() == (1,)
     finally:
         restored.stop()
+
+
+def test_newest_rows_take_no_more_room_however_often_they_change(database: Database) -> None:
+    """An update stays on its half-empty page, whose dead rows the next one clears: nobody has to vacuum."""
+    world, gpus = RollupWorld(database, BEGIN), range(1, 31)
+    world.entities(*gpus, kind=2)
+    sizes = []
+    for tick in range(20):
+        world.store(blocks("gpu", gpus, start=BEGIN + timedelta(seconds=5 * tick), ticks=1))
+        sizes += world.rows("SELECT pg_relation_size('gpu_latest'), pg_indexes_size('gpu_latest')")
+    world.close()
+    assert sizes[-1] == sizes[4]
 
 
 KEPT = Kept(samples=14, packed_after=1, minutes=30, hours=400)
