@@ -80,7 +80,7 @@ KINDS: Mapping[RuleKind, Kind] = MappingProxyType(
         ),
         # What a busy server that is well is bound by (memory bandwidth, arithmetic) needs nobody.
         RuleKind.BOTTLENECK: replace(
-            _kind("something binds an inference server that can be helped", f"{_SERVER} gpu bottleneck", _WARNING,
+            _kind("something binds an inference server that can be helped", f"{_SERVER} bottleneck", _WARNING,
                   300, 300),
             matchers={"bottleneck": "throttled_or_faulty_gpu|kv_capacity_bound|prefix_cache_miss|batch_limited|"
                                     "network_or_client|communication_bound|host_bound|queue_bound"},

@@ -218,6 +218,8 @@ def _bottleneck(rule: AlertRule, facts: Facts) -> Iterator[Finding]:
     asked = rule.matchers.get("bottleneck", "*")
     classes = [b for b in _BINDING if asked == "*" or b.value in asked.split("|")]
     for bound in facts.bound:
+        if bound.entity.kind is not EntityKind.INFERENCE_SERVER:
+            continue  # what a GPU alone can be bound by that can be helped, it has rules of its own for
         labels, known = _named(bound), _is_known(bound, facts)
         for bottleneck in classes:
             is_so = bound.bottleneck is bottleneck

@@ -267,3 +267,4 @@ def test_a_gpu_that_no_server_has_can_be_stuck() -> None:
     (finding,) = found(usual_rule(RuleKind.STUCK_COLLECTIVE), facts)
     assert finding.is_so
     assert finding.labels["gpu"] == "GPU-1"
+    assert found(usual_rule(RuleKind.BOTTLENECK), facts) == []
