@@ -63,7 +63,7 @@ KEPT: dict[str, Any] = {
     "properties": {
         "recommendation_id": {"type": "integer"},
         "state": {"enum": [state.value for state in RecommendationState]},
-        "subject_kind": {"enum": ["server", "service", "fleet"]}, "subject": TEXT,
+        "subject_kind": {"enum": ["server", "service", "fleet", "cache"]}, "subject": TEXT,
         "server_id": {"type": ["integer", "null"]},
         "made_at": TIME, "found_at": TIME, "expires_at": TIME, "decided_at": TIME, "decided_by": MAYBE_TEXT,
         "reason": MAYBE_TEXT, "saved_usd_per_month": {"type": ["number", "null"]}, "gain_ratio": NUMBER,
