@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from control_plane.model.errors import LeaseLost, OptiInfraError
+from control_plane.rollouts import machine
 from control_plane.rollouts.running import Runner
 from control_plane.runtime.clock import Clock
 from control_plane.storage.rollouts import RolloutStore, StoredRollout
@@ -85,3 +86,5 @@ class Driver:
         rollout = await runner.turn(claimed.rollout, claimed.version)
         if rollout.state != claimed.rollout.state:
             log.info("rollout %s of %s is %s: %s", rollout_id, rollout.target, rollout.state, rollout.because)
+        if rollout.state in machine.ENDED:
+            self._runners.pop(rollout_id, None)
