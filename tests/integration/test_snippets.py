@@ -40,6 +40,7 @@ NOT_RUN = (
     (r"^optiinfra record incident\.rec$", "runs until it is stopped; with --seconds it is run"),
     (r"^optiinfra replay incident\.rec( --speed 10| --keep-times)?$", "takes as long as the recording, or is too old"),
     (r"^optiinfra join-token$", "tests/integration/test_trust.py: needs a door that asks for certificates"),
+    (r"^optiinfra explain", "tests/unit/control_plane/terminal/test_advice.py: needs a recommendation"),
     (r"^optiinfra load", "tests/integration/trials: needs an inference server"),
     (r"^curl -N", "tests/integration/api/test_api_alerts.py: a stream without end"),
     (r"CONTROL_PLANE", "tests/integration/test_rest_door.py: needs a certificate"),
