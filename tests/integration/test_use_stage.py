@@ -197,8 +197,8 @@ def test_a_gpu_belongs_to_the_server_whose_processes_are_on_it(world: World) -> 
     assert owner == {
         "allocated": True, "model": "llama", "namespace": "team-a", "pod": "llm-0", "server_id": SERVER,
     }  # fmt: skip
-    # Requests are being worked on and the GPU stands still.
-    assert uses(world.total("gpu", START, START + SLOT)[GPU_1]) == pytest.approx({Cause.HOST_STARVED: 300.0})
+    # Requests are counted as running for five minutes, and the GPU does nothing.
+    assert uses(world.total("gpu", START, START + SLOT)[GPU_1]) == pytest.approx({Cause.STALLED: 300.0})
 
 
 @pytest.mark.slow

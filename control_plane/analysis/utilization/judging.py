@@ -170,7 +170,7 @@ def _call_alternating(looks: Looks, activity: Codes, duty: Numbers) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Runs:
+class Runs:
     """Stretches of neighbouring looks that are alike: where each begins, how many looks, how long."""
 
     of_look: npt.NDArray[np.int64]  # (n,), which run a look is in
@@ -178,7 +178,8 @@ class _Runs:
     seconds: Numbers
 
 
-def _runs(looks: Looks, breaks: Flags) -> _Runs:
+def runs_of(looks: Looks, breaks: Flags) -> Runs:
+    """This will divide looks into runs: one begins at each of `breaks`, at a GPU's first look, and after a gap."""
     begins = breaks | ~_together(looks)
     of_look = np.cumsum(begins) - 1
     starts = np.flatnonzero(begins)
@@ -187,7 +188,7 @@ def _runs(looks: Looks, breaks: Flags) -> _Runs:
     seconds = (looks.taken_at_us[ends] - looks.taken_at_us[starts]) / SECOND_US
     # The first look speaks for the time before it too.
     seconds = seconds * np.where(counts > 1, counts / np.maximum(counts - 1, 1), 0.0)
-    return _Runs(of_look=of_look, looks=counts, seconds=seconds)
+    return Runs(of_look=of_look, looks=counts, seconds=seconds)
 
 
 def _call_tiny_kernels(looks: Looks, activity: Codes) -> None:
@@ -197,7 +198,7 @@ def _call_tiny_kernels(looks: Looks, activity: Codes) -> None:
         return
     breaks = np.ones(len(looks), bool)
     breaks[1:] = starved[1:] != starved[:-1]
-    runs = _runs(looks, breaks)
+    runs = runs_of(looks, breaks)
     brief = (runs.looks < LAUNCH_LOOKS) | (runs.seconds < LAUNCH_SECONDS)
     # A single look a minute apart says as much as many close together.
     brief &= runs.seconds < LAUNCH_LOOKS * LAUNCH_SECONDS * 5
@@ -211,7 +212,7 @@ def _call_stuck(looks: Looks, activity: Codes, sm: Numbers) -> None:
         return
     breaks = np.ones(len(looks), bool)
     breaks[1:] = (stalled[1:] != stalled[:-1]) | (np.abs(sm[1:] - sm[:-1]) > SPINNING_MOVES)
-    runs = _runs(looks, breaks)
+    runs = runs_of(looks, breaks)
     lasting = (runs.looks >= STUCK_LOOKS) & (runs.seconds >= STUCK_SECONDS)
     spins = stalled & (sm > 0) & lasting[runs.of_look]
     activity[spins] = CODES[Activity.STUCK]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from control_plane.analysis.utilization.judging import ACTIVITIES, CODES, WHOLE_SHARE, Judged
+from control_plane.analysis.utilization.judging import ACTIVITIES, CODES, WHOLE_SHARE, Judged, runs_of
 from control_plane.analysis.utilization.looks import SECOND_US, Flags, Looks, Numbers, Spans
 from control_plane.model.activity import Activity
 from control_plane.model.use import Cause
@@ -19,6 +19,10 @@ Causes = npt.NDArray[np.int64]
 
 # A CUDA context takes some 0.5 GiB, and a monitor may hold one: from here on it is somebody's data.
 HELD_BYTES = 1e9
+
+# Gaps that a host leaves between kernels are of milliseconds. A GPU that does nothing at all for so long, while its
+# server counts requests as running, does not wait for the next kernel.
+STILL_SHARE, STILL_SECONDS = 0.005, 10.0
 
 # What time in which work ran went into.
 _BUSY: Mapping[Activity, Cause] = {
@@ -85,12 +89,22 @@ def _rest(looks: Looks, judged: Judged, allocated: Mapping[int, bool | None]) ->
     given = np.array([_given(allocated.get(int(gpu))) for gpu in looks.gpu_ids], np.int8).reshape(len(looks))
     choices: tuple[tuple[Flags, Cause], ...] = (
         (judged.activity == CODES[Activity.UNKNOWN], Cause.NOT_JUDGED),
+        (waits & _still(looks, judged), Cause.STALLED),  # a server that hangs, or whose other GPUs do the work
         (waits, Cause.HOST_STARVED),  # requests are being worked on, and the GPU stands still
         (held_bytes >= HELD_BYTES, Cause.MEMORY_HELD),
         (given == 1, Cause.ALLOCATED_UNUSED),
         (np.isnan(held_bytes), Cause.NOT_JUDGED),
     )
     return np.select([w for w, _ in choices], [NUMBER[c] for _, c in choices], NUMBER[Cause.UNALLOCATED])
+
+
+def _still(looks: Looks, judged: Judged) -> Flags:
+    """This will mark looks at GPUs that did nothing for long."""
+    still = judged.duty < STILL_SHARE
+    breaks = np.ones(len(looks), bool)
+    breaks[1:] = still[1:] != still[:-1]
+    runs = runs_of(looks, breaks)
+    return np.asarray(still & (runs.seconds >= STILL_SECONDS)[runs.of_look])
 
 
 def _given(allocated: bool | None) -> int:

@@ -184,6 +184,26 @@ def test_a_gpu_that_stands_still_while_requests_are_worked_on_is_starved_and_not
         assert found.seconds == pytest.approx({Cause.WORK: 4.0, cause: 6.0})
 
 
+def test_a_gpu_that_does_nothing_for_long_while_requests_run_is_stalled_and_one_that_rests_briefly_is_not() -> None:
+    still: dict[str, float | None] = {name: 0.0 for name in FIELDS if name.endswith("ratio")}
+    still |= {"memory_used_bytes": 7e10, "requests_running_count": 3.0}
+    works = still | {"sm_active_ratio": 0.9, "graphics_active_ratio": 0.9, "gpu_utilization_ratio": 0.9,
+                     "tensor_active_ratio": 0.9}  # fmt: skip
+    for values, expected in (
+        ([works, still, still, works], {Cause.WORK: 10.0, Cause.STALLED: 10.0}),
+        ([works, still, works, works], {Cause.WORK: 15.0, Cause.HOST_STARVED: 5.0}),
+        (
+            [still | {"graphics_active_ratio": 0.02, "sm_active_ratio": 0.02}] * 4,
+            {Cause.WORK: 0.4, Cause.HOST_STARVED: 19.6},
+        ),
+        ([still | {"requests_running_count": 0.0}] * 4, {Cause.MEMORY_HELD: 20.0}),
+    ):
+        looks = fleet_looks([Gpu([5, 10, 15, 20], values, None)])
+        times = spans(looks, interval_us=5 * SECOND_US)
+        division = divided(looks, judge(looks), times, times, allocated={})
+        assert used(division, of=np.ones(4, bool), paid_seconds=20.0).seconds == pytest.approx(expected)
+
+
 # -- prices -----------------------------------------------------------------------------------------
 
 
