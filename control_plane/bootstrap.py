@@ -26,6 +26,7 @@ from control_plane.api.context import ApiContext, Doors
 from control_plane.api.remembered import Remembered
 from control_plane.api.resources.health import overall
 from control_plane.api.server import TLS_LOOK_SECONDS, RenewedCertificate, Server, check_certificate, make_server
+from control_plane.decisions.rails import RailSettings, windows_of
 from control_plane.ingest.authority import Authority
 from control_plane.ingest.enrolment import EnrolmentService
 from control_plane.ingest.listening import start_server, stop_server
@@ -221,7 +222,7 @@ async def serve(
     desk = _rollout_desk(settings, database, clock)
     driver = Driver(store=desk.store, clock=clock, runner_for=desk.runner_for)
     tests = _trial_desk(settings, database, clock, desk)
-    optimising = WorkflowDriver(database, clock, OptimiseWork(database, Dictionaries(database.engine), clock))
+    optimising = _workflows(settings, database, clock)
     context = _api_context(
         settings, handle, database, clock, service, enrolment, gate, [job.state for job in jobs], desk, tests
     )
@@ -301,6 +302,26 @@ def _api_context(
         sealer=sealer(settings),
         webhooks=webhook_policy(settings),
     )
+
+
+def _workflows(settings: Settings, database: Database, clock: Clock) -> WorkflowDriver:
+    """This will build what drives workflows. Raises ConfigurationError."""
+    work = OptimiseWork(database, Dictionaries(database.engine), clock, _rails(settings))
+    return WorkflowDriver(database, clock, work)
+
+
+def _rails(settings: Settings) -> RailSettings:
+    """This will give the limits that the operator adds to those that always hold. Raises ConfigurationError."""
+    try:
+        windows = windows_of(settings.change_windows)
+    except ValueError as error:
+        raise ConfigurationError(f"change_windows: {error}") from error
+    if settings.least_replicas > settings.most_replicas:
+        raise ConfigurationError("least_replicas is more than most_replicas; nothing satisfies that")
+    return RailSettings(
+        least_replicas=settings.least_replicas, most_replicas=settings.most_replicas,
+        most_at_once=settings.most_changed_at_once, windows=windows, budget_usd_per_month=settings.budget_usd_per_month,
+    )  # fmt: skip
 
 
 def _narrator(settings: Settings, clock: Clock) -> Narrator:

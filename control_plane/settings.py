@@ -254,6 +254,25 @@ class Settings(BaseSettings):
         validation_alias=_names("GROQ_API_KEY", own="GROQ_API_KEY"),
         description="key of the LLM that words explanations",
     )
+    least_replicas: int = Field(
+        1, ge=0, le=100_000, validation_alias=_names(own="LEAST_REPLICAS"),
+        description="that every service keeps, whatever is recommended",
+    )  # fmt: skip
+    most_replicas: int = Field(
+        1000, ge=0, le=100_000, validation_alias=_names(own="MOST_REPLICAS"), description="that a service may have"
+    )
+    most_changed_at_once: int | None = Field(
+        None, ge=1, validation_alias=_names(own="MOST_CHANGED_AT_ONCE"),
+        description="replicas of a service; never more than a quarter of them",
+    )  # fmt: skip
+    budget_usd_per_month: float | None = Field(
+        None, ge=0, allow_inf_nan=False, validation_alias=_names(own="BUDGET_USD_PER_MONTH"),
+        description="that all services' GPUs together may cost before more is ordered",
+    )  # fmt: skip
+    change_windows: str = Field(
+        "", max_length=1000, validation_alias=_names(own="CHANGE_WINDOWS"),
+        description="when anything but more capacity may begin, UTC: 22:00-04:00, Sat-Sun 08:00-18:00 (any time)",
+    )  # fmt: skip
     llm_base_url: str = Field(
         "https://api.groq.com/openai/v1",
         validation_alias=_names(own="LLM_BASE_URL"),

@@ -7,6 +7,7 @@ each other hold still.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
@@ -38,6 +39,33 @@ class Window:
         if self.since <= self.until:
             return day in self.weekdays and self.since <= at < self.until
         return (day in self.weekdays and at >= self.since) or ((day - 1) % 7 in self.weekdays and at < self.until)
+
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WINDOW = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))? )?(\d\d):(\d\d)-(\d\d):(\d\d)")
+
+
+def windows_of(text: str) -> tuple[Window, ...]:
+    """This will read windows, separated by commas: `22:00-04:00, Sat-Sun 08:00-18:00`. Raises ValueError in words."""
+    return tuple(_window_of(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _window_of(text: str) -> Window:
+    found = _WINDOW.fullmatch(text.lower())
+    if found is None or not {found[1], found[2]} <= {None, *DAYS}:
+        raise ValueError(f"{text[:40]!r} is no window; write 22:00-04:00 or Sat-Sun 08:00-18:00")
+    first, last, *clock = found.groups()
+    try:
+        since, until = time(int(clock[0]), int(clock[1])), time(int(clock[2]), int(clock[3]))
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r}: {error}") from error
+    if since == until:
+        raise ValueError(f"{text[:40]!r} is never open")
+    if first is None:
+        return Window(since=since, until=until)
+    begin, end = DAYS.index(first), DAYS.index(last or first)
+    days = range(begin, end + 1) if begin <= end else [*range(begin, 7), *range(end + 1)]
+    return Window(since=since, until=until, weekdays=frozenset(days))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

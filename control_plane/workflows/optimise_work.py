@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from control_plane.decisions import ledger
+from control_plane.decisions.policies.facts import HOURS_A_MONTH
 from control_plane.decisions.rails import RESTARTING, RailSettings, Situation, refused, waves
 from control_plane.model.decision import Kept, RecommendationState
 from control_plane.model.entity import EntityKind
@@ -135,6 +136,12 @@ class OptimiseWork:
                 unhealthy=sum(not s.serves for s in found), in_flight=0,
             )  # fmt: skip
             return refused(_change(kept), situation, self._rails)
+        costs = [
+            s.state.gpus * s.state.usd_per_gpu_hour if s.state.gpus and s.state.usd_per_gpu_hour else None
+            for s in found
+        ]
+        known = [cost for cost in costs if cost is not None]
+        spent = sum(known) * HOURS_A_MONTH if len(known) == len(costs) else None
         model = kept.subject if kept.subject_kind == "service" else _model_of(found, kept.subject_id)
         for state, members in await services(self._database, found, now):
             if state.service == model:
@@ -144,6 +151,7 @@ class OptimiseWork:
                     now=now, demand=None if newest is None else newest * per_second,
                     capacity=None if state.capacity is None else state.capacity * per_second,
                     ready=sum(m.serves for m in members), starting=0, unhealthy=state.unhealthy, in_flight=0,
+                    spent_usd_per_month=spent,
                 )  # fmt: skip
                 return refused(_change(kept), situation, self._rails)
         return NoAction(because=Because.MISSING_DATA, explanation="what it is about is not there any more")

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from control_plane.decisions.policies.scale import ServiceState, scale
-from control_plane.decisions.rails import MOST_GROWTH, RailSettings, Situation, Window, most_at_once, refused, waves
+from control_plane.decisions.rails import (
+    MOST_GROWTH,
+    RailSettings,
+    Situation,
+    Window,
+    most_at_once,
+    refused,
+    waves,
+    windows_of,
+)
 from control_plane.model.recommendation import (
     Doing,
     Effect,
@@ -87,6 +96,17 @@ def test_a_window_may_go_over_midnight() -> None:
     assert window.holds(NOW.replace(hour=3) + timedelta(days=1))
     assert not window.holds(NOW.replace(hour=3))
     assert not window.holds(NOW)
+
+
+def test_windows_are_read_as_people_write_them() -> None:
+    night, weekend = windows_of("22:00-04:00, Sat-Sun 08:00-18:00")
+    assert (night.since, night.until, night.weekdays) == (time(22), time(4), frozenset(range(7)))
+    assert weekend.weekdays == {5, 6}
+    assert windows_of("Fri-Mon 01:00-02:00")[0].weekdays == {4, 5, 6, 0}
+    assert windows_of("") == ()
+    for wrong in ("night", "25:00-26:00", "Foo 01:00-02:00", "01:00-01:00", "01:00"):
+        with pytest.raises(ValueError, match=r"window|hour|open"):
+            windows_of(wrong)
 
 
 @given(st.integers(0, 500), st.none() | st.integers(1, 50))
