@@ -143,6 +143,13 @@ def shown_in_the_document(operation_id: str) -> Any:
 
 def test_a_recommendation_is_read_with_its_evidence_and_approved(visit: Visit) -> None:
     found = shown_in_the_document("optimize_recommendations")
+    first = found["items"][0]
+    first |= {"subject": "http://127.0.0.1:8000"}
+    first["recommendation"] |= {
+        "kind": "quantize",
+        "effect": {"requests_ratio": {"low": 1.2, "high": 2.0, "expected": 1.55}},
+        "evidence": [{"name": "weights_bytes", "unit": "bytes", "means": "of weights, 16.1 GB before", "value": 5.8e9}],
+    }
     asked: list[Any] = []
 
     def approved(route: Route) -> None:
@@ -150,6 +157,7 @@ def test_a_recommendation_is_read_with_its_evidence_and_approved(visit: Visit) -
         one = found["items"].pop(0)
         route.fulfill(json=one | {"state": "approved"})
 
+    found["items"] = [first]
     visit.page.route("**/optimize/recommendations?*", lambda route: route.fulfill(json=found))
     visit.page.route("**/optimize/recommendations/*/approve", approved)
     page = visit.go("recommendations")
@@ -157,7 +165,7 @@ def test_a_recommendation_is_read_with_its_evidence_and_approved(visit: Visit) -
     expect(panel).to_contain_text("1.55×")
     expect(panel).to_contain_text("1.2× to 2×")  # never a prediction without its range
     panel.get_by_text("Evidence").click()
-    expect(panel).to_contain_text("of weights on each GPU, 16.1 GB before")
+    expect(panel).to_contain_text("of weights, 16.1 GB before")
     assert Axe().run(page).response["violations"] == []
     panel.get_by_label("Why (is kept with the decision)").fill("tested on staging")
     panel.get_by_role("button", name="Approve").click()
@@ -168,6 +176,9 @@ def test_a_recommendation_is_read_with_its_evidence_and_approved(visit: Visit) -
 
 def test_a_rollout_is_watched_and_taken_back(visit: Visit) -> None:
     running, whole = shown_in_the_document("rollout_status"), shown_in_the_document("rollout_get")
+    running["items"] = [running["items"][0] | {"target": "chat", "state": "observing", "share_percent": 5.0}]
+    requests = {"candidate_good": 8.0, "candidate_bad": 0.0, "stable_good": 105.0, "stable_bad": 0.0}
+    running["items"][0]["requests"] = requests
     asked: list[Any] = []
 
     def taken_back(route: Route) -> None:
@@ -196,7 +207,15 @@ def test_a_rollout_is_watched_and_taken_back(visit: Visit) -> None:
 
 def test_what_binds_a_server_is_said_with_its_numbers_and_what_to_do(visit: Visit) -> None:
     server, verdict = first_server(visit), shown_in_the_document("analysis_bottlenecks")
-    verdict["items"][0]["server_id"] = int(server)
+    verdict["items"] = [
+        verdict["items"][0]
+        | {
+            "server_id": int(server), "bottleneck": "hung_engine", "runner_up": "batch_limited",
+            "remedies": ["take the server out of its balancer and restart it"],
+        }
+    ]  # fmt: skip
+    numbers = {"requests_running": {"value": 3.0, "unit": "count", "means": "requests being worked on"}}
+    verdict["items"][0]["evidence"]["numbers"] = numbers
     visit.page.route("**/analysis/bottlenecks?*", lambda route: route.fulfill(json=verdict))
     expect(visit.go("servers").locator("main")).to_contain_text("hung engine")
     page = visit.go(f"servers/{server}")
@@ -211,6 +230,7 @@ def test_what_binds_a_server_is_said_with_its_numbers_and_what_to_do(visit: Visi
 
 def test_an_alert_is_taken_in_hand(visit: Visit) -> None:
     firing = shown_in_the_document("alerts")
+    firing["items"] = [firing["items"][0] | {"state": "firing", "acknowledged_at": None, "resolved_at": None}]
 
     def taken(route: Route) -> None:
         firing["items"][0] |= {"acknowledged_at": "2026-11-30T19:20:00Z", "acknowledged_by": "alice"}
