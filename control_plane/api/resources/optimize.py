@@ -15,6 +15,7 @@ from control_plane.api.context import ApiContext, Context, WhoAsks
 from control_plane.api.operations import listed, operation
 from control_plane.api.parameters import Name, OfServers, Paged, Parameters, decode_cursor
 from control_plane.api.recommendations import KEPT, OUTCOME
+from control_plane.decisions.lifecycle import may
 from control_plane.model.access import Caller
 from control_plane.model.decision import ALIVE, RecommendationState
 from control_plane.model.errors import InvalidRequest
@@ -218,8 +219,7 @@ async def _decide(
     await recommendations.expire(engine, now)
     known = await recommendations.get(engine, recommendation_id)
     changed.was({"state": known.state})
-    before = [RecommendationState.OPEN]
-    before += [RecommendationState.APPROVED] if after is RecommendationState.REJECTED else []
+    before = [state for state in RecommendationState if may(state, after)]
     kept = await recommendations.move(
         engine, recommendation_id, before=before, after=after, now=now, by=f"{caller.kind} {caller.name}",
         reason=body.reason or None if body else None,
