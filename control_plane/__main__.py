@@ -14,11 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from control_plane.bootstrap import DatabaseHandle
     from control_plane.model.errors import OptiInfraError
     from control_plane.settings import Settings
 
 OK, FAILED, USAGE_ERROR, INCONCLUSIVE = 0, 1, 2, 3
+# How long an end may take: of a start that is interrupted, and of one that serves (a pod is given a minute).
+START_END_SECONDS, END_SECONDS = 15.0, 50.0
 # The agent's own verbs: it parses their flags itself.
 AGENT_VERBS = {
     "agent": "run the node agent alone",
@@ -269,26 +273,71 @@ def allow_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
 
 
+class _Interrupts:
+    """Ctrl-C and SIGTERM while the process starts: an exception, wherever it is just then.
+
+    Python swallows that exception where it falls into one of its own hooks, as those around a fork are. So whoever has
+    come to the end of a step asks whether there was one.
+    """
+
+    def __init__(self) -> None:
+        import signal
+
+        self._came = False
+        sys.unraisablehook = self._swallowed
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for what runs in the background
+                signal.signal(number, self._interrupted)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        import signal
+
+        self._came = True
+        _end_within(START_END_SECONDS)
+        signal.default_int_handler(number, frame)
+
+    def _swallowed(self, what: sys.UnraisableHookArgs) -> None:
+        if what.exc_type is not KeyboardInterrupt:  # that one is asked for
+            sys.__unraisablehook__(what)
+
+    def check(self) -> None:
+        """This will raise KeyboardInterrupt if one came and was swallowed."""
+        if self._came:
+            raise KeyboardInterrupt
+
+
+def _end_within(seconds: float) -> None:
+    """This will end the process by force, saying where it stands, if it has not ended by itself until then.
+
+    An interrupt may fall between the taking of a lock and what would give it back; whoever needs that then waits for
+    ever. Nothing is lost: what was not committed was not acknowledged, and Postgres ends in order after its owner.
+    """
+    import faulthandler
+
+    faulthandler.dump_traceback_later(seconds, exit=True)
+
+
 def _up(settings: Settings) -> int:
     # We start the local agent beside gRPC's threads and exec at once; its fork handlers would only warn of that.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     import asyncio
-    import signal
 
     import uvloop
 
     from control_plane import bootstrap, local_agent
 
     allow_connections()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until `_serve` takes over: an end in order, as Ctrl-C
+    interrupts = _Interrupts()  # until `_serve` takes over
 
     print(_starting(settings), flush=True)
     bootstrap.check_doors(settings)
     handle = bootstrap.open_database(settings)  # on the main thread: the server ends with the thread that started it
     try:
+        interrupts.check()
         if settings.local_agent:
             local_agent.prepare(settings)
         before, after = bootstrap.migrate(handle)
+        interrupts.check()
         if before != after:
             print(f"  schema       {before or 'empty'} → {after}", flush=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -359,8 +408,13 @@ async def _serve(settings: Settings, handle: DatabaseHandle) -> None:
     own_key = secrets.token_urlsafe(32)
     stop, ready = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        _end_within(END_SECONDS)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(bootstrap.serve(settings, handle, stop, ready, own_key=own_key))
         greeting = tasks.create_task(first_look.greet(settings, ready, own_key))
