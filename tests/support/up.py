@@ -130,6 +130,8 @@ class Up:
                 [sys.executable, "-m", "control_plane", "up", *self.arguments],
                 cwd=self.folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
+                # Who runs the tests in the background hands down that Ctrl-C is ignored; a terminal does not.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
         return self
 
