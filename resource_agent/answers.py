@@ -42,7 +42,7 @@ class Answer(dict[str, Any]):
 class Page(Sequence[Answer]):
     """One page of a list: a sequence of answers, with what stands around them."""
 
-    def __init__(self, body: Mapping[str, Any], asked: Question | None = None) -> None:
+    def __init__(self, body: Mapping[str, Any], asked: Question[Page] | None = None) -> None:
         """`body` is the answer as it came, and `asked` what it answers."""
         self._asked = asked
         self.items = [Answer(item) for item in body["items"]]
@@ -67,7 +67,7 @@ class Page(Sequence[Answer]):
         """This will give the items of this page."""
         return iter(self.items)
 
-    def following(self) -> Question | None:
+    def following(self) -> Question[Page] | None:
         """This will give the question for the next page; None: this was the last."""
         if self._asked is None or self.next_cursor is None:
             return None

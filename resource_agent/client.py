@@ -42,7 +42,7 @@ class ResourceAgent(Operations):
             verify=verify,
         )  # fmt: skip
 
-    def _ask(self, asked: Question) -> Any:
+    def _ask(self, asked: Question[Any]) -> Any:
         attempt = 0
         while True:
             answer, error = None, None
@@ -108,7 +108,7 @@ class AsyncResourceAgent(AsyncOperations):
             verify=verify,
         )  # fmt: skip
 
-    async def _ask(self, asked: Question) -> Any:
+    async def _ask(self, asked: Question[Any]) -> Any:
         attempt = 0
         while True:
             answer, error = None, None
@@ -158,7 +158,7 @@ class AsyncResourceAgent(AsyncOperations):
         await self.close()
 
 
-def _read(asked: Question, answer: httpx2.Response) -> Any:
+def _read(asked: Question[Any], answer: httpx2.Response) -> Any:
     kind = answer.headers.get("content-type", "")
     body: Any = answer.text
     if "json" in kind:
@@ -172,7 +172,7 @@ def _read(asked: Question, answer: httpx2.Response) -> Any:
     return found
 
 
-def _given_up(asked: Question, answer: httpx2.Response | None, error: httpx2.TransportError | None) -> Any:
+def _given_up(asked: Question[Any], answer: httpx2.Response | None, error: httpx2.TransportError | None) -> Any:
     if answer is not None:
         return _read(asked, answer)
     raise NoAnswer(f"no control plane answers ({type(error).__name__}: {error}); is base_url right?") from error

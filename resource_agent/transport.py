@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from resource_agent.answers import Answer, Page
@@ -23,12 +23,14 @@ LONGEST_ASKED_PAUSE_SECONDS = 60.0
 # Nothing was done, or the Idempotency-Key makes sure that it is done once.
 PASSING = frozenset({429, 502, 503, 504})
 
+T_co = TypeVar("T_co", covariant=True)
+
 Sent = str | int | float | bool | None  # as httpx2 has it; all are texts here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked, whoever asks it."""
+class Question(Generic[T_co]):
+    """What is asked, whoever asks it, and of what kind its answer is."""
 
     method: str
     path: str
@@ -60,7 +62,7 @@ def question(
     if_match: str | None = None,
     writes: bool = False,
     listed: bool = False,
-) -> Question:
+) -> Question[Any]:
     """This will put a question together. One that `writes` gets an Idempotency-Key, so that it may be tried again."""
     filled = template
     for name, value in (path or {}).items():
@@ -91,7 +93,7 @@ def pause_seconds(attempt: int, retry_after: str | None) -> float | None:
     return random.uniform(0, min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempt))  # noqa: S311 - spreads, hides nothing
 
 
-def understood(asked: Question, status: int, content_type: str, body: Any) -> Any:
+def understood(asked: Question[Any], status: int, content_type: str, body: Any) -> Any:
     """This will turn what came back into an answer. Raises Refused."""
     if status >= 400:
         raise Refused(status, body if isinstance(body, dict) else {"detail": str(body)[:200]})

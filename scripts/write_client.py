@@ -1,11 +1,12 @@
-"""Writes resource_agent/operations.py from the API's description. Run by `make openapi`; a test compares."""
+"""Writes the Python client's questions, and its methods, from the API's description. Run by `make openapi`; a test
+compares.
+"""
 
 from __future__ import annotations
 
 import keyword
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import orjson
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "resource_agent" / "operations.py"
+CLIENT = ROOT / "resource_agent"
 DESCRIPTION = ROOT / "tests" / "golden" / "openapi.json"
 KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "object": "Mapping[str, Any]"}
 # Names under which people have these in scripts; each appears with its operation.
@@ -25,20 +26,23 @@ PUBLISHED = {
     "optimize_lmcache": ("post", "/lmcache/optimize"),
 }
 STREAM = "/events"  # it has no end, and a method returns
-HEAD = '''"""Every operation of the API as a method. Written by `make openapi` from its description; do not edit."""
+QUESTIONS_HEAD = '''"""Questions about {noun}. Written by `make openapi` from the API's description; do not edit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from resource_agent.answers import Answer, Page
 from resource_agent.transport import Question, question
 '''
-ASK = {
-    "": "    def _ask(self, asked: Question) -> Any:\n        raise NotImplementedError\n",
-    "async ": "    async def _ask(self, asked: Question) -> Any:\n        raise NotImplementedError\n",
-}
+CLASSES_HEAD = '''"""Every operation of the API as a method. Written by `make openapi`; do not edit."""
+
+from __future__ import annotations
+
+from resource_agent import questions
+from resource_agent.methods import awaited, waiting
+'''
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +106,14 @@ def _answer(described: Mapping[str, Any]) -> str:
     return "Page" if "items" in content["schema"].get("properties", {}) else "Answer"
 
 
-def _method(
-    name: str, http: str, path: str, described: Mapping[str, Any], schemas: Mapping[str, Any], word: str
-) -> str:
+def _function(name: str, http: str, path: str, described: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     parameters = sorted(_parameters(described, schemas), key=lambda p: (p.place != "path", not p.required))
     headers = {entry["name"] for entry in described.get("parameters", []) if entry["in"] == "header"}
     positional = [p for p in parameters if p.place == "path" or p.place == "whole body"]
     named = [p.declared for p in parameters if p not in positional]
     named += ["idempotency_key: str | None = None"] * ("Idempotency-Key" in headers)
     named += ["if_match: str | None = None"] * ("If-Match" in headers)
-    signature = ", ".join(["self", *(p.declared for p in positional), *(["*", *named] if named else [])])
+    signature = ", ".join([*(p.declared for p in positional), *(["*", *named] if named else [])])
     given = _answer(described)
     arguments = [f'"{http.upper()}", "{path}"']
     for place in ("path", "query", "body"):
@@ -123,40 +125,60 @@ def _method(
     arguments += ["if_match=if_match"] * ("If-Match" in headers)
     arguments += ["listed=True"] * (given == "Page")
     summary = described["summary"].rstrip(".")
-    asked = f"{'await ' if word else ''}self._ask(question({', '.join(arguments)}))"
     return (
-        f"    {word}def {name}({signature}) -> {given}:\n"
-        f'        """{summary}: {http.upper()} {path}."""\n'
-        f'        return cast("{given}", {asked})\n'
+        f"def {name}({signature}) -> Question[{given}]:\n"
+        f'    """{summary}: {http.upper()} {path}."""\n'
+        f"    return question({', '.join(arguments)})\n"
     )
 
 
-def render(document: Mapping[str, Any]) -> str:
-    """This will give the text of the module, before it is put into shape."""
+def render(document: Mapping[str, Any]) -> dict[Path, str]:
+    """This will give the text of every module: one for each noun of the API, their list, and the two classes."""
     schemas = document["components"]["schemas"]
-    out = [HEAD]
-    for class_name, word in (("Operations", ""), ("AsyncOperations", "async ")):
-        out.append(f'\n\nclass {class_name}:\n    """One method for each operation."""\n\n{ASK[word]}')
-        for path, methods in document["paths"].items():
-            for http, described in methods.items():
-                if path == STREAM:
-                    continue
-                names = [described["operationId"]]
-                names += [name for name, where in PUBLISHED.items() if where == (http, path)]
-                out += ["\n" + _method(name, http, path, described, schemas, word) for name in names]
-    return "".join(out)
+    functions: dict[str, list[str]] = {}
+    methods: list[tuple[str, str]] = []  # a method's name, and the function that it is made of
+    for path, operations in document["paths"].items():
+        for http, described in operations.items():
+            if path == STREAM:
+                continue
+            noun, name = described["tags"][0].replace(" ", "_"), described["operationId"]
+            functions.setdefault(noun, []).append(_function(name, http, path, described, schemas))
+            published = [known for known, where in PUBLISHED.items() if where == (http, path)]
+            methods += [(each, f"questions.{noun}.{name}") for each in (name, *published)]
+    folder, names = CLIENT / "questions", sorted(functions)
+    listed = ", ".join(names)
+    out = {
+        folder / f"{noun}.py": QUESTIONS_HEAD.format(noun=noun.replace("_", " ")) + "\n\n".join(["", *texts])
+        for noun, texts in functions.items()
+    }
+    out[folder / "__init__.py"] = (
+        '"""What can be asked, a module for each noun of the API. Written by `make openapi`; do not edit."""\n\n'
+        f"from resource_agent.questions import {listed}\n\n__all__ = {names!r}\n"
+    )
+    classes = [CLASSES_HEAD]
+    for class_name, made_by in (("Operations", "waiting"), ("AsyncOperations", "awaited")):
+        entries = "".join(f"    {name} = {made_by}({source})\n" for name, source in methods)
+        classes.append(f'\n\nclass {class_name}:\n    """One method for each operation."""\n\n{entries}')
+    out[CLIENT / "operations.py"] = "".join(classes)
+    return {path: formatted(text, path) for path, text in out.items()}
 
 
-def formatted(text: str) -> str:
-    """This will put the module into shape."""
-    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(TARGET), "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+def formatted(text: str, path: Path) -> str:
+    """This will put a module into shape, without the imports that it does not need."""
+    for action in (["check", "--fix", "--quiet", "--select", "I,F401"], ["format"]):
+        command = [sys.executable, "-m", "ruff", *action, "--stdin-filename", str(path), "-"]
+        text = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+    return text
 
 
 def main() -> None:
-    """This will write it."""
-    TARGET.write_text(formatted(render(orjson.loads(DESCRIPTION.read_bytes()))), encoding="utf-8")
-    sys.stdout.write(textwrap.shorten(f"{TARGET} written", 200) + "\n")
+    """This will write them, and take away what the API has no longer."""
+    modules = render(orjson.loads(DESCRIPTION.read_bytes()))
+    (CLIENT / "questions").mkdir(exist_ok=True)
+    for path, text in modules.items():
+        path.write_text(text, encoding="utf-8")
+    for path in set((CLIENT / "questions").glob("*.py")) - modules.keys():
+        path.unlink()
 
 
 if __name__ == "__main__":

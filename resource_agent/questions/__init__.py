@@ -1,0 +1,41 @@
+"""What can be asked, a module for each noun of the API. Written by `make openapi`; do not edit."""
+
+from resource_agent.questions import (
+    administration,
+    alerts,
+    analysis,
+    configuration,
+    cost,
+    gpu,
+    health,
+    inference,
+    inference_metrics,
+    lmcache,
+    nodes,
+    optimisation,
+    rollouts,
+    slo,
+    system,
+    tests,
+    workflows,
+)
+
+__all__ = [
+    "administration",
+    "alerts",
+    "analysis",
+    "configuration",
+    "cost",
+    "gpu",
+    "health",
+    "inference",
+    "inference_metrics",
+    "lmcache",
+    "nodes",
+    "optimisation",
+    "rollouts",
+    "slo",
+    "system",
+    "tests",
+    "workflows",
+]
