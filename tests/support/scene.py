@@ -29,6 +29,7 @@ from node_agent.clock import Instant
 from node_agent.model import Outcome, Reason, Tick, Value
 from tests.fakes.clock import START, FakeClock, FakeNodeClock
 from tests.support import fleet, judged
+from tests.support.agent_links import ingesting, linked
 from tests.support.fleet import GIB, HOST, NODE_KEY, Row, entity, histogram, report, tick
 from tests.support.gates import OWN_KEY
 from tests.support.rest import context_of
@@ -217,7 +218,7 @@ def _times(node: int, k: int, slow: float) -> list[float]:
 async def _play(address: str, clock: FakeNodeClock, scene: Scene, node: int) -> None:
     ticks = scene.ticks if node < 3 else SHORT
     last = 120.0 if scene.is_silent(node) else 2.0
-    async with fleet.linked(address, clock, node_name(node)) as link:
+    async with linked(address, clock, node_name(node)) as link:
         ages = [last + STEP_SECONDS * k for k in reversed(range(ticks))]
         made = [scene.tick(node, age, fleet.before(clock.now(), age)) for age in ages]
         assert not await link.committed(await link.send(made))
@@ -226,7 +227,7 @@ async def _play(address: str, clock: FakeNodeClock, scene: Scene, node: int) -> 
 async def _fill(url: str, scene: Scene, clock: FakeClock) -> None:
     database = Database(url)
     true = FakeNodeClock(clock)
-    async with fleet.ingesting(database, clock) as (_, address):
+    async with ingesting(database, clock) as (_, address):
         for node in range(scene.nodes):
             await _play(address, true, scene, node)
     if scene.servers:

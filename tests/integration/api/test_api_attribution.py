@@ -18,7 +18,8 @@ from node_agent.host.ownership import Ownership, ProcessFacts
 from node_agent.model import Entity, EntityKind, Reason, Sample, Tick, Value
 from optiinfra.catalogue import TABLES
 from tests.fakes.clock import FakeClock, FakeNodeClock
-from tests.support.fleet import before, ingesting, linked
+from tests.support.agent_links import ingesting, linked
+from tests.support.fleet import before
 from tests.support.rest import Api, client_of, context_of
 
 METRICS = ["/metrics/latency", "/metrics/throughput", "/metrics/gpu", "/metrics/tokens", "/metrics/memory"]

@@ -13,6 +13,7 @@ from control_plane.storage.session import Database
 from node_agent.model import EntityKind, Sample, Tick, Value
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support import fleet
+from tests.support.agent_links import ingesting, linked
 from tests.support.fleet import A100, GIB, GPU_0, GPU_1
 from tests.support.rest import Api
 
@@ -157,7 +158,10 @@ async def recorded(empty_api: Api, database: Database, clock: FakeClock) -> Asyn
         at = fleet.before(node.now(), 60.0 * (len(rows) - number))
         sample = Sample(table="gpu", entity=(EntityKind.GPU, "GPU-recorded"), values=_recorded(row))
         ticks.append(Tick(taken_at=at, entities=[], samples=[sample], reports=[fleet.report("gpu")]))
-    async with fleet.ingesting(database, clock) as (_, address), fleet.linked(address, node, "h200") as link:
+    async with (
+        ingesting(database, clock) as (_, address),
+        linked(address, node, "h200") as link,
+    ):
         await link.committed(await link.send(ticks))
     yield empty_api
 

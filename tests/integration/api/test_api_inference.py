@@ -13,6 +13,7 @@ from node_agent.model import Reason, Value
 from optiinfra.catalogue import TABLES
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support import fleet
+from tests.support.agent_links import ingesting, linked
 from tests.support.fleet import GONE_URL, GPU_0, LLAMA, QWEN, QWEN_URL, RESTART_TICK, SGLANG_URL, URL, entity
 from tests.support.rest import Api
 
@@ -204,7 +205,10 @@ async def test_a_histogram_that_appears_later_does_not_count_the_counters_twice(
             values |= dict.fromkeys(names, Reason.NOT_EXPOSED)
         server = entity("inference", URL, engine="vllm", model=LLAMA, state="up")
         ticks.append(fleet.tick(fleet.before(node.now(), age), [server], [("inference", URL, values)]))
-    async with fleet.ingesting(database, clock) as (_, address), fleet.linked(address, node, "fresh") as link:
+    async with (
+        ingesting(database, clock) as (_, address),
+        linked(address, node, "fresh") as link,
+    ):
         await link.committed(await link.send(ticks))
     item = await empty_api.one("/metrics/throughput")
     assert item["covered_seconds"] == 100.0

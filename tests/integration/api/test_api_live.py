@@ -12,7 +12,8 @@ from control_plane.storage.session import Database
 from optiinfra.telemetry.v1 import command_pb2, link_pb2
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support import fleet
-from tests.support.fleet import Link, Row
+from tests.support.agent_links import Link, ingesting, linked
+from tests.support.fleet import Row
 from tests.support.rest import Api, client_of, context_of
 
 
@@ -21,11 +22,11 @@ async def _connected(database: Database, clock: FakeClock) -> AsyncIterator[tupl
     """The API, and an agent called live that has sent one tick."""
     node = FakeNodeClock(clock)
     async with AsyncExitStack() as stack:
-        service, address = await stack.enter_async_context(fleet.ingesting(database, clock))
+        service, address = await stack.enter_async_context(ingesting(database, clock))
         api = await stack.enter_async_context(client_of(context_of(database, clock, service)))
-        async with fleet.linked(address, node, "asleep"):
+        async with linked(address, node, "asleep"):
             pass  # introduced once, and not connected any more
-        link = await stack.enter_async_context(fleet.linked(address, node, "live"))
+        link = await stack.enter_async_context(linked(address, node, "live"))
         await link.committed(await link.send([_tick(node)]))
         yield api, link, node
 

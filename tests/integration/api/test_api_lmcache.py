@@ -8,7 +8,7 @@ from pathlib import Path
 from control_plane.storage.session import Database
 from node_agent.model import Tick
 from tests.fakes.clock import FakeClock, FakeNodeClock
-from tests.support.fleet import ingesting, linked
+from tests.support.agent_links import ingesting, linked
 from tests.support.rest import Api, problem_of, unexplained
 from tests.unit.node_agent.test_engine_collector import collector, engine
 

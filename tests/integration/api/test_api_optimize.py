@@ -26,6 +26,7 @@ from optiinfra.catalogue import TABLES
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.fakes.language_model import LanguageModel, serving
 from tests.support import fleet
+from tests.support.agent_links import ingesting, linked
 from tests.support.postgres import PostgresForTests
 from tests.support.rest import Api, client_of, context_of, problem_of
 
@@ -54,7 +55,10 @@ async def _play(url: str) -> None:
     clock, database = FakeClock(), Database(url)
     node_clock = FakeNodeClock(clock)
     try:
-        async with fleet.ingesting(database, clock) as (_, address), fleet.linked(address, node_clock, "solo") as link:
+        async with (
+            ingesting(database, clock) as (_, address),
+            linked(address, node_clock, "solo") as link,
+        ):
             made = []
             for look in looks:
                 age = (looks[-1].taken_at - look.taken_at).total_seconds() + 2.0

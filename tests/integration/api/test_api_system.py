@@ -7,6 +7,7 @@ import pytest
 from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock, FakeNodeClock
 from tests.support import fleet
+from tests.support.agent_links import ingesting, linked
 from tests.support.fleet import GIB, Row, entity
 from tests.support.rest import Api
 
@@ -79,13 +80,13 @@ async def test_one_hosts_many_interfaces_do_not_push_out_anothers(
 ) -> None:
     node = FakeNodeClock(clock)
     many = [f"veth{number}" for number in range(200)]
-    async with fleet.ingesting(database, clock) as (_, address):
+    async with ingesting(database, clock) as (_, address):
         for name, interfaces in (("crowded", many), ("plain", ["eth0"])):
             rows: list[Row] = [("host", "node", fleet.host(1))]
             # Of the crowded host only the last one is still there: it must be among those shown.
             old = [entity("network", key) for key in interfaces[:-1]]
             rows.append(("network", interfaces[-1], fleet.network(1)))
-            async with fleet.linked(address, node, name) as link:
+            async with linked(address, node, name) as link:
                 await link.committed(await link.send([fleet.tick(node.now(), old, rows)]))
     crowded, plain = await empty_api.items("/system/network")
     assert len(crowded["interfaces"]) == 64
@@ -145,7 +146,7 @@ async def test_a_number_beyond_64_bits_in_an_agents_description_can_be_shown(
     gpu = entity("gpu", "GPU-odd", serial=10**30, processes=[{"pid": [1]}, "nonsense", {"pid": None}])
     server = entity("inference", fleet.URL, model=["not", "a", "name"], pid="1", pids=[[1], None])
     rows: list[Row] = [("gpu", "GPU-odd", fleet.gpu_0(1)), ("inference", fleet.URL, fleet.vllm_alpha(1))]
-    async with fleet.ingesting(database, clock) as (_, address), fleet.linked(address, node, "odd") as link:
+    async with ingesting(database, clock) as (_, address), linked(address, node, "odd") as link:
         await link.committed(await link.send([fleet.tick(node.now(), [gpu, server], rows)]))
     assert (await empty_api.get("/nodes/odd"))["gpus"][0]["attributes"]["serial"] == 10**30
     assert (await empty_api.one("/metrics/gpu"))["gpus"] is None

@@ -15,6 +15,7 @@ from control_plane.storage import moments, use
 from control_plane.storage.session import Database
 from tests.fakes.clock import FakeClock
 from tests.support import fleet, judged
+from tests.support.agent_links import ingesting
 from tests.support.postgres import PostgresForTests
 from tests.support.rest import Api, client_of, context_of
 
@@ -32,7 +33,7 @@ def demand(days: int) -> np.ndarray:
 async def fill(database: Database) -> None:
     """Fifteen days of demand up to now of a model's server; and of one that is hardly asked."""
     clock = FakeClock()
-    async with fleet.ingesting(database, clock) as (_, address):
+    async with ingesting(database, clock) as (_, address):
         await fleet.play_fleet(address, clock)
     until_us = moments.to_us(fleet.NOW)
     requests = demand(DAYS)
