@@ -15,12 +15,12 @@ from control_plane.alerts.facts import Facts
 from control_plane.alerts.kinds import usual_rules
 from control_plane.alerts.suppression import suppressed
 from control_plane.model.alert import Alert, AlertConfiguration, AlertRule, AlertState, Finding, Group
-from control_plane.model.errors import LeaseLost
 from control_plane.runtime.jobs import Report
 from control_plane.stages.alert_facts import FactReader
-from control_plane.storage import alert_configuration, alert_outbox, alerts, leases
+from control_plane.storage import alert_configuration, alert_outbox, alerts
+from control_plane.storage.leading import LeadingJob
 from control_plane.storage.leases import Lease
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage.session import Database, SyncConnection
 
 NAME = "alerts"
 LEASE_LIFETIME = timedelta(seconds=20)
@@ -38,44 +38,19 @@ class Outcome:
     dropped: list[int] = field(default_factory=list)  # that never fired
 
 
-class AlertJob:
+class AlertJob(LeadingJob):
     """Judges by the rules. Owned by one thread at a time."""
+
+    name, lease_lifetime = NAME, LEASE_LIFETIME
 
     def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime], url: str) -> None:
         """`holder` names this replica, `now` is its clock; `url` is where people reach it."""
-        self._database = database
-        self._holder = holder
-        self._now = now
+        super().__init__(database, holder=holder, now=now)
         self._url = url
-        self._connection: SyncConnection | None = None
         self._facts = FactReader()
         self._cleaned_at: datetime | None = None
 
-    def work(self) -> Report:
-        """This will do one look. Raises StorageUnavailable when the database does not play along."""
-        try:
-            with storage_errors():
-                return self._step(self._open())
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """This will let the connection go; the lease ends by itself."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def _open(self) -> SyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(autocommit=True)
-        return self._connection
-
-    def _step(self, connection: SyncConnection) -> Report:
-        now = self._now()
-        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
-        if lease is None:
-            return Report(leading=False, more=False)
+    def _step(self, connection: SyncConnection, lease: Lease, now: datetime) -> Report:
         configuration = alert_configuration.current(connection) or AlertConfiguration(rules=usual_rules())
         rules = [rule for rule in configuration.rules if rule.is_enabled]
         facts = self._facts.read(connection, rules, now)
@@ -91,9 +66,7 @@ class AlertJob:
         self, connection: SyncConnection, lease: Lease, configuration: AlertConfiguration, rules: Sequence[AlertRule],
         facts: Facts,
     ) -> int:  # fmt: skip
-        with connection.transaction():
-            if not leases.still_mine(connection, lease):
-                raise LeaseLost(f"another replica has taken {lease.name} over")
+        with self._under(connection, lease):
             before = alerts.unsettled(connection)
             found = found_by_rule(rules, facts)
             so = [f for rule in rules for f, finding in found[rule.name].items() if finding.is_so]

@@ -5,20 +5,19 @@ What is due follows from what is stored, as in the rollup job: a replica that di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from control_plane.model.errors import LeaseLost
 from control_plane.runtime.jobs import Report
 from control_plane.stages import findings, hosts
 from control_plane.stages import use as summing
 from control_plane.stages.forecasts import PLANS, Keeper
 from control_plane.storage import findings as kept
-from control_plane.storage import leases, moments, partitions, use
+from control_plane.storage import moments, partitions, use
+from control_plane.storage.leading import LeadingJob
 from control_plane.storage.leases import Lease
 from control_plane.storage.rollups import marks
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage.session import Database, SyncConnection
 
 NAME = "analysis"
 LEASE_LIFETIME = timedelta(seconds=60)
@@ -32,44 +31,19 @@ _MICROSECOND, DAY_US = timedelta(microseconds=1), 86_400_000_000
 USE, BEGAN = use.USE, "use began"
 
 
-class AnalysisJob:
+class AnalysisJob(LeadingJob):
     """Does what is due. Owned by one thread at a time."""
+
+    name, lease_lifetime = NAME, LEASE_LIFETIME
 
     def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime], hours_kept: timedelta) -> None:
         """`holder` names this replica; `now` is the control plane's clock; hours of use are kept for `hours_kept`."""
-        self._database = database
-        self._holder = holder
-        self._now = now
+        super().__init__(database, holder=holder, now=now)
         self._hours_kept = hours_kept
-        self._connection: SyncConnection | None = None
         self._keepers = [Keeper(plan) for plan in PLANS]
         self._token: int | None = None
 
-    def work(self) -> Report:
-        """This will do one step. Raises StorageUnavailable when the database does not play along."""
-        try:
-            with storage_errors():
-                return self._step(self._open())
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """This will let the connection go; the lease ends by itself."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def _open(self) -> SyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(autocommit=True)
-        return self._connection
-
-    def _step(self, connection: SyncConnection) -> Report:
-        now = self._now()
-        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
-        if lease is None:
-            return Report(leading=False, more=False)
+    def _step(self, connection: SyncConnection, lease: Lease, now: datetime) -> Report:
         come = use.progress(connection)
         if USE not in come:
             come = self._begin(connection, now)
@@ -169,11 +143,3 @@ class AnalysisJob:
         use.drop_before(connection, "server", "slot", now - SERVER_SLOTS_KEPT)
         for of in ("gpu", "server"):
             use.drop_before(connection, of, "hour", now - self._hours_kept)
-
-    @contextmanager
-    def _under(self, connection: SyncConnection, lease: Lease) -> Iterator[None]:
-        """This will run a transaction that only commits if the lease is still ours."""
-        with connection.transaction():
-            if not leases.still_mine(connection, lease):
-                raise LeaseLost(f"another replica has taken {lease.name} over")
-            yield

@@ -16,15 +16,15 @@ from control_plane.analysis.bottlenecks.timeline import RECENT
 from control_plane.analysis.utilization.owners import owners
 from control_plane.model.bottleneck import Bottleneck, Spell
 from control_plane.model.entity import Entity, EntityKind
-from control_plane.model.errors import LeaseLost
 from control_plane.model.sample import Reading
 from control_plane.runtime.jobs import Report
-from control_plane.storage import bottlenecks, entities, leases, moments, sample_rows
+from control_plane.storage import bottlenecks, entities, moments, sample_rows
+from control_plane.storage.leading import LeadingJob
 from control_plane.storage.leases import Lease
 from control_plane.storage.newest import NewestReader
 from control_plane.storage.sample_rows import Stretch
 from control_plane.storage.server_looks import MOST_LOOKS, LookReader
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage.session import Database, SyncConnection
 
 NAME = "bottlenecks"
 LEASE_LIFETIME = timedelta(seconds=30)
@@ -54,17 +54,16 @@ HISTOGRAMS = (
 _OVER = frozenset({"gone", "not_watched"})
 
 
-class BottleneckJob:
+class BottleneckJob(LeadingJob):
     """Follows and keeps. Owned by one thread at a time."""
+
+    name, lease_lifetime = NAME, LEASE_LIFETIME
 
     def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime]) -> None:
         """`holder` names this replica; `now` is the control plane's clock."""
-        self._database = database
-        self._holder = holder
-        self._now = now
+        super().__init__(database, holder=holder, now=now)
         self._reader = LookReader(SCALARS, HISTOGRAMS)
         self._health = NewestReader("gpu_health", ["nvlink_links_active_count", "nvlink_link_speed_bytes_per_second"])
-        self._connection: SyncConnection | None = None
         self._token: int | None = None
         self._followed: dict[int, Following] = {}
         self._cursor: dict[int, datetime] = {}
@@ -77,32 +76,10 @@ class BottleneckJob:
         self._written_at: datetime | None = None
         self._cleaned_at: datetime | None = None
 
-    def work(self) -> Report:
-        """This will do one step. Raises StorageUnavailable when the database does not play along."""
-        try:
-            with storage_errors():
-                return self._step(self._open())
-        except BaseException:
-            self.close()
-            raise
+    def _lost(self) -> None:
+        self._token = None
 
-    def close(self) -> None:
-        """This will let the connection go, and all that was not written down; the lease ends by itself."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._token = None
-
-    def _open(self) -> SyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(autocommit=True)
-        return self._connection
-
-    def _step(self, connection: SyncConnection) -> Report:
-        now = self._now()
-        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
-        if lease is None:
-            self._token = None
-            return Report(leading=False, more=False)
+    def _step(self, connection: SyncConnection, lease: Lease, now: datetime) -> Report:
         if self._token != lease.token:
             self._begin(connection, now)
             self._token = lease.token
@@ -205,9 +182,7 @@ class BottleneckJob:
         standing = {i: f.spell for i, f in self._followed.items() if f.spell is not None}
         due = {i for i, spell in standing.items() if self._is_due(spell, now)}
         open_now = [(standing[i], self._followed[i].habits) for i in due]
-        with connection.transaction():
-            if not leases.still_mine(connection, lease):
-                raise LeaseLost(f"another replica has taken {lease.name} over")
+        with self._under(connection, lease):
             bottlenecks.write(connection, closed=closed, open_now=open_now, followed=list(standing))
             if self._cleaned_at is None or now - self._cleaned_at >= CLEAN_EVERY:
                 bottlenecks.drop_before(connection, now - bottlenecks.KEPT)

@@ -24,8 +24,10 @@ from control_plane.runtime.destinations import Policy
 from control_plane.runtime.jobs import Report
 from control_plane.runtime.outbound import NotReached
 from control_plane.runtime.sealing import SealBroken, Sealer
-from control_plane.storage import alert_configuration, alert_outbox, leases
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage import alert_configuration, alert_outbox
+from control_plane.storage.leading import LeadingJob
+from control_plane.storage.leases import Lease
+from control_plane.storage.session import Database, SyncConnection
 
 log = logging.getLogger(__name__)
 
@@ -113,45 +115,20 @@ def pause(attempts: int) -> timedelta:
     return timedelta(seconds=seconds * random.uniform(0.8, 1.2))  # noqa: S311 - to be out of step, not secret
 
 
-class DeliveryJob:
+class DeliveryJob(LeadingJob):
     """Delivers. Owned by one thread at a time."""
+
+    name, lease_lifetime = NAME, LEASE_LIFETIME
 
     def __init__(
         self, database: Database, *, holder: str, now: Callable[[], datetime], sealer: Sealer, send: Send
     ) -> None:
         """`holder` names this replica, `now` is its clock; `send` takes a parcel to its webhook."""
-        self._database = database
-        self._holder = holder
-        self._now = now
+        super().__init__(database, holder=holder, now=now)
         self._sealer = sealer
         self._send = send
-        self._connection: SyncConnection | None = None
 
-    def work(self) -> Report:
-        """This will send what is due. Raises StorageUnavailable when the database does not play along."""
-        try:
-            with storage_errors():
-                return self._step(self._open())
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """This will let the connection go; the lease ends by itself."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def _open(self) -> SyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(autocommit=True)
-        return self._connection
-
-    def _step(self, connection: SyncConnection) -> Report:
-        now = self._now()
-        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
-        if lease is None:
-            return Report(leading=False, more=False)
+    def _step(self, connection: SyncConnection, lease: Lease, now: datetime) -> Report:
         configuration = alert_configuration.current(connection)
         if configuration is None:
             return Report(leading=True, more=False)

@@ -7,19 +7,18 @@ minutes make them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from control_plane.model.entity import EntityKind
-from control_plane.model.errors import LeaseLost
 from control_plane.model.slo import Events
 from control_plane.runtime.jobs import Report
 from control_plane.slo.watching import TOGETHER, Key, Tally, Watch
-from control_plane.storage import entities, leases, slo_events, slos
+from control_plane.storage import entities, slo_events, slos
+from control_plane.storage.leading import LeadingJob
 from control_plane.storage.leases import Lease
 from control_plane.storage.server_looks import MOST_LOOKS, LookReader
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage.session import Database, SyncConnection
 
 NAME = "slo"
 LEASE_LIFETIME = timedelta(seconds=20)
@@ -38,16 +37,15 @@ SCALARS = (
 HISTOGRAMS = ("ttft_seconds", "inter_token_latency_seconds", "time_per_output_token_seconds", "end_to_end_seconds")
 
 
-class SloJob:
+class SloJob(LeadingJob):
     """Counts and judges. Owned by one thread at a time."""
+
+    name, lease_lifetime = NAME, LEASE_LIFETIME
 
     def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime]) -> None:
         """`holder` names this replica; `now` is the control plane's clock."""
-        self._database = database
-        self._holder = holder
-        self._now = now
+        super().__init__(database, holder=holder, now=now)
         self._reader = LookReader(SCALARS, HISTOGRAMS)
-        self._connection: SyncConnection | None = None
         self._watch: Watch | None = None
         self._token: int | None = None
         self._written_at: datetime | None = None
@@ -55,32 +53,10 @@ class SloJob:
         self._cursor: dict[int, datetime] = {}
         self._going_on: set[Key] = set()
 
-    def work(self) -> Report:
-        """This will do one step. Raises StorageUnavailable when the database does not play along."""
-        try:
-            with storage_errors():
-                return self._step(self._open())
-        except BaseException:
-            self.close()
-            raise
+    def _lost(self) -> None:
+        self._watch = self._token = None
 
-    def close(self) -> None:
-        """This will let the connection go, and all that was not written down; the lease ends by itself."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._watch = self._token = None
-
-    def _open(self) -> SyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(autocommit=True)
-        return self._connection
-
-    def _step(self, connection: SyncConnection) -> Report:
-        now = self._now()
-        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
-        if lease is None:
-            self._watch = None
-            return Report(leading=False, more=False)
+    def _step(self, connection: SyncConnection, lease: Lease, now: datetime) -> Report:
         if self._watch is None or self._token != lease.token:
             self._watch, self._token = self._begin(connection, now), lease.token
         watch = self._watch
@@ -155,11 +131,3 @@ class SloJob:
         for key in stored.keys() - watch.violations().keys():
             slo_events.end_violation(connection, key, now)
         self._written_at = now
-
-    @contextmanager
-    def _under(self, connection: SyncConnection, lease: Lease) -> Iterator[None]:
-        """This will run a transaction that only commits if the lease is still ours."""
-        with connection.transaction():
-            if not leases.still_mine(connection, lease):
-                raise LeaseLost(f"another replica has taken {lease.name} over")
-            yield

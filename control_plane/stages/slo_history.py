@@ -8,21 +8,21 @@ lost, and what a restart took along.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from control_plane.model.entity import Entity, EntityKind
-from control_plane.model.errors import LeaseLost
 from control_plane.model.sample import Reading
 from control_plane.model.slo import Slo
 from control_plane.runtime.jobs import Report
 from control_plane.slo.history import WITHOUT_HISTORY, tallied
 from control_plane.slo.scope import matches
 from control_plane.slo.watching import Tally
-from control_plane.storage import entities, inference, leases, partitions, slo_events, slos
+from control_plane.storage import entities, inference, partitions, slo_events, slos
+from control_plane.storage.leading import LeadingJob
 from control_plane.storage.leases import Lease
 from control_plane.storage.readings import Dictionaries
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage.session import Database, SyncConnection
 from control_plane.storage.slo_events import MINUTES_KEPT, SERVER_HOURS_KEPT
 
 NAME = "slo-history"
@@ -34,41 +34,12 @@ SERVERS_AT_ONCE = 50
 _MOMENT = timedelta(microseconds=1)
 
 
-class SloHistoryJob:
+class SloHistoryJob(LeadingJob):
     """Counts back. Owned by one thread at a time."""
 
-    def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime]) -> None:
-        """`holder` names this replica; `now` is the control plane's clock."""
-        self._database = database
-        self._holder = holder
-        self._now = now
-        self._connection: SyncConnection | None = None
+    name, lease_lifetime = NAME, LEASE_LIFETIME
 
-    def work(self) -> Report:
-        """This will count one hour back. Raises StorageUnavailable when the database does not play along."""
-        try:
-            with storage_errors():
-                return self._step(self._open())
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """This will let the connection go; the lease ends by itself."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def _open(self) -> SyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(autocommit=True)
-        return self._connection
-
-    def _step(self, connection: SyncConnection) -> Report:
-        now = self._now()
-        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
-        if lease is None:
-            return Report(leading=False, more=False)
+    def _step(self, connection: SyncConnection, lease: Lease, now: datetime) -> Report:
         oldest = partitions.oldest_day(connection)
         servers = entities.every(connection, EntityKind.INFERENCE_SERVER)
         due = [(slo, start) for slo in slos.every(connection) if (start := _due(slo, servers, oldest, now)) is not None]
@@ -92,9 +63,7 @@ class SloHistoryJob:
         for begin in range(0, len(of), SERVERS_AT_ONCE):
             some = of[begin : begin + SERVERS_AT_ONCE]
             tallied(slo, asyncio.run(_looks(self._database.url, some, start, end)), into=tally)
-        with connection.transaction():
-            if not leases.still_mine(connection, lease):
-                raise LeaseLost(f"another replica has taken {lease.name} over")
+        with self._under(connection, lease):
             if not slos.note_history(connection, slo, start):
                 return  # it was changed or deleted meanwhile
             slo_events.add(connection, "slo_hour", tally.hours)

@@ -8,15 +8,14 @@ those that come afterwards are packed additionally.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 
 from psycopg import errors, sql
 
 from control_plane.model.entity import EntityKind
-from control_plane.model.errors import LeaseLost
 from control_plane.runtime.jobs import Report
-from control_plane.storage import leases, moments, partitions
+from control_plane.storage import moments, partitions
+from control_plane.storage.leading import ONE_SNAPSHOT, LeadingJob
 from control_plane.storage.leases import Lease
 from control_plane.storage.packing import store
 from control_plane.storage.packing.blocks import HOUR_US, MOMENT
@@ -24,7 +23,7 @@ from control_plane.storage.packing.packer import MOST_ROWS, packed_hour
 from control_plane.storage.rollups import fields, marks
 from control_plane.storage.rollups.fields import FieldNumbers
 from control_plane.storage.sample_rows import Stretch
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage.session import Database, SyncConnection
 from optiinfra.catalogue import TABLES
 
 NAME = "packing"
@@ -35,44 +34,21 @@ USUAL_ROWS_PER_HOUR = 720
 HOURS_OF_A_DAY = 24
 
 
-class PackingJob:
+class PackingJob(LeadingJob):
     """Packs what is due, a bounded step at a time. Owned by one thread at a time."""
+
+    name, lease_lifetime = NAME, LEASE_LIFETIME
 
     def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime], after: timedelta) -> None:
         """A day is packed once it has been over for `after`."""
-        self._database = database
-        self._holder = holder
-        self._now = now
+        super().__init__(database, holder=holder, now=now)
         self._after = after
-        self._connection: SyncConnection | None = None
         self._numbers: FieldNumbers = {}
 
-    def work(self) -> Report:
-        """This will do one step. Raises StorageUnavailable when the database does not play along."""
-        try:
-            with storage_errors():
-                return self._step(self._open())
-        except BaseException:
-            self.close()
-            raise
+    def _connected(self, connection: SyncConnection) -> None:
+        self._numbers = fields.numbers(connection)
 
-    def close(self) -> None:
-        """This will let the connection go; the lease ends by itself."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-    def _open(self) -> SyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(autocommit=True)
-            self._numbers = fields.numbers(self._connection)
-        return self._connection
-
-    def _step(self, connection: SyncConnection) -> Report:
-        now = self._now()
-        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
-        if lease is None:
-            return Report(leading=False, more=False)
+    def _step(self, connection: SyncConnection, lease: Lease, now: datetime) -> Report:
         come = marks.progress(connection)
         more = self._pack_late(connection, lease, come) or self._pack_day(connection, lease, dict(come))
         come = marks.progress(connection)
@@ -224,7 +200,7 @@ class PackingJob:
             return False
         day, node_id = found[0].day, found[0].node_id
         partitions.ensure_packed(connection, [day])
-        with self._under(connection, lease, isolated=True):
+        with self._under(connection, lease, ONE_SNAPSHOT):
             self._pack_node(
                 connection, day, node_id, store.partition_name(day), self._used_blocks(connection, day, node_id)
             )
@@ -247,16 +223,6 @@ class PackingJob:
             (moment_fields, node_id, partitions.midnight(day), partitions.midnight(day + timedelta(days=1))),
         ).fetchall()
         return {moments.to_us(hour): number for hour, number in rows}
-
-    @contextmanager
-    def _under(self, connection: SyncConnection, lease: Lease, *, isolated: bool = False) -> Iterator[None]:
-        """This will run a transaction that only commits if the lease is still ours; `isolated`: with one snapshot."""
-        with connection.transaction():
-            if isolated:
-                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            if not leases.still_mine(connection, lease):
-                raise LeaseLost(f"another replica has taken {lease.name} over")
-            yield
 
 
 def _exists(connection: SyncConnection, name: str) -> bool:

@@ -6,14 +6,14 @@ replica that dies in a step leaves no trace of it; the next one does that step a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
+from typing import LiteralString
 
 from control_plane.model.entity import EntityKind
-from control_plane.model.errors import LeaseLost
 from control_plane.runtime.jobs import Report
-from control_plane.storage import leases, moments, partitions
+from control_plane.storage import moments, partitions
+from control_plane.storage.leading import ONE_SNAPSHOT, LeadingJob
 from control_plane.storage.leases import Lease
 from control_plane.storage.rollups import closing, fields, marks, store
 from control_plane.storage.rollups.blocks import FieldCells
@@ -24,7 +24,7 @@ from control_plane.storage.rollups.patching import replace_cells
 from control_plane.storage.rollups.rolling import Roller
 from control_plane.storage.rollups.scopes import NodesOf, Together, of_fleet
 from control_plane.storage.rollups.store import DAY_US, HOUR, HOUR_US, MINUTE, MINUTE_US, FieldBook
-from control_plane.storage.session import Database, SyncConnection, storage_errors
+from control_plane.storage.session import Database, SyncConnection
 from optiinfra.catalogue import TABLES
 
 NAME = "rollups"
@@ -39,55 +39,35 @@ MOST_MARKS = 2_000
 # An hour of samples of so many entities is some 100 MB.
 ENTITIES_AT_ONCE = 256
 
+# Before the snapshot is taken: samples that are packed meanwhile are neither missed nor met twice.
+PACKED_FIRST: LiteralString = "LOCK TABLE ONLY packed_sample IN ACCESS SHARE MODE"
 ROLLED, HOURS, DAYS = "minute", "hour", "day"
 
 
-class RollupJob:
+class RollupJob(LeadingJob):
     """Rolls up what is due. Owned by one thread at a time."""
+
+    name, lease_lifetime = NAME, LEASE_LIFETIME
 
     def __init__(self, database: Database, *, holder: str, now: Callable[[], datetime]) -> None:
         """`holder` names this replica; `now` is the control plane's clock."""
-        self._database = database
-        self._holder = holder
-        self._now = now
-        self._connection: SyncConnection | None = None
+        super().__init__(database, holder=holder, now=now)
         self._book: FieldBook | None = None
         self._roller: Roller | None = None
         self._nodes_of: NodesOf | None = None
         self._token: int | None = None
         self._days: set[date] = set()
 
-    def work(self) -> Report:
-        """This will do one step. Raises StorageUnavailable when the database does not play along."""
-        try:
-            with storage_errors():
-                return self._step(self._open())
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """This will let the connection go; the lease ends by itself."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = self._book = self._roller = self._nodes_of = self._token = None
+    def _connected(self, connection: SyncConnection) -> None:
+        numbers = fields.numbers(connection)
+        self._book = FieldBook(numbers)
+        self._nodes_of = NodesOf()
+        self._roller = Roller(self._book, numbers, Lookups())
+        self._token = None
         self._days.clear()
 
-    def _open(self) -> SyncConnection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(autocommit=True)
-            numbers = fields.numbers(self._connection)
-            self._book = FieldBook(numbers)
-            self._nodes_of = NodesOf()
-            self._roller = Roller(self._book, numbers, Lookups())
-        return self._connection
-
-    def _step(self, connection: SyncConnection) -> Report:
+    def _step(self, connection: SyncConnection, lease: Lease, now: datetime) -> Report:
         assert self._roller is not None
-        now = self._now()
-        lease = leases.acquire(connection, NAME, holder=self._holder, now=now, lifetime=LEASE_LIFETIME)
-        if lease is None:
-            return Report(leading=False, more=False)
         if lease.token != self._token:
             self._roller.forget()
             self._token = lease.token
@@ -158,7 +138,7 @@ class RollupJob:
         if closed:
             since, until = hour, hour + HOUR_US
         self._ensure_partitions(connection, since, until)
-        with self._under(connection, lease, one_snapshot=True):
+        with self._under(connection, lease, ONE_SNAPSHOT, PACKED_FIRST):
             self._remake(connection, sorted({m.node_id for m in mine}), since, until, hours_too=closed)
             if last + MINUTE_US + LOOKBACK_US > hour + HOUR_US and hour + HOUR_US < come[ROLLED]:
                 marks.set_due(connection, {(m.node_id, (hour + HOUR_US) // MINUTE_US) for m in mine})
@@ -272,17 +252,3 @@ class RollupJob:
         if days:
             partitions.ensure_rollups(connection, days)
             self._days |= days
-
-    @contextmanager
-    def _under(self, connection: SyncConnection, lease: Lease, *, one_snapshot: bool = False) -> Iterator[None]:
-        """This will run a transaction that only commits if the lease is still ours.
-
-        With one snapshot, samples that are packed meanwhile are neither missed nor met twice.
-        """
-        with connection.transaction():
-            if one_snapshot:
-                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                connection.execute("LOCK TABLE ONLY packed_sample IN ACCESS SHARE MODE")  # before the snapshot is taken
-            if not leases.still_mine(connection, lease):
-                raise LeaseLost(f"another replica has taken {lease.name} over")
-            yield
