@@ -7,8 +7,7 @@ import asyncio
 import json
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import uvloop
 
 from control_plane.model.errors import InvalidRequest
 from control_plane.runtime.clock import Clock, SystemClock
-from control_plane.runtime.groups import one_error
 from control_plane.statistics.sequences import Verdict
 from control_plane.trials.comparison.interleaved import Comparison, compare
 from control_plane.trials.comparison.measures import Margins
@@ -27,12 +25,13 @@ from control_plane.trials.comparison.wording import compare_words
 from control_plane.trials.load import arrivals, lengths, report, search
 from control_plane.trials.load.asking import served_models
 from control_plane.trials.load.connection import Address
-from control_plane.trials.load.generator import Generator
+from control_plane.trials.load.generator import Progress
 from control_plane.trials.load.plan import LoadPlan, run_load
 from control_plane.trials.load.prompts import Sharing
 from control_plane.trials.load.requesting import Api, Target
 from control_plane.trials.load.search import Keeps, Search
 from control_plane.trials.load.summary import Objective, Summary, summarize
+from control_plane.trials.load.telling import telling
 
 Say = Callable[[str], None]
 PROGRESS_SECONDS = 5.0
@@ -143,12 +142,12 @@ class _Trial:
         self.target, self.clock, self._progress = target, clock, progress
 
     async def run(self, due: arrivals.Seconds, seconds: float) -> Summary:
-        async with self._telling() as watch:
+        async with telling(self._tell, every_seconds=PROGRESS_SECONDS) as watch:
             loaded = await run_load(self._plan(due, seconds), self.target, self.clock, stop=self.stop, watch=watch)
         return summarize(loaded, self.objective)
 
     async def compare(self, baseline: Target) -> Comparison:
-        async with self._telling() as watch:
+        async with telling(self._tell, every_seconds=PROGRESS_SECONDS) as watch:
             return await compare(
                 self._plan(_due(self.arguments), self.arguments.seconds),
                 candidate=self.target,
@@ -174,26 +173,11 @@ class _Trial:
             seed=given.seed,
         )
 
-    @asynccontextmanager
-    async def _telling(self) -> AsyncIterator[Callable[[Generator], None]]:
-        watched: list[Generator] = []
-        with one_error():
-            async with asyncio.TaskGroup() as tasks:
-                telling = tasks.create_task(self._tell(watched))
-                try:
-                    yield watched.append
-                finally:
-                    telling.cancel()
-
-    async def _tell(self, watched: list[Generator]) -> None:
-        while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            if watched:
-                at = watched[0].progress()
-                self._progress(
-                    f"{at.elapsed_seconds:.0f} s: {at.due} of {at.planned} sent, {at.in_flight} under way, "
-                    f"{at.finished} ended, {at.failed} failed"
-                )
+    def _tell(self, at: Progress) -> None:
+        self._progress(
+            f"{at.elapsed_seconds:.0f} s: {at.due} of {at.planned} sent, {at.in_flight} under way, "
+            f"{at.finished} ended, {at.failed} failed"
+        )
 
 
 async def _search(trial: _Trial, say: Say) -> Verdict:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,11 +29,12 @@ from control_plane.trials.comparison.report import comparison_as_values, words_a
 from control_plane.trials.comparison.wording import compare_words
 from control_plane.trials.load import report, search
 from control_plane.trials.load.asking import served_models
-from control_plane.trials.load.generator import Generator
+from control_plane.trials.load.generator import Progress
 from control_plane.trials.load.plan import run_load
 from control_plane.trials.load.requesting import Target
 from control_plane.trials.load.search import Keeps, Search
 from control_plane.trials.load.summary import Summary, summarize
+from control_plane.trials.load.telling import telling
 
 Say = Callable[[Mapping[str, Any]], None]
 PROGRESS_SECONDS = 1.0
@@ -91,7 +91,7 @@ class Work:
         return replace(target, model=models[0])
 
     async def _summary(self, target: Target, due: Any, seconds: float) -> Summary:
-        async with self._telling() as watch:
+        async with telling(self._tell, every_seconds=PROGRESS_SECONDS) as watch:
             plan = asked.plan(self._spec, due, seconds)
             run = await run_load(plan, target, self._clock, stop=self._stop, watch=watch)
         return summarize(run, asked.objective(self._spec))
@@ -136,7 +136,7 @@ class Work:
             )  # fmt: skip
             if words.verdict is Verdict.FAIL:  # however fast it is
                 return Outcome(result=_only_words(candidate, words), verdict=Verdict.FAIL, because=words.because)
-        async with self._telling() as watch:
+        async with telling(self._tell, every_seconds=PROGRESS_SECONDS) as watch:
             found = await compare(
                 asked.plan(self._spec, asked.due(self._spec), self._spec.seconds), candidate=candidate,
                 baseline=baseline, objective=asked.objective(self._spec), margins=asked.margins(self._spec),
@@ -147,27 +147,12 @@ class Work:
             return Outcome(result=values, verdict=words.verdict, because=words.because)
         return Outcome(result=values, verdict=found.verdict, because=found.because)
 
-    @asynccontextmanager
-    async def _telling(self) -> AsyncIterator[Callable[[Generator], None]]:
-        watched: list[Generator] = []
-        with one_error():
-            async with asyncio.TaskGroup() as tasks:
-                telling = tasks.create_task(self._tell(watched))
-                try:
-                    yield watched.append
-                finally:
-                    telling.cancel()
-
-    async def _tell(self, watched: list[Generator]) -> None:
-        while True:
-            if watched:
-                at = watched[0].progress()
-                values = {
-                    "elapsed_seconds": at.elapsed_seconds, "planned": at.planned, "due": at.due,
-                    "in_flight": at.in_flight, "finished": at.finished, "failed": at.failed,
-                }  # fmt: skip
-                self._say({"progress": self._about | values})
-            await asyncio.sleep(PROGRESS_SECONDS)
+    def _tell(self, at: Progress) -> None:
+        values = {
+            "elapsed_seconds": at.elapsed_seconds, "planned": at.planned, "due": at.due,
+            "in_flight": at.in_flight, "finished": at.finished, "failed": at.failed,
+        }  # fmt: skip
+        self._say({"progress": self._about | values})
 
 
 def _only_words(candidate: Target, words: Quality) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from control_plane.decisions.performance.setup import Setup
 from control_plane.decisions.policies.costs import for_the_same_work, payback_hours, restart_of
 from control_plane.decisions.policies.facts import ServerState, spelt
-from control_plane.decisions.policies.what_if import Subject, compare, expected_gain, setup_of, subject_of
+from control_plane.decisions.policies.what_if import Subject, changeable, compare, expected_gain, setup_of
 from control_plane.model.architecture import AttentionKind
 from control_plane.model.bottleneck import Evidence
 from control_plane.model.recommendation import Flag, Lost, Occasion, Recommendation, RecommendationKind, Risk
@@ -46,13 +46,9 @@ class Shape:
 
 def parallelism(state: ServerState) -> Recommendation | NoAction:
     """This will recommend another division of the same GPUs, if it serves enough more."""
-    if state.engine not in ("vllm", "sglang"):
-        return NoAction(
-            because=Because.READ_ONLY, explanation=f"{state.engine or 'this engine'} is watched, not changed"
-        )
-    subject = subject_of(state)
-    if isinstance(subject, str):
-        return NoAction(because=Because.MISSING_DATA, explanation=subject)
+    subject = changeable(state)
+    if isinstance(subject, NoAction):
+        return subject
     before = setup_of(state, subject)
     present = Shape(
         tensor=int(before.tensor_parallel), pipeline=int(before.pipeline_parallel), data=int(before.data_parallel),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from control_plane.decisions.performance.setup import Setup
 from control_plane.decisions.policies.costs import for_the_same_work, payback_hours, restart_of
 from control_plane.decisions.policies.facts import ServerState
-from control_plane.decisions.policies.what_if import Compared, Subject, compare, setup_of, subject_of
+from control_plane.decisions.policies.what_if import Compared, Subject, changeable, compare, setup_of
 from control_plane.model.architecture import NumberFormat
 from control_plane.model.bottleneck import Evidence
 from control_plane.model.recommendation import Flag, Lost, Occasion, Recommendation, RecommendationKind, Risk
@@ -77,13 +77,9 @@ WAYS = (
 
 def quantize(state: ServerState) -> Recommendation | NoAction:
     """This will recommend the format that serves most, if one serves enough more to be worth the test."""
-    if state.engine not in ("vllm", "sglang"):
-        return NoAction(
-            because=Because.READ_ONLY, explanation=f"{state.engine or 'this engine'} is watched, not changed"
-        )
-    subject = subject_of(state)
-    if isinstance(subject, str):
-        return NoAction(because=Because.MISSING_DATA, explanation=subject)
+    subject = changeable(state)
+    if isinstance(subject, NoAction):
+        return subject
     before = setup_of(state, subject)
     looked = [_look(way, state, subject, before) for way in WAYS]
     found = [(way, each) for way, each in zip(WAYS, looked, strict=True) if isinstance(each, Compared)]

@@ -22,6 +22,9 @@ from control_plane.decisions.policies.facts import ServerState
 from control_plane.model.architecture import Architecture
 from control_plane.model.machine import Machine
 from control_plane.model.recommendation import Effect, Interval
+from control_plane.model.scaling import Because, NoAction
+
+CHANGEABLE = ("vllm", "sglang")  # TGI is watched
 
 # Standard deviation of a log ratio that constants do not explain. Of the time per token of FP8 against FP4 checkpoints
 # at the same concurrency all of it is 0.18 (354 pairs of public sweeps: p10 0.94, median 1.20, p90 1.48).
@@ -73,6 +76,16 @@ def subject_of(state: ServerState) -> Subject | str:
         concurrency=max(state.concurrency, 1.0),
     )  # fmt: skip
     return Subject(model=state.architecture, machine=state.machine, load=load)
+
+
+def changeable(state: ServerState) -> Subject | NoAction:
+    """This will give what can be predicted of a server that we may change, or why nothing is done."""
+    if state.engine not in CHANGEABLE:
+        return NoAction(
+            because=Because.READ_ONLY, explanation=f"{state.engine or 'this engine'} is watched, not changed"
+        )
+    subject = subject_of(state)
+    return NoAction(because=Because.MISSING_DATA, explanation=subject) if isinstance(subject, str) else subject
 
 
 def setup_of(state: ServerState, subject: Subject) -> Setup:
