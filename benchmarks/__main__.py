@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import (
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(name: str, *, quick: bool) -> Result:
     started = time.monotonic()
     print(f"{name} …", file=sys.stderr, flush=True)
-    result = BENCHMARKS[name](quick=quick)
+    result = replace(BENCHMARKS[name](quick=quick), quick=quick)
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return result
 

@@ -47,6 +47,7 @@ class Result:
     figures: Sequence[Figure]
     notes: Sequence[str] = field(default_factory=tuple)
     tables: Sequence[Table] = field(default_factory=tuple)
+    quick: bool = False  # measured small: the document says so
 
     def ratio(self, figure: Figure) -> float | None:
         """This will give how many times its floor a figure is, by the medians."""
@@ -96,7 +97,7 @@ def section(result: Result) -> str:
     parts = [
         f"## {result.title}",
         result.explanation,
-        f"`python -m benchmarks {result.name}`",
+        f"`python -m benchmarks {result.name}{' --quick' if result.quick else ''}`",
         *([table(result)] if result.figures else []),
         *map(cells, result.tables),
     ]
